@@ -1,0 +1,1 @@
+"""From real frames to numbers: frame selection and activation ranges for INT8."""

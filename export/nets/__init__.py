@@ -1,0 +1,1 @@
+"""One file per net: architecture only, no training, no I/O."""

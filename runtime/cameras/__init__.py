@@ -1,0 +1,1 @@
+"""Frame sources: RealSense (live or recorded), rosbag2, video."""
