@@ -1,0 +1,136 @@
+"""From a camera frame to the net's input, the same bytes on every board and in every data set.
+
+Grey conversion, then resize to 320x240 (w x h), then the authors' 200x200 crop: horizontally centred, bottom-aligned
+(facts/nets.md 1.2). The pixels stay 0..255; normalisation is part of the net. Both OpenCV steps are fixed-point:
+15-bit grey weights and INTER_LINEAR_EXACT, which agree bit for bit between ARM and x86, where INTER_LINEAR and
+INTER_AREA do not (facts/checks.md 1.5).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from edgeflock.runtime.bundle import InputSpec
+from edgeflock.runtime.errors import InputError
+
+Encoding = Literal["rgb8", "bgr8", "mono8"]
+
+WIDTH, HEIGHT = 320, 240
+CROP = 200
+MIN_SIDE = 8
+
+_TO_GREY = {"rgb8": cv2.COLOR_RGB2GRAY, "bgr8": cv2.COLOR_BGR2GRAY}
+
+
+def grey_320x240(image: np.ndarray, encoding: Encoding = "rgb8") -> np.ndarray:
+    """Grey, resized frame as the data sets store it.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8, (H, W, 3) for rgb8 and bgr8 or (H, W) for mono8; H, W >= 8, any strides.
+    encoding : {"rgb8", "bgr8", "mono8"}
+        Channel order, by its ROS name.
+
+    Returns
+    -------
+    ndarray
+        uint8 (240, 320), newly allocated.
+
+    Raises
+    ------
+    InputError
+        Wrong type, dtype, shape or encoding.
+    """
+    _check(image, encoding)
+    return _resize(_grey(image, encoding, None), None)
+
+
+def crop_200(grey: np.ndarray) -> np.ndarray:
+    """View (200, 200) of a (240, 320) grey frame: horizontally centred, bottom-aligned."""
+    if grey.shape != (HEIGHT, WIDTH):
+        raise InputError(
+            f"crop_200 takes a ({HEIGHT}, {WIDTH}) frame, got shape {grey.shape}: pass it through grey_320x240 first."
+        )
+    left = (WIDTH - CROP) // 2
+    return grey[HEIGHT - CROP :, left : left + CROP]
+
+
+class FramePreprocess:
+    """Frame to net input, into buffers that are allocated once per frame size.
+
+    Parameters
+    ----------
+    spec : InputSpec
+        The input of the bundle's manifest.
+
+    Raises
+    ------
+    InputError
+        The manifest asks for a preparation that this version does not do.
+    """
+
+    def __init__(self, spec: InputSpec | None = None) -> None:
+        spec = spec or InputSpec()
+        known = InputSpec(name=spec.name)
+        for field, value in known:
+            if getattr(spec, field) != value:
+                raise InputError(
+                    f"input '{spec.name}' of the bundle wants {field}={getattr(spec, field)!r}, this edgeflock "
+                    f"prepares frames with {field}={value!r}: export the bundle again or install a newer edgeflock."
+                )
+        self.spec = spec
+        self.buffer = np.zeros(spec.shape, np.float32)
+        self._full = np.empty((0, 0), np.uint8)
+        self._small = np.empty((HEIGHT, WIDTH), np.uint8)
+        self._window = crop_200(self._small)
+
+    def __call__(self, image: np.ndarray, encoding: Encoding = "rgb8") -> np.ndarray:
+        """Prepare one frame.
+
+        Parameters
+        ----------
+        image, encoding
+            As for `grey_320x240`.
+
+        Returns
+        -------
+        ndarray
+            float32 (1, 1, 200, 200), 0..255: `self.buffer`, overwritten by the next call.
+
+        Raises
+        ------
+        InputError
+            Wrong type, dtype, shape or encoding; the buffer then keeps the last good frame.
+        """
+        _check(image, encoding)
+        if encoding != "mono8" and self._full.shape != image.shape[:2]:
+            self._full = np.empty(image.shape[:2], np.uint8)
+        _resize(_grey(image, encoding, self._full), self._small)
+        np.copyto(self.buffer[0, 0], self._window)
+        return self.buffer
+
+
+def _check(image: np.ndarray, encoding: str) -> None:
+    if encoding not in get_args(Encoding):
+        raise InputError(f"image encoding must be one of {', '.join(get_args(Encoding))}, got {encoding!r}.")
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image must be a numpy array, got {type(image).__name__}: use numpy.asarray.")
+    if image.dtype != np.uint8:
+        raise InputError(f"an image must be uint8 with values 0..255, got dtype {image.dtype}.")
+    channels: tuple[int, ...] = () if encoding == "mono8" else (3,)
+    if image.ndim != 2 + len(channels) or image.shape[2:] != channels or min(image.shape[:2]) < MIN_SIDE:
+        wanted = ", ".join(["H", "W", *map(str, channels)])
+        raise InputError(
+            f"a {encoding} image must have shape ({wanted}) with H and W at least {MIN_SIDE}, got {image.shape}."
+        )
+
+
+def _grey(image: np.ndarray, encoding: str, out: np.ndarray | None) -> np.ndarray:
+    return image if encoding == "mono8" else cv2.cvtColor(image, _TO_GREY[encoding], dst=out)
+
+
+def _resize(grey: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    return cv2.resize(grey, (WIDTH, HEIGHT), dst=out, interpolation=cv2.INTER_LINEAR_EXACT)
