@@ -1,0 +1,121 @@
+"""What every reader returns: grey frames, their steering angles, and the sequence each frame belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from edgeflock.runtime.errors import DataError, InputError
+
+FRAME_SHAPES = ((240, 320), (200, 200))
+
+
+@dataclass(eq=False)
+class SteeringDataset:
+    """Frames with the steering angle that belongs to each.
+
+    Attributes
+    ----------
+    frames : numpy.ndarray
+        uint8, (N, 240, 320) grey as the camera saw it, or (N, 200, 200) where the source is already cropped
+        (the authors' "driving" npz); `edgeflock.runtime.preprocess.crop_200` takes both.
+    angles : numpy.ndarray
+        float32, (N,) rad, positive = left.
+    groups : numpy.ndarray
+        int32, (N,) index into `group_names`: the sequence, silo or world of each frame.
+    group_names : list of str
+        One name per group.
+    names : list of str
+        One name per frame, to find it again on disk.
+
+    Raises
+    ------
+    InputError
+        If shapes or dtypes do not agree, or an angle is not finite or outside [-pi, pi].
+    """
+
+    frames: np.ndarray
+    angles: np.ndarray
+    groups: np.ndarray
+    group_names: list[str]
+    names: list[str]
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        count = len(self.frames)
+        if self.frames.dtype != np.uint8 or self.frames.shape[1:] not in FRAME_SHAPES:
+            raise InputError(
+                f"frames: expected uint8 (N, 240, 320) or (N, 200, 200), got {self.frames.dtype} {self.frames.shape}"
+            )
+        for field, dtype in (("angles", np.float32), ("groups", np.int32)):
+            array = getattr(self, field)
+            if array.dtype != dtype or array.shape != (count,):
+                raise InputError(f"{field}: expected {np.dtype(dtype)} ({count},), got {array.dtype} {array.shape}")
+        if len(self.names) != count:
+            raise InputError(f"names: expected {count}, one per frame, got {len(self.names)}")
+        if count and not (self.groups.min() >= 0 and self.groups.max() < len(self.group_names)):
+            raise InputError(
+                f"groups: expected indices into {len(self.group_names)} group names, got {self.groups.max()}"
+            )
+        bad = np.flatnonzero(~(np.abs(self.angles) <= math.pi))
+        if bad.size:
+            raise InputError(f"angles: expected rad in [-pi, pi], got {self.angles[bad[0]]} for {self.names[bad[0]]}")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def take(self, index: np.ndarray) -> SteeringDataset:
+        """Frames chosen by integer index or boolean mask, in that order; group numbers stay."""
+        index = np.arange(len(self))[index]
+        names = [self.names[i] for i in index]
+        return SteeringDataset(self.frames[index], self.angles[index], self.groups[index], self.group_names, names)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of frames, angles and groups; frame names do not count, so a moved folder keeps its digest."""
+        sha = hashlib.sha256(repr((self.frames.shape, self.group_names)).encode())
+        for array in (self.frames, self.angles, self.groups):
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
+
+def concatenate(parts: Sequence[SteeringDataset]) -> SteeringDataset:
+    """Join data sets one after the other; every part keeps its groups apart from the others'.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to join or the frame sizes differ.
+    """
+    sizes = {part.frames.shape[1:] for part in parts}
+    if len(sizes) != 1:
+        raise InputError(f"expected data sets of one frame size, got {sorted(sizes) or 'none'}")
+    offsets = np.cumsum([0] + [len(part.group_names) for part in parts[:-1]])
+    groups = [part.groups + offset for part, offset in zip(parts, offsets, strict=True)]
+    return SteeringDataset(
+        frames=np.concatenate([part.frames for part in parts]),
+        angles=np.concatenate([part.angles for part in parts]),
+        groups=np.concatenate(groups).astype(np.int32),
+        group_names=[name for part in parts for name in part.group_names],
+        names=[name for part in parts for name in part.names],
+    )
+
+
+def parse_angle(text: str, where: str) -> float:
+    """Read one steering angle in rad; `where` names file and row in the error.
+
+    Raises
+    ------
+    DataError
+        If it is not a number, not finite or outside [-pi, pi].
+    """
+    try:
+        angle = float(text)
+    except ValueError:
+        raise DataError(f"{where}: expected a steering angle in rad, got {text!r}") from None
+    if not abs(angle) <= math.pi:
+        hint = "; it looks like degrees, convert it first" if math.pi < abs(angle) <= 720 else ""
+        raise DataError(f"{where}: expected a steering angle in [-pi, pi] rad, got {text.strip()}{hint}")
+    return angle

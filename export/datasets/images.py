@@ -1,0 +1,69 @@
+"""Image files to grey 320x240 frames, on all cores, with a progress bar."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.preprocess import grey_320x240
+from rich.console import Console
+from rich.progress import track
+
+# For progress and notes: stdout belongs to results.
+console = Console(stderr=True)
+
+
+def decode_grey(data: bytes, where: str) -> np.ndarray:
+    """Decode one JPEG or PNG to uint8 (240, 320) grey, the same bytes that the robot's net would see.
+
+    Raises
+    ------
+    DataError
+        If the bytes are not a whole image; `where` names it.
+    """
+    # Older OpenCV fills the missing end of a cut JPEG with grey instead of refusing it.
+    cut = data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    image = None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
+    if image is None:
+        raise DataError(f"{where}: expected a whole JPEG or PNG image, got {len(data)} bytes that do not decode")
+    return grey_320x240(image, "mono8" if image.ndim == 2 else "bgr8")
+
+
+def read_frames(paths: Sequence[Path], origins: Sequence[str], what: str) -> np.ndarray:
+    """Read image files into one uint8 (N, 240, 320) array.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        The image files.
+    origins : sequence of str
+        For each, the file and row that asked for it; errors begin with it.
+    what : str
+        Name of the data set on the progress bar.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, unreadable or truncated.
+    """
+    frames = np.empty((len(paths), 240, 320), np.uint8)
+
+    def load(chunk: range) -> None:
+        for i in chunk:
+            try:
+                data = paths[i].read_bytes()
+            except OSError as error:
+                raise DataError(f"{origins[i]}: cannot read image {paths[i]}: {error.strerror}") from error
+            frames[i] = decode_grey(data, f"{origins[i]}: {paths[i]}")
+
+    chunks = [range(start, min(start + 64, len(paths))) for start in range(0, len(paths), 64)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(load, chunks)
+        for _ in track(done, f"Reading {what}", len(chunks), console=console, transient=True):
+            pass
+    return frames
