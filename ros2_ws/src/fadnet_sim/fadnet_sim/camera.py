@@ -1,0 +1,138 @@
+"""The robot's camera: renders what it sees from a pose, colour and aligned depth."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import cv2
+import numpy as np
+
+from edgeflock.runtime.cameras.base import Intrinsics
+from edgeflock.runtime.errors import InputError, MissingExtra
+
+from .world import World
+
+_NOISE_FRAMES = 4
+_MAX_DEPTH_M = 10.0  # beyond it a stereo camera gives no depth
+
+
+class SimCamera:
+    """Off-screen colour and depth camera in a world (MuJoCo, EGL, also without a GPU).
+
+    Make and use it in one thread: the OpenGL context belongs to the thread that made it.
+
+    Parameters
+    ----------
+    world : World
+        Where the robot drives; it also fixes mount, lens and sensor noise.
+    width, height : int
+        Of the colour image, px.
+    depth_size : (int, int)
+        Width and height of the depth image; it covers the same view as the colour image.
+
+    Raises
+    ------
+    MissingExtra
+        Without mujoco, or without EGL; the message has the line that installs it.
+    """
+
+    def __init__(self, world: World, width: int = 640, height: int = 480, depth_size: tuple[int, int] = (160, 120)) -> None:
+        if not (16 <= width <= 1920 and 16 <= height <= 1080):
+            raise InputError(f"Expected a camera size from 16x16 to 1920x1080, got {width}x{height}.")
+        os.environ.setdefault("MUJOCO_GL", "egl")
+        self.world = world
+        model = world.compile()
+        try:
+            import mujoco
+
+            self._mujoco = mujoco
+            self._data = mujoco.MjData(model)
+            self._color = mujoco.Renderer(model, height, width)
+            self._depth = mujoco.Renderer(model, depth_size[1], depth_size[0])
+        except (ImportError, AttributeError, OSError, RuntimeError) as e:
+            raise MissingExtra.apt("The simulated camera", "libegl1 libgl1-mesa-dri libgles2", e) from e
+        self._depth.enable_depth_rendering()
+        for renderer in (self._color, self._depth):
+            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        # The robot does not see itself: its camera sits ahead of everything but the front wheels' tyres.
+        car = model.body("car").id
+        model.geom_rgba[model.body_rootid[model.geom_bodyid] == car, 3] = 0
+        self._model = model
+        look = world.look
+        self.intrinsics = _intrinsics(width, height, look.fovy)
+        self.depth_intrinsics = _intrinsics(*depth_size, look.fovy)
+        self.mount = (look.forward, look.height, look.pitch)
+        rng = np.random.default_rng([world.seed, 1])
+        self._noise = rng.normal(0, look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
+        self._rgb = np.empty((height, width, 3), np.uint8)
+        self._wide = np.empty((height, width, 3), np.int16)
+        self._metres = np.empty((depth_size[1], depth_size[0]), np.float32)
+        self._millimetres = np.empty(self._metres.shape, np.uint16)
+
+    def render(
+        self, x: float, y: float, yaw: float, z: float = 0.002, roll: float = 0.0, pitch: float = 0.0, index: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Render from a pose of the base.
+
+        Parameters
+        ----------
+        x, y, z : float
+            Rear axle on the ground, m.
+        yaw, roll, pitch : float
+            rad.
+        index : int
+            Frame number; with the world's seed it fixes the sensor noise.
+
+        Returns
+        -------
+        color : ndarray (height, width, 3) uint8
+            RGB; overwritten by the next call.
+        depth : ndarray (h, w) uint16
+            Millimetres along the optical axis, 0 where none was measured; overwritten by the next call.
+        """
+        self._data.qpos[:7] = (x, y, z, *_quaternion(roll, pitch, yaw))
+        self._mujoco.mj_kinematics(self._model, self._data)
+        self._mujoco.mj_camlight(self._model, self._data)
+        self._color.update_scene(self._data, camera="front")
+        self._color.render(out=self._rgb)
+        self._expose(index)
+        self._depth.update_scene(self._data, camera="front")
+        self._depth.render(out=self._metres)
+        self._metres[self._metres > _MAX_DEPTH_M] = 0
+        np.multiply(self._metres, 1000, out=self._millimetres, casting="unsafe")
+        return self._rgb, self._millimetres
+
+    def _expose(self, index: int) -> None:
+        """Lens blur, exposure and sensor noise."""
+        look = self.world.look
+        if look.blur:
+            sigma = look.blur * self._rgb.shape[1] / 640
+            cv2.GaussianBlur(self._rgb, (0, 0), sigma, dst=self._rgb)
+        drift = 1 + 0.08 * math.sin(index / 97 + self.world.seed)
+        np.multiply(self._rgb, look.gain * drift, out=self._wide, casting="unsafe")
+        shift = (index * 7919) % self._rgb.shape[0]
+        noise = self._noise[index % _NOISE_FRAMES]
+        self._wide[shift:] += noise[: len(noise) - shift]
+        self._wide[:shift] += noise[len(noise) - shift :]
+        np.clip(self._wide, 0, 255, out=self._wide)
+        np.copyto(self._rgb, self._wide, casting="unsafe")
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        self._color.close()
+        self._depth.close()
+
+
+def _intrinsics(width: int, height: int, fovy: float) -> Intrinsics:
+    f = height / 2 / math.tan(fovy / 2)
+    return Intrinsics(width=width, height=height, fx=f, fy=f, cx=width / 2, cy=height / 2)
+
+
+def _quaternion(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:
+    cr, sr, cp, sp = math.cos(roll / 2), math.sin(roll / 2), math.cos(pitch / 2), math.sin(pitch / 2)
+    cy, sy = math.cos(yaw / 2), math.sin(yaw / 2)
+    return (
+        cr * cp * cy + sr * sp * sy, sr * cp * cy - cr * sp * sy, cr * sp * cy + sr * cp * sy, cr * cp * sy - sr * sp * cy,
+    )  # fmt: skip

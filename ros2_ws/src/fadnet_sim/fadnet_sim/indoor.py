@@ -1,0 +1,199 @@
+"""An indoor building: one winding corridor that closes on itself, with doors, niches, furniture and people."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from . import textures
+from .layout import closed_centreline
+from .path import ReferencePath, smooth
+from .world import Scene, World, assemble
+
+HEIGHT = 2.4  # m, walls
+
+
+def build(rng: np.random.Generator, seed: int) -> World:
+    """Build the building of a seed (see `world.make_world`)."""
+    centre = ReferencePath(
+        closed_centreline(rng, cells=int(rng.integers(7, 11)), cell=6.0, jitter=0.6, radius=(1.7, 2.6), bend=0.5)
+    )
+    scene = Scene()
+    half = {side: rng.uniform(1.1, 1.35) + 0.08 * smooth(rng.standard_normal(len(centre.points)) * 4, 1.0) for side in (1, -1)}
+    half = {side: np.clip(h, 1.05, 1.45) for side, h in half.items()}
+    shift = _furnish(rng, scene, centre, half)
+    _niches(rng, centre, half)
+    _doors(rng, scene, centre, half)
+    _walls(rng, scene, centre, half)
+    free = 0.5 * (_free_half(half[1]) - _free_half(half[-1]))
+    path = ReferencePath(centre.points + centre.normal * smooth(free + shift, 0.25)[:, None])
+    return assemble(
+        "indoor", seed, rng, scene, path, centre, None,
+        ambient=rng.uniform(0.25, 0.5), head=rng.uniform(0.15, 0.45), fog=textures.colour(rng, 0.2, 0.6, 0.1),
+    )  # fmt: skip
+
+
+def _free_half(half: np.ndarray) -> np.ndarray:
+    """Half width that counts for the reference path: niches are not part of the way."""
+    return np.minimum(half, 1.45)
+
+
+def _bump(centre: ReferencePath, s: float, plateau: float, ramp: float) -> np.ndarray:
+    """1 within `plateau` m of the arc length `s`, 0 beyond `plateau + ramp`, a raised cosine between."""
+    along = np.arange(len(centre.points)) * centre.spacing - s
+    along = np.abs((along + centre.length / 2) % centre.length - centre.length / 2)
+    return 0.5 + 0.5 * np.cos(np.pi * np.clip((along - plateau) / ramp, 0, 1))
+
+
+def _furnish(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray]) -> np.ndarray:
+    """Place obstacles along the walls; return the path's shift to the left (n,) m that keeps it mid-way past them."""
+    shift = np.zeros(len(centre.points))
+    s = rng.uniform(4, 6)
+    while s < centre.length - 5:
+        i = centre.index(s)
+        if abs(centre.curvature[i]) < 0.2:
+            side = int(rng.choice([1, -1]))
+            depth, length = rng.uniform(0.25, 0.5), rng.uniform(0.4, 1.1)
+            wall = float(half[side][i])
+            middle = centre.points[i] + centre.normal[i] * side * (wall - depth / 2)
+            depth = _obstacle(rng, scene, middle, float(centre.heading[i]), depth, length)
+            shift -= side * 0.5 * (depth + 0.05) * _bump(centre, s, length / 2 + 0.25, 1.9)
+            s += rng.uniform(5.0, 9.0)
+        else:
+            s += 0.5
+    return shift
+
+
+def _obstacle(
+    rng: np.random.Generator, scene: Scene, at: np.ndarray, yaw: float, depth: float, length: float
+) -> float:
+    """One piece of furniture or one person, centred at `at` (2,) m; returns how deep it is, m."""
+    rgba = (*textures.colour(rng, 0.15, 0.9, 0.6), 1)
+    dark = (*textures.colour(rng, 0.05, 0.4, 0.3), 1)
+    kind = rng.choice(["cabinet", "person", "plant", "bin", "bench", "boxes"], p=[0.25, 0.3, 0.1, 0.1, 0.1, 0.15])
+    x, y = at
+    if kind == "person":
+        hip = rng.uniform(0.75, 0.95)
+        for leg in (-0.09, 0.09):
+            p = (x + leg * np.cos(yaw), y + leg * np.sin(yaw), hip / 2)
+            scene.geom("capsule", p, (0.075, hip / 2 - 0.05), rgba=dark)
+        scene.geom("ellipsoid", (x, y, hip + 0.28), (0.22, 0.14, 0.36), yaw, rgba=rgba)
+        scene.geom("sphere", (x, y, hip + 0.75), (0.11,), rgba=(*(np.array([0.85, 0.65, 0.5]) * rng.uniform(0.4, 1.1)), 1))
+        scene.collider("cylinder", (x, y, 0.9), (0.2, 0.9))
+        scene.outline.append(_ring(at, 0.2))
+        return 0.4
+    if kind in ("plant", "bin"):
+        r = min(depth, 0.4) / 2
+        tall = rng.uniform(0.3, 0.8)
+        scene.geom("cylinder", (x, y, tall / 2), (r, tall / 2), rgba=rgba, hit=True)
+        if kind == "plant":
+            scene.geom("ellipsoid", (x, y, tall + 0.3), (0.9 * r, 0.9 * r, 0.4), rgba=(0.1, rng.uniform(0.25, 0.6), 0.12, 1))
+        scene.outline.append(_ring(at, r))
+        return 2 * r
+    if kind == "boxes":
+        z = 0.0
+        for _ in range(int(rng.integers(1, 4))):
+            tall = rng.uniform(0.2, 0.4)
+            tone = (*np.clip(np.array([0.65, 0.5, 0.33]) * rng.uniform(0.6, 1.2), 0, 1), 1)
+            scene.geom("box", (x, y, z + tall / 2), (length / 2, depth / 2, tall / 2), yaw + rng.uniform(-0.05, 0.05), rgba=tone)
+            z += tall
+        tall = max(z, 0.4)
+    else:
+        tall = rng.uniform(0.6, 1.9) if kind == "cabinet" else rng.uniform(0.4, 0.5)
+        scene.geom("box", (x, y, tall / 2), (length / 2, depth / 2, tall / 2), yaw, rgba=rgba)
+    scene.collider("box", (x, y, tall / 2), (length / 2, depth / 2, tall / 2), yaw)
+    scene.outline.append(_rectangle(at, yaw, length, depth))
+    return depth
+
+
+def _niches(rng: np.random.Generator, centre: ReferencePath, half: dict[int, np.ndarray]) -> None:
+    """Cut recesses into the walls by widening the corridor over short stretches."""
+    for _ in range(int(centre.length / 14)):
+        width = round(rng.uniform(0.6, 1.2) / centre.spacing)
+        i = int(rng.integers(len(centre.points)))
+        stretch = np.arange(i, i + width) % len(centre.points)
+        if np.abs(centre.curvature[stretch]).max() < 0.15:
+            half[int(rng.choice([1, -1]))][stretch] += rng.uniform(0.25, 0.5)
+
+
+def _doors(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray]) -> None:
+    """Closed doors and posters on the walls, and door frames across the corridor."""
+    door = (*textures.colour(rng, 0.2, 0.8, 0.4), 1)
+    frame = (*textures.colour(rng, 0.2, 0.9, 0.2), 1)
+    s = rng.uniform(1, 4)
+    while s < centre.length - 1:
+        i = centre.index(s)
+        stretch = np.arange(i - 12, i + 13) % len(centre.points)
+        side = int(rng.choice([1, -1]))
+        wall = half[side][stretch]
+        if np.abs(centre.curvature[stretch]).max() < 0.12 and np.ptp(wall) < 0.05:
+            normal, yaw = centre.normal[i] * side, float(centre.heading[i])
+            x, y = centre.points[i] + normal * (wall.mean() - 0.015)
+            kind = rng.choice(["door", "poster", "portal"], p=[0.55, 0.25, 0.2])
+            if kind == "door":
+                scene.geom("box", (x, y, 1.0), (0.45, 0.03, 1.0), yaw, rgba=door)
+                scene.geom("box", (x, y, 1.03), (0.52, 0.02, 1.05), yaw, rgba=frame)
+                hx, hy = centre.points[i] + normal * (wall.mean() - 0.07) + 0.36 * np.array([np.cos(yaw), np.sin(yaw)])
+                scene.geom("sphere", (hx, hy, 1.0), (0.035,), rgba=(0.75, 0.7, 0.5, 1))
+            elif kind == "poster":
+                scene.geom("box", (x, y, rng.uniform(1.0, 1.5)), (rng.uniform(0.2, 0.5), 0.02, rng.uniform(0.2, 0.4)), yaw,
+                           rgba=(*textures.colour(rng, 0.1, 1.0, 0.8), 1))  # fmt: skip
+            else:
+                for jamb in (1, -1):
+                    jx, jy = centre.points[i] + centre.normal[i] * jamb * (half[jamb][i] - 0.05)
+                    scene.geom("box", (jx, jy, HEIGHT / 2), (0.06, 0.06, HEIGHT / 2), yaw, rgba=frame, hit=True)
+                scene.geom("box", (*centre.points[i], 2.25), (0.06, 1.5, 0.15), yaw, rgba=frame)
+        s += rng.uniform(2.5, 6.0)
+
+
+def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray]) -> None:
+    """Walls with skirting, floor, ceiling and lamps."""
+    scene.texture("wall", textures.wall(rng))
+    scene.texture("floor", textures.floor(rng), texrepeat=(0.5, 0.5), texuniform="true")
+    skirting = (*textures.colour(rng, 0.05, 0.9, 0.2), 1)
+    tall = rng.uniform(0.06, 0.16)
+    for name, side in (("left", 1), ("right", -1)):
+        edge = centre.points + centre.normal * (side * half[side])[:, None]
+        edge = cv2.approxPolyDP(edge.astype(np.float32)[:, None], 0.015, True)[:, 0].astype(float)
+        scene.outline.insert(0, edge)
+        # A strip is seen from the left of its direction, so the left wall runs backwards.
+        run = edge[::-1] if side == 1 else edge
+        inner = run + 0.012 * _to_left(run)
+        for part, line, low, high, look in (
+            ("wall", run, 0.0, HEIGHT, {"material": "wall"}),
+            ("skirting", inner, 0.0, tall, {"rgba": skirting}),
+        ):
+            bottom, top = (np.column_stack([line, np.full(len(line), z)]) for z in (low, high))
+            scene.strip(f"{part}_{name}", bottom, top, 2.4, **look)
+        for a, b in zip(edge, np.roll(edge, -1, axis=0), strict=True):
+            length, yaw = np.hypot(*(b - a)), np.arctan2(*(b - a)[::-1])
+            out = np.array([-np.sin(yaw), np.cos(yaw)]) * side * 0.05
+            scene.collider("box", (*((a + b) / 2 + out), HEIGHT / 2), (length / 2 + 0.02, 0.05, HEIGHT / 2), yaw)
+    reach = np.abs(centre.points).max() + 3
+    scene.bodies.append(
+        f'<geom name="ground" type="plane" size="{reach:.2f} {reach:.2f} .1" material="floor" contype="1" conaffinity="1"/>'
+    )
+    scene.geom("box", (0, 0, HEIGHT + 0.05), (reach, reach, 0.05), rgba=(*textures.colour(rng, 0.5, 0.95, 0.05), 1))
+    scene.bodies.append('<light directional="true" dir="0.2 0.3 -1" castshadow="false" diffuse=".25 .25 .25" specular="0 0 0"/>')
+    scene.bodies.append('<light directional="true" dir="-0.5 -0.2 -0.3" castshadow="false" diffuse=".15 .15 .15" specular="0 0 0"/>')
+    scene.assets.append('<material name="lamp" emission="1" rgba="1 1 0.95 1"/>')
+    gap = rng.uniform(2.5, 5.0)
+    for s in np.arange(0, centre.length, gap):
+        (x, y), yaw, _ = centre.at(float(s))
+        scene.geom("box", (x, y, HEIGHT - 0.02), (0.5, 0.08, 0.02), yaw, material="lamp")
+
+
+def _to_left(line: np.ndarray) -> np.ndarray:
+    tangent = np.roll(line, -1, axis=0) - np.roll(line, 1, axis=0)
+    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
+    return np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
+
+
+def _ring(at: np.ndarray, radius: float) -> np.ndarray:
+    a = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    return at + radius * np.stack([np.cos(a), np.sin(a)], axis=1)
+
+
+def _rectangle(at: np.ndarray, yaw: float, length: float, depth: float) -> np.ndarray:
+    along, across = np.array([np.cos(yaw), np.sin(yaw)]) * length / 2, np.array([-np.sin(yaw), np.cos(yaw)]) * depth / 2
+    return np.array([at + along + across, at + along - across, at - along - across, at - along + across])
