@@ -12,8 +12,8 @@ from typing import Literal, get_args
 
 import cv2
 import numpy as np
-from edgeflock.runtime.bundle import InputSpec
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.manifest import InputSpec
 
 Encoding = Literal["rgb8", "bgr8", "mono8"]
 

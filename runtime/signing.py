@@ -1,0 +1,146 @@
+"""Ed25519 keys: who may sign a bundle that this machine drives with.
+
+A public key file (`*.pub`) is one line, `<64 hex digits of the raw key> <comment>`; lines that start with '#' are
+skipped. Keys come from the package (`runtime/keys`), from `~/.config/edgeflock/keys` and from the caller. A key is
+named by its key id, the first 16 hex digits of the SHA-256 of the raw public key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from edgeflock.runtime.errors import BundleError, BundleKeyUntrusted, BundleSignatureInvalid
+
+PACKAGE_KEYS = Path(__file__).parent / "keys"
+SIGNATURE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class TrustedKey:
+    """A public key, the comment in its file and the file it came from."""
+
+    raw: bytes
+    comment: str
+    source: Path
+
+    @property
+    def key_id(self) -> str:
+        """Name of the key in manifests and messages."""
+        return key_id(self.raw)
+
+
+def key_id(public_key: bytes) -> str:
+    """First 16 hex digits of the SHA-256 of a raw public key (32 bytes)."""
+    return hashlib.sha256(public_key).hexdigest()[:16]
+
+
+def user_keys() -> Path:
+    """Folder of the keys that the user of this machine trusts."""
+    return Path.home() / ".config" / "edgeflock" / "keys"
+
+
+def read_public_key(path: str | Path) -> TrustedKey:
+    """Read a `.pub` file.
+
+    Raises
+    ------
+    BundleError
+        The file is not there or is not one hex key of 32 bytes.
+    """
+    path = Path(path)
+    try:
+        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
+        (line,) = lines
+        digits, _, comment = line.strip().partition(" ")
+        raw = bytes.fromhex(digits)
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"cannot read the public key {path}: {error}. Expected one line '<64 hex> <comment>'."
+        ) from None
+    if len(raw) != 32:
+        raise BundleError(f"the public key {path} has {len(raw)} bytes, an Ed25519 key has 32 (64 hex digits).")
+    return TrustedKey(raw, comment.strip(), path)
+
+
+def trusted_keys(extra: Iterable[str | Path] = ()) -> dict[str, TrustedKey]:
+    """Every key that this machine trusts, by key id: the package's, the user's and `extra` `.pub` files."""
+    paths = [*sorted(PACKAGE_KEYS.glob("*.pub")), *sorted(user_keys().glob("*.pub")), *extra]
+    return {key.key_id: key for key in map(read_public_key, paths)}
+
+
+def verify(message: bytes, signature: bytes, signer: str, keys: dict[str, TrustedKey], what: str) -> TrustedKey:
+    """Check that the trusted key with the id `signer` signed `message`; `what` names the thing in error messages.
+
+    Raises
+    ------
+    BundleKeyUntrusted
+        The signer is not among `keys`.
+    BundleSignatureInvalid
+        The signature is not the signer's over this message.
+    """
+    key = keys.get(signer)
+    if key is None:
+        known = ", ".join(sorted(keys)) or "none"
+        raise BundleKeyUntrusted(
+            f"{what} is signed by key {signer}, which this machine does not trust (trusted: {known}). If you trust the "
+            f"signer, put its .pub file into {user_keys()} or name it with --key."
+        )
+    try:
+        Ed25519PublicKey.from_public_bytes(key.raw).verify(signature, message)
+    except InvalidSignature:
+        raise BundleSignatureInvalid(
+            f"{what}: the signature is not that of key {signer} over this manifest, so one of them was changed after "
+            f"signing. Fetch the bundle again, or sign it again with `edgeflock bundle sign` if the change was yours."
+        ) from None
+    return key
+
+
+def read_private_key(path: str | Path) -> Ed25519PrivateKey:
+    """Read an unencrypted PKCS#8 PEM key.
+
+    Raises
+    ------
+    BundleError
+        The file is not there or is not such a key.
+    """
+    wanted = "Expected an unencrypted Ed25519 key in PEM form, as `edgeflock bundle keygen` writes it."
+    try:
+        key = load_pem_private_key(Path(path).read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise BundleError(f"cannot read the private key {path}: {error}. {wanted}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BundleError(f"the private key {path} is a {type(key).__name__}. {wanted}")
+    return key
+
+
+def generate_key(path: str | Path, comment: str = "") -> TrustedKey:
+    """Make a key pair: private PEM (mode 0600) at `path`, public key beside it with the suffix `.pub`.
+
+    Raises
+    ------
+    BundleError
+        One of the two files exists already (a key is never overwritten) or cannot be written.
+    """
+    path = Path(path)
+    for taken in (path, path.with_suffix(".pub")):
+        if taken.exists():
+            raise BundleError(f"{taken} exists already and keys are never overwritten: choose another name.")
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = TrustedKey(key.public_key().public_bytes_raw(), comment or path.stem, path.with_suffix(".pub"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with public.source.open("x", encoding="utf-8") as file:
+            file.write(f"{public.raw.hex()} {public.comment}\n")
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+    except OSError as error:
+        raise BundleError(f"cannot write the key pair {path}, {public.source}: {error}.") from None
+    return public
