@@ -1,1 +1,6 @@
 """MuJoCo worlds to drive in: an indoor building and an outdoor road, made from a seed."""
+
+import os
+
+# MuJoCo chooses its OpenGL at its first import, and the default needs a display: robots and CI have none.
+os.environ.setdefault("MUJOCO_GL", "egl")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 
 import cv2
 import numpy as np
@@ -40,7 +39,6 @@ class SimCamera:
     def __init__(self, world: World, width: int = 640, height: int = 480, depth_size: tuple[int, int] = (160, 120)) -> None:
         if not (16 <= width <= 1920 and 16 <= height <= 1080):
             raise InputError(f"Expected a camera size from 16x16 to 1920x1080, got {width}x{height}.")
-        os.environ.setdefault("MUJOCO_GL", "egl")
         self.world = world
         model = world.compile()
         try:
@@ -65,9 +63,9 @@ class SimCamera:
         self.depth_intrinsics = _intrinsics(*depth_size, look.fovy)
         self.mount = (look.forward, look.height, look.pitch)
         rng = np.random.default_rng([world.seed, 1])
-        self._noise = rng.normal(0, look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
+        grain = rng.normal(0, look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
+        self._noise = np.repeat(grain, 3, axis=3)
         self._rgb = np.empty((height, width, 3), np.uint8)
-        self._wide = np.empty((height, width, 3), np.int16)
         self._metres = np.empty((depth_size[1], depth_size[0]), np.float32)
         self._millimetres = np.empty(self._metres.shape, np.uint16)
 
@@ -111,13 +109,12 @@ class SimCamera:
             sigma = look.blur * self._rgb.shape[1] / 640
             cv2.GaussianBlur(self._rgb, (0, 0), sigma, dst=self._rgb)
         drift = 1 + 0.08 * math.sin(index / 97 + self.world.seed)
-        np.multiply(self._rgb, look.gain * drift, out=self._wide, casting="unsafe")
-        shift = (index * 7919) % self._rgb.shape[0]
-        noise = self._noise[index % _NOISE_FRAMES]
-        self._wide[shift:] += noise[: len(noise) - shift]
-        self._wide[:shift] += noise[len(noise) - shift :]
-        np.clip(self._wide, 0, 255, out=self._wide)
-        np.copyto(self._rgb, self._wide, casting="unsafe")
+        cv2.convertScaleAbs(self._rgb, dst=self._rgb, alpha=look.gain * drift)
+        # Rolled noise: a few stored fields give a long sequence that hardly repeats.
+        noise, shift = self._noise[index % _NOISE_FRAMES], (index * 7919) % len(self._rgb)
+        for rows, grain in ((self._rgb[shift:], noise[: len(noise) - shift]), (self._rgb[:shift], noise[len(noise) - shift :])):
+            if len(rows):
+                cv2.add(rows, grain, dst=rows, dtype=cv2.CV_8U)
 
     def close(self) -> None:
         """Free the OpenGL contexts."""

@@ -39,7 +39,7 @@ CAR_XML = (
     + _wheel("rr", 0.0, -TRACK / 2, False)
     + "</body></worldbody><actuator>"
     '<position joint="fl_steer" kp="4" kv=".2"/><position joint="fr_steer" kp="4" kv=".2"/>'
-    '<velocity joint="rl_spin" kv=".3"/><velocity joint="rr_spin" kv=".3"/></actuator>'
+    '<velocity joint="rl_spin" kv="1.5"/><velocity joint="rr_spin" kv="1.5"/></actuator>'
     # Chassis and wheels must not push each other apart.
     "<contact>"
     + "".join(f'<exclude body1="car" body2="{w}"/>' for w in ("fl", "fr", "rl", "rr"))
