@@ -1,0 +1,210 @@
+"""The simulated base: real time, lock-step, and what it does when nobody commands it."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("mujoco")
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from edgeflock.runtime.errors import EdgeflockError, InputError  # noqa: E402
+from fadnet_sim.base_node import FIRST_STAMP_NS, BaseNode  # noqa: E402
+from geometry_msgs.msg import Twist, TwistStamped  # noqa: E402
+from nav_msgs.msg import Odometry  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from std_msgs.msg import UInt32  # noqa: E402
+
+
+class Driver:
+    """A base and somebody who drives it, over the real middleware, in one executor."""
+
+    def __init__(self, **parameters):
+        overrides = [f"-p {k}:={str(v).lower() if isinstance(v, bool) else v}" for k, v in parameters.items()]
+        rclpy.init(args=" ".join(["--ros-args", *overrides]).split(), domain_id=60 + os.getpid() % 40)
+        self.odom, self.clock, self.collisions, self.diagnostics = [], [], [], []
+        self.node = rclpy.create_node("driver")
+        self.node.create_subscription(Odometry, "odom", self.odom.append, 10)
+        self.node.create_subscription(Clock, "/clock", self.clock.append, 10)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(UInt32, "sim/collisions", lambda m: self.collisions.append(m.data), latched)
+        self.kind = TwistStamped if parameters.get("stamped", True) else Twist
+        self.commands = self.node.create_publisher(self.kind, "cmd_vel", 10)
+        self.base = BaseNode()
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.executor.add_node(self.base)
+
+    def command(self, speed, steering=0.0, stamp=None):
+        message = self.kind()
+        twist = message.twist if self.kind is TwistStamped else message
+        twist.linear.x, twist.angular.z = speed, speed * math.tan(steering) / 0.36
+        if stamp is not None:
+            message.header.stamp = stamp
+        self.commands.publish(message)
+
+    def spin(self, seconds, until=lambda: False, each=lambda: None):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not until():
+            self.executor.spin_once(timeout_sec=0.01)
+            each()
+        return until()
+
+    @property
+    def speed(self):
+        return self.odom[-1].twist.twist.linear.x
+
+    def close(self):
+        self.executor.shutdown()
+        self.base.destroy_node()
+        self.node.destroy_node()
+        rclpy.shutdown()
+
+
+@pytest.fixture
+def drive(monkeypatch):
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    drivers = []
+
+    def start(**parameters):
+        drivers.append(Driver(**parameters))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.close()
+
+
+def ns(stamp):
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def test_drives_in_real_time_and_stops_when_commands_cease(drive):
+    d = drive(command_timeout=0.3)
+    assert d.spin(5, until=lambda: len(d.odom) > 5)
+    d.spin(1.5, each=lambda: d.command(0.8))
+    assert d.speed == pytest.approx(0.8, abs=0.1)
+
+    heard = len(d.odom)
+    d.spin(0.2)
+    assert d.speed > 0.6, "stopped before its time-out"
+    d.spin(1.2)
+    assert abs(d.speed) < 0.02, "went on without commands"
+    rate = (len(d.odom) - heard) / ((ns(d.odom[-1].header.stamp) - ns(d.odom[heard].header.stamp)) / 1e9)
+    assert rate == pytest.approx(100, rel=0.3)
+    assert ns(d.odom[-1].header.stamp) == pytest.approx(time.time_ns(), abs=0.5e9)
+    assert d.collisions == [0]
+
+
+def test_takes_unstamped_twists(drive):
+    d = drive(stamped=False)
+    d.spin(1.5, each=lambda: d.command(0.5))
+    assert d.speed == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_command_that_is_not_finite_stops_it(drive):
+    d = drive()
+    d.spin(1.0, each=lambda: d.command(0.5))
+    assert d.speed > 0.3
+    d.spin(0.8, each=lambda: d.command(math.nan))
+    assert abs(d.speed) < 0.02
+
+
+def test_lock_step_moves_one_camera_period_for_each_command_with_its_stamp(drive):
+    d = drive(lockstep=True, fps=20.0)
+    answered = 0
+
+    def answer():
+        nonlocal answered
+        if answered < len(d.odom) and answered < 40:
+            d.command(1.0, stamp=d.odom[answered].header.stamp)
+            answered += 1
+
+    assert d.spin(10, until=lambda: len(d.odom) == 41, each=answer)
+    stamps = [ns(m.header.stamp) for m in d.odom]
+    assert stamps == [FIRST_STAMP_NS + n * 50_000_000 for n in range(41)]
+    assert [ns(m.clock) for m in d.clock][-1] == stamps[-1]
+    assert math.dist((d.odom[0].pose.pose.position.x, d.odom[0].pose.pose.position.y),
+                     (d.odom[-1].pose.pose.position.x, d.odom[-1].pose.pose.position.y)) > 1.0  # fmt: skip
+
+
+def test_lock_step_repeats_tick_0_until_the_first_answer_and_ignores_other_stamps(drive):
+    d = drive(lockstep=True)
+    assert d.spin(5, until=lambda: len(d.odom) >= 3)
+    assert {ns(m.header.stamp) for m in d.odom} == {FIRST_STAMP_NS}
+    d.command(1.0, stamp=rclpy.time.Time(nanoseconds=5).to_msg())
+    d.spin(0.3)
+    assert {ns(m.header.stamp) for m in d.odom} == {FIRST_STAMP_NS}
+
+
+def test_lock_step_reports_a_missing_command_and_goes_on_to_a_stop(drive):
+    d = drive(lockstep=True, lockstep_timeout=0.05, command_timeout=0.2, fps=20.0)
+    sent = set()
+
+    def answer_the_first_20():
+        for m in d.odom:
+            if ns(m.header.stamp) not in sent and len(sent) < 20:
+                sent.add(ns(m.header.stamp))
+                d.command(1.0, stamp=m.header.stamp)
+
+    assert d.spin(10, until=lambda: len(sent) == 20, each=answer_the_first_20)
+    assert d.speed > 0.7
+    d.spin(3, until=lambda: abs(d.speed) < 0.02)
+    assert abs(d.speed) < 0.02
+    assert d.spin(3, until=lambda: any("time was lost" in s.message for a in d.diagnostics for s in a.status))
+    values = {v.key: v.value for v in d.diagnostics[-1].status[0].values}
+    assert int(values["lockstep_timeouts"]) > 4
+
+
+def test_counts_a_collision_when_steered_into_a_wall(drive):
+    d = drive(lockstep=True, world="indoor", seed=2)
+    sent = set()
+
+    def answer():
+        for m in d.odom[-1:]:
+            if ns(m.header.stamp) not in sent:
+                sent.add(ns(m.header.stamp))
+                d.command(1.0, 0.3, stamp=m.header.stamp)
+
+    assert d.spin(20, until=lambda: d.collisions[-1:] == [1], each=answer)
+
+
+def test_pushes_move_it_sideways(drive):
+    d = drive(push_speed=0.8, push_every=0.5)
+    assert d.spin(5, until=lambda: bool(d.odom))
+    path = d.base.sim.world.path
+    d.spin(1.5)
+    p = d.odom[-1].pose.pose.position
+    assert abs(path.project(p.x, p.y)[1]) > 0.005
+
+
+def test_says_what_is_wrong_with_its_parameters(drive):
+    with pytest.raises(EdgeflockError, match="stamped:=true"):
+        drive(lockstep=True, stamped=False)
+    rclpy.try_shutdown()
+    with pytest.raises(InputError, match="indoor"):
+        drive(world="moon")
+    rclpy.try_shutdown()
+
+
+def test_runs_as_a_process_and_ends_on_sigint():
+    environment = {
+        **os.environ,
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_DOMAIN_ID": str(60 + os.getpid() % 40),
+    }
+    command = [sys.executable, "-m", "fadnet_sim.base_node", "--ros-args", "-p", "seed:=4"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 0
+    assert "Traceback" not in process.stderr.read()
