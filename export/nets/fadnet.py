@@ -31,7 +31,9 @@ class FADNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(1, 1)  # one group = layer norm over (C, H, W); scalar affine
+        # One group = layer norm over (C, H, W). Its scale and shift stay at 1 and 0 unless unfrozen: conv1 learns the
+        # same function, and their gradient has to come back through conv1, which costs a quarter of a training step.
+        self.norm = nn.GroupNorm(1, 1).requires_grad_(False)
         self.conv1 = SameConv2d(1, 32, 5, stride=2, size=200)
         self.res_block1 = ResBlock(32, 32, size=49)
         self.res_block2 = ResBlock(32, 64, size=25)
@@ -79,19 +81,22 @@ def aggregate(f_s: Tensor, f_c: Tensor) -> Tensor:
 class AdaptivePool(nn.Module):
     """Adaptive average pooling of square maps, flattened: (N, C, size, size) -> (N, C * rows * columns).
 
-    Averages the same cells as `torch.nn.AdaptiveAvgPool2d`, as two products with constant matrices: ONNX has no
-    adaptive pooling to sizes that do not divide the input.
+    ONNX has no adaptive pooling to sizes that do not divide the input: there it becomes two products with constant
+    matrices, which average the same cells.
     """
 
     def __init__(self, size: int, output: tuple[int, int]) -> None:
         super().__init__()
+        self.output = output
         rows, columns = (_pooling_matrix(size, n) for n in output)
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns.T.contiguous(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool rows, then columns, then flatten in channel order."""
-        return (self.rows @ x @ self.columns).flatten(1)
+        """Pool, then flatten in (C, rows, columns) order."""
+        if torch.onnx.is_in_onnx_export():
+            return (self.rows @ x @ self.columns).flatten(1)
+        return F.adaptive_avg_pool2d(x, self.output).flatten(1)
 
 
 def _pooling_matrix(size: int, cells: int) -> Tensor:
