@@ -35,7 +35,7 @@ from .world import make_world
 ODOM_S = 0.01
 MAX_LAG_S = 0.1  # behind the wall clock by more than this, time is skipped rather than caught up in one jump
 FIRST_STAMP_NS = 1_000_000_000  # of lock-step: ROS takes a clock of 0 for "no clock yet"
-REPEAT_FIRST_TICK_S = 0.5
+REPEAT_FIRST_TICK_S = 0.5  # wall time
 
 
 class BaseNode(Node):
