@@ -67,13 +67,16 @@ class GateReport(_Strict):
     """(rmse - rmse_fp32) / rmse_fp32."""
     rmse_drop_limit: float
     sign_flips: float
-    """Share of frames steered to the other side."""
+    """Of the frames that fp32 steers by more than 0.02 rad, the share not steered to the same side."""
     sign_flips_limit: float
     constant_ratio: float
     """rmse / rmse_constant; near 1 means that the net learnt nothing."""
     constant_ratio_limit: float
     max_deviation: float
     """Largest distance from fp32 on one frame, rad."""
+    max_deviation_limit: float
+    mean_deviation: float
+    """Mean distance from fp32, rad."""
 
 
 class Manifest(_Strict):
