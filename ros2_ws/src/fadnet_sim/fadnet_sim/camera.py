@@ -36,7 +36,9 @@ class SimCamera:
         Without mujoco, or without EGL; the message has the line that installs it.
     """
 
-    def __init__(self, world: World, width: int = 640, height: int = 480, depth_size: tuple[int, int] = (160, 120)) -> None:
+    def __init__(
+        self, world: World, width: int = 640, height: int = 480, depth_size: tuple[int, int] = (160, 120)
+    ) -> None:
         if not (16 <= width <= 1920 and 16 <= height <= 1080):
             raise InputError(f"Expected a camera size from 16x16 to 1920x1080, got {width}x{height}.")
         self.world = world
@@ -112,7 +114,9 @@ class SimCamera:
         cv2.convertScaleAbs(self._rgb, dst=self._rgb, alpha=look.gain * drift)
         # Rolled noise: a few stored fields give a long sequence that hardly repeats.
         noise, shift = self._noise[index % _NOISE_FRAMES], (index * 7919) % len(self._rgb)
-        for rows, grain in ((self._rgb[shift:], noise[: len(noise) - shift]), (self._rgb[:shift], noise[len(noise) - shift :])):
+        split = len(noise) - shift
+        split = len(noise) - shift
+        for rows, grain in ((self._rgb[shift:], noise[:split]), (self._rgb[:shift], noise[split:])):
             if len(rows):
                 cv2.add(rows, grain, dst=rows, dtype=cv2.CV_8U)
 

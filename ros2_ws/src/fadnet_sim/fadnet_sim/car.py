@@ -12,7 +12,8 @@ WIDTH = 0.36  # m over the wheels
 
 _WHEEL = (
     '<joint name="{name}_spin" axis="0 1 0" damping=".01" armature=".002"/>'
-    '<geom type="cylinder" size="{r} .02" euler="1.5708 0 0" mass=".2" friction="1.2" contype="1" conaffinity="1" rgba=".1 .1 .1 1"/>'
+    '<geom type="cylinder" size="{r} .02" euler="1.5708 0 0" mass=".2" friction="1.2" contype="1" conaffinity="1" '
+    'rgba=".1 .1 .1 1"/>'
 )
 
 
@@ -31,7 +32,8 @@ def _wheel(name: str, x: float, y: float, steered: bool) -> str:
 # The frame `car` is the base_link of REP 105 for Ackermann drive: the rear axle's middle, on the ground.
 CAR_XML = (
     '<body name="car" pos="0 0 0.002"><freejoint/>'
-    '<geom name="chassis" type="box" pos=".18 0 .11" size=".25 .13 .04" mass="4" contype="1" conaffinity="1" rgba=".8 .15 .1 1"/>'
+    '<geom name="chassis" type="box" pos=".18 0 .11" size=".25 .13 .04" mass="4" contype="1" conaffinity="1" '
+    'rgba=".8 .15 .1 1"/>'
     '<camera name="front" pos="{camera_pos}" xyaxes="{camera_axes}" fovy="{camera_fovy}"/>'
     + _wheel("fl", WHEELBASE, TRACK / 2, True)
     + _wheel("fr", WHEELBASE, -TRACK / 2, True)

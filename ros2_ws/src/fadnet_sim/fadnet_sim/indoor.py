@@ -19,23 +19,21 @@ def build(rng: np.random.Generator, seed: int) -> World:
         closed_centreline(rng, cells=int(rng.integers(7, 11)), cell=6.0, jitter=0.6, radius=(1.7, 2.6), bend=0.5)
     )
     scene = Scene()
-    half = {side: rng.uniform(1.1, 1.35) + 0.08 * smooth(rng.standard_normal(len(centre.points)) * 4, 1.0) for side in (1, -1)}
+    half = {
+        side: rng.uniform(1.1, 1.35) + 0.08 * smooth(rng.standard_normal(len(centre.points)) * 4, 1.0)
+        for side in (1, -1)
+    }
     half = {side: np.clip(h, 1.05, 1.45) for side, h in half.items()}
     shift = _furnish(rng, scene, centre, half)
+    middle = 0.5 * (half[1] - half[-1])  # of the way; the niches are not part of it
     _niches(rng, centre, half)
     _doors(rng, scene, centre, half)
     _walls(rng, scene, centre, half)
-    free = 0.5 * (_free_half(half[1]) - _free_half(half[-1]))
-    path = ReferencePath(centre.points + centre.normal * smooth(free + shift, 0.25)[:, None])
+    path = ReferencePath(centre.points + centre.normal * smooth(middle + shift, 0.25)[:, None])
     return assemble(
         "indoor", seed, rng, scene, path, centre, None,
         ambient=rng.uniform(0.25, 0.5), head=rng.uniform(0.15, 0.45), fog=textures.colour(rng, 0.2, 0.6, 0.1),
     )  # fmt: skip
-
-
-def _free_half(half: np.ndarray) -> np.ndarray:
-    """Half width that counts for the reference path: niches are not part of the way."""
-    return np.minimum(half, 1.45)
 
 
 def _bump(centre: ReferencePath, s: float, plateau: float, ramp: float) -> np.ndarray:
@@ -64,9 +62,7 @@ def _furnish(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half
     return shift
 
 
-def _obstacle(
-    rng: np.random.Generator, scene: Scene, at: np.ndarray, yaw: float, depth: float, length: float
-) -> float:
+def _obstacle(rng: np.random.Generator, scene: Scene, at: np.ndarray, yaw: float, depth: float, length: float) -> float:
     """One piece of furniture or one person, centred at `at` (2,) m; returns how deep it is, m."""
     rgba = (*textures.colour(rng, 0.15, 0.9, 0.6), 1)
     dark = (*textures.colour(rng, 0.05, 0.4, 0.3), 1)
@@ -78,7 +74,9 @@ def _obstacle(
             p = (x + leg * np.cos(yaw), y + leg * np.sin(yaw), hip / 2)
             scene.geom("capsule", p, (0.075, hip / 2 - 0.05), rgba=dark)
         scene.geom("ellipsoid", (x, y, hip + 0.28), (0.22, 0.14, 0.36), yaw, rgba=rgba)
-        scene.geom("sphere", (x, y, hip + 0.75), (0.11,), rgba=(*(np.array([0.85, 0.65, 0.5]) * rng.uniform(0.4, 1.1)), 1))
+        scene.geom(
+            "sphere", (x, y, hip + 0.75), (0.11,), rgba=(*(np.array([0.85, 0.65, 0.5]) * rng.uniform(0.4, 1.1)), 1)
+        )
         scene.collider("cylinder", (x, y, 0.9), (0.2, 0.9))
         scene.outline.append(_ring(at, 0.2))
         return 0.4
@@ -87,7 +85,9 @@ def _obstacle(
         tall = rng.uniform(0.3, 0.8)
         scene.geom("cylinder", (x, y, tall / 2), (r, tall / 2), rgba=rgba, hit=True)
         if kind == "plant":
-            scene.geom("ellipsoid", (x, y, tall + 0.3), (0.9 * r, 0.9 * r, 0.4), rgba=(0.1, rng.uniform(0.25, 0.6), 0.12, 1))
+            scene.geom(
+                "ellipsoid", (x, y, tall + 0.3), (0.9 * r, 0.9 * r, 0.4), rgba=(0.1, rng.uniform(0.25, 0.6), 0.12, 1)
+            )
         scene.outline.append(_ring(at, r))
         return 2 * r
     if kind == "boxes":
@@ -95,7 +95,13 @@ def _obstacle(
         for _ in range(int(rng.integers(1, 4))):
             tall = rng.uniform(0.2, 0.4)
             tone = (*np.clip(np.array([0.65, 0.5, 0.33]) * rng.uniform(0.6, 1.2), 0, 1), 1)
-            scene.geom("box", (x, y, z + tall / 2), (length / 2, depth / 2, tall / 2), yaw + rng.uniform(-0.05, 0.05), rgba=tone)
+            scene.geom(
+                "box",
+                (x, y, z + tall / 2),
+                (length / 2, depth / 2, tall / 2),
+                yaw + rng.uniform(-0.05, 0.05),
+                rgba=tone,
+            )
             z += tall
         tall = max(z, 0.4)
     else:
@@ -136,8 +142,9 @@ def _doors(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: 
                 hx, hy = centre.points[i] + normal * (wall.mean() - 0.07) + 0.36 * np.array([np.cos(yaw), np.sin(yaw)])
                 scene.geom("sphere", (hx, hy, 1.0), (0.035,), rgba=(0.75, 0.7, 0.5, 1))
             elif kind == "poster":
-                scene.geom("box", (x, y, rng.uniform(1.0, 1.5)), (rng.uniform(0.2, 0.5), 0.02, rng.uniform(0.2, 0.4)), yaw,
-                           rgba=(*textures.colour(rng, 0.1, 1.0, 0.8), 1))  # fmt: skip
+                size = (rng.uniform(0.2, 0.5), 0.02, rng.uniform(0.2, 0.4))
+                rgba = (*textures.colour(rng, 0.1, 1.0, 0.8), 1)
+                scene.geom("box", (x, y, rng.uniform(1.0, 1.5)), size, yaw, rgba=rgba)
             else:
                 for jamb in (1, -1):
                     jx, jy = centre.points[i] + centre.normal[i] * jamb * (half[jamb][i] - 0.05)
@@ -170,12 +177,14 @@ def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: 
             out = np.array([-np.sin(yaw), np.cos(yaw)]) * side * 0.05
             scene.collider("box", (*((a + b) / 2 + out), HEIGHT / 2), (length / 2 + 0.02, 0.05, HEIGHT / 2), yaw)
     reach = np.abs(centre.points).max() + 3
-    scene.bodies.append(
-        f'<geom name="ground" type="plane" size="{reach:.2f} {reach:.2f} .1" material="floor" contype="1" conaffinity="1"/>'
-    )
+    scene.ground(reach, "floor")
     scene.geom("box", (0, 0, HEIGHT + 0.05), (reach, reach, 0.05), rgba=(*textures.colour(rng, 0.5, 0.95, 0.05), 1))
-    scene.bodies.append('<light directional="true" dir="0.2 0.3 -1" castshadow="false" diffuse=".25 .25 .25" specular="0 0 0"/>')
-    scene.bodies.append('<light directional="true" dir="-0.5 -0.2 -0.3" castshadow="false" diffuse=".15 .15 .15" specular="0 0 0"/>')
+    scene.bodies.append(
+        '<light directional="true" dir="0.2 0.3 -1" castshadow="false" diffuse=".25 .25 .25" specular="0 0 0"/>'
+    )
+    scene.bodies.append(
+        '<light directional="true" dir="-0.5 -0.2 -0.3" castshadow="false" diffuse=".15 .15 .15" specular="0 0 0"/>'
+    )
     scene.assets.append('<material name="lamp" emission="1" rgba="1 1 0.95 1"/>')
     gap = rng.uniform(2.5, 5.0)
     for s in np.arange(0, centre.length, gap):

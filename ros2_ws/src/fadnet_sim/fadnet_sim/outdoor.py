@@ -23,17 +23,14 @@ def build(rng: np.random.Generator, seed: int) -> World:
     scene = Scene()
     reach = float(np.abs(centre.points).max() + 6)
     scene.texture("ground", _paint(rng, centre, reach))
-    scene.bodies.append(
-        f'<geom name="ground" type="plane" size="{reach:.3f} {reach:.3f} .1" material="ground" contype="1" conaffinity="1"/>'
-    )
+    scene.ground(reach, "ground")
     half_road = LANE + SHOULDER
     scene.outline += [centre.points + side * half_road * centre.normal for side in (1, -1)]
     _scenery(rng, scene, centre, half_road, reach)
     sky = textures.colour(rng, 0.45, 0.95, 0.1) * np.array([0.85, 0.95, 1.1])
     horizon = np.clip(sky * rng.uniform(0.9, 1.4), 0, 1)
-    scene.assets.append(
-        f'<texture type="skybox" builtin="gradient" rgb1="{_rgb(np.clip(sky, 0, 1))}" rgb2="{_rgb(horizon)}" width="64" height="64"/>'
-    )
+    colours = f'rgb1="{_rgb(np.clip(sky, 0, 1))}" rgb2="{_rgb(horizon)}"'
+    scene.assets.append(f'<texture type="skybox" builtin="gradient" {colours} width="64" height="64"/>')
     a, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 1.3)
     sun = rng.uniform(0.25, 0.7)
     scene.bodies.append(
@@ -76,7 +73,9 @@ def _paint(rng: np.random.Generator, centre: ReferencePath, reach: float) -> np.
         cover = np.tile(tile, (repeat, repeat, 1))[box]
         image[box] = (image[box] * (255 - alpha) + cover * alpha) // 255
 
-    asphalt = textures.shade(textures.colour(rng, 0.16, 0.45, 0.06), textures.noise(rng, _TILE, 8, 6), rng.uniform(0.05, 0.15))
+    asphalt = textures.shade(
+        textures.colour(rng, 0.16, 0.45, 0.06), textures.noise(rng, _TILE, 8, 6), rng.uniform(0.05, 0.15)
+    )
     lay(asphalt, mask(0.0, 2 * (LANE + SHOULDER)))
     white = textures.colour(rng, 0.75, 1.0, 0.05)
     middle = white if rng.random() < 0.6 else np.array([0.95, 0.75, 0.15]) * rng.uniform(0.8, 1.0)
@@ -86,7 +85,10 @@ def _paint(rng: np.random.Generator, centre: ReferencePath, reach: float) -> np.
         lay(textures.shade(white, textures.noise(rng, _TILE, 32), worn), mask(side * LANE, width))
     dash, gap = rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.8)
     starts = np.arange(0, centre.length - dash, dash + gap)
-    index = [np.arange(centre.index(s), min(centre.index(s) + round(dash / centre.spacing), len(centre.points))) for s in starts]
+    index = [
+        np.arange(centre.index(s), min(centre.index(s) + round(dash / centre.spacing), len(centre.points)))
+        for s in starts
+    ]
     lay(textures.shade(middle, textures.noise(rng, _TILE, 32), worn), mask(0.0, width, index))
     return image
 
@@ -98,7 +100,9 @@ def _scenery(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half
         radius = {"tree": 0.2, "house": 2.2, "cone": 0.15, "person": 0.2, "post": 0.06, "rock": 0.4}[str(kind)]
         if kind in ("cone", "person", "post"):  # stand along the road
             i = int(rng.integers(len(centre.points)))
-            at = centre.points[i] + centre.normal[i] * rng.choice([1, -1]) * (half_road + radius + rng.uniform(0.3, 1.0))
+            at = centre.points[i] + centre.normal[i] * rng.choice([1, -1]) * (
+                half_road + radius + rng.uniform(0.3, 1.0)
+            )
         else:
             at = rng.uniform(-reach, reach, 2)
         if np.hypot(*(centre.points - at).T).min() < half_road + radius + 0.25:
@@ -120,7 +124,9 @@ def _scenery(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half
             scene.geom("sphere", (x, y, 1.62), (0.11,), rgba=(0.75, 0.55, 0.42, 1))
             scene.collider("cylinder", (x, y, 0.9), (0.2, 0.9))
         elif kind == "rock":
-            scene.geom("ellipsoid", (x, y, 0.05), (*rng.uniform(0.15, 0.4, 2), 0.25), hit=True, rgba=(0.45, 0.43, 0.4, 1))
+            scene.geom(
+                "ellipsoid", (x, y, 0.05), (*rng.uniform(0.15, 0.4, 2), 0.25), hit=True, rgba=(0.45, 0.43, 0.4, 1)
+            )
         else:
             tall = 0.4 if kind == "cone" else 0.9
             tone = (0.95, 0.4, 0.08, 1) if kind == "cone" else (0.9, 0.9, 0.9, 1)

@@ -85,7 +85,14 @@ def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "e
     place = make_world(kind, seed)
     sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
     drive = None if driver == "expert" else _net(driver)
-    about = {"world": kind, "seed": seed, "frames": frames, "driver": driver, "frame_s": FRAME_S, "episode_s": EPISODE_S}
+    about = {
+        "world": kind,
+        "seed": seed,
+        "frames": frames,
+        "driver": driver,
+        "frame_s": FRAME_S,
+        "episode_s": EPISODE_S,
+    }
     with DronetWriter(folder, about) as writer:
         rng = np.random.default_rng([seed, kind == "indoor", writer.frames])
         left = 0.0

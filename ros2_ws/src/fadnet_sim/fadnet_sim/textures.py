@@ -1,4 +1,4 @@
-"""Procedural textures, (h, w, 3) uint8 RGB, for domain randomisation. All of them are made here: nothing is downloaded."""
+"""Procedural textures, (h, w, 3) uint8 RGB, for domain randomisation; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def wall(rng: np.random.Generator, size: int = 512) -> np.ndarray:
             image[:, max(0, i * size // count - 2) : i * size // count + 2] *= rng.uniform(0.4, 0.8)
     elif kind == "stripe":
         count = int(rng.integers(4, 12))
-        image *= (1 + rng.uniform(0.05, 0.25) * np.sign(np.sin(np.arange(size) / size * 2 * np.pi * count)))[None, :, None]
+        image *= (1 + rng.uniform(0.05, 0.25) * np.sign(np.sin(np.arange(size) / size * 2 * np.pi * count)))[
+            None, :, None
+        ]
     elif kind == "two-tone":
         image[int(size * rng.uniform(0.45, 0.7)) :] = colour(rng, 0.25, 0.8, 0.35)
     return shade(image, noise(rng, size, int(rng.integers(2, 8))), rng.uniform(0.01, 0.08))

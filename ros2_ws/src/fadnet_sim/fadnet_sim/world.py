@@ -31,7 +31,8 @@ _HEADER = """<mujoco model="{kind}_{seed}">
 <visual><global offwidth="1920" offheight="1080"/><quality offsamples="0" shadowsize="0"/>
 <map znear="0.004" zfar="8" fogstart="10" fogend="60"/>
 <headlight ambient="{ambient}" diffuse="{head}" specular="0 0 0"/><rgba fog="{fog}"/></visual>
-<default><geom contype="0" conaffinity="0"/><default class="hit"><geom contype="1" conaffinity="1" group="3"/></default></default>
+<default><geom contype="0" conaffinity="0"/>
+<default class="hit"><geom contype="1" conaffinity="1" group="3"/></default></default>
 """
 
 
@@ -52,7 +53,9 @@ class Scene:
         self.assets.append(f'<material name="{name}" texture="{name}" specular="0.1" {_attributes(material)}/>')
         return name
 
-    def geom(self, kind: str, pos: object, size: object, yaw: float = 0.0, hit: bool = False, **attributes: object) -> None:
+    def geom(
+        self, kind: str, pos: object, size: object, yaw: float = 0.0, hit: bool = False, **attributes: object
+    ) -> None:
         """Add a static geom; with `hit` also an invisible twin that the robot can collide with."""
         pose = {"type": kind, "pos": pos, "size": size, "euler": (0, 0, yaw)}
         self.bodies.append(f"<geom {_attributes(pose | attributes)}/>")
@@ -63,6 +66,11 @@ class Scene:
         """Add an invisible geom that the robot can collide with."""
         pose = {"class": "hit", "type": kind, "pos": pos, "size": size, "euler": (0, 0, yaw)}
         self.bodies.append(f"<geom {_attributes(pose)}/>")
+
+    def ground(self, reach: float, material: str) -> None:
+        """Add the ground plane, `reach` m in each direction; the only thing that the robot may touch."""
+        plane = {"name": "ground", "type": "plane", "size": (reach, reach, 0.1), "material": material}
+        self.bodies.append(f"<geom {_attributes(plane | {'contype': 1, 'conaffinity': 1})}/>")
 
     def strip(self, name: str, bottom: np.ndarray, top: np.ndarray, tile: float, **attributes: object) -> None:
         """Add a visual band of quads between two closed polylines (n, 3), seen from the left of their direction.
@@ -76,7 +84,7 @@ class Scene:
         u = np.stack([s[:-1], s[1:], s[1:], s[:-1]], axis=1)
         v = np.broadcast_to([1.0, 1.0, 0.0, 0.0], (n, 4))
         base = 4 * np.arange(n)[:, None]
-        faces = np.concatenate([base + [0, 2, 1], base + [0, 3, 2]])
+        faces = np.concatenate([base + np.array([0, 2, 1]), base + np.array([0, 3, 2])])
         normal = np.cross(corners[:, 3] - corners[:, 0], corners[:, 1] - corners[:, 0])
         normal = np.repeat(normal / np.linalg.norm(normal, axis=1, keepdims=True), 4, axis=0)
         mesh = {
@@ -185,7 +193,11 @@ def assemble(
 ) -> World:  # fmt: skip
     """Put the robot into a scene and draw the camera that it sees with."""
     header = _HEADER.format(
-        kind=kind, seed=seed, ambient=f"{ambient:.3f} " * 3, head=f"{head:.3f} " * 3, fog=" ".join(f"{c:.3f}" for c in fog) + " 1"
+        kind=kind,
+        seed=seed,
+        ambient=f"{ambient:.3f} " * 3,
+        head=f"{head:.3f} " * 3,
+        fog=" ".join(f"{c:.3f}" for c in fog) + " 1",
     )
     look = CameraLook(
         forward=0.42,
