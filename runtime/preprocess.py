@@ -49,7 +49,9 @@ def grey_320x240(image: np.ndarray, encoding: Encoding = "rgb8") -> np.ndarray:
 
 
 def crop_200(grey: np.ndarray) -> np.ndarray:
-    """View (200, 200) of a (240, 320) grey frame: horizontally centred, bottom-aligned."""
+    """View (200, 200) of a (240, 320) grey frame: horizontally centred, bottom-aligned; (200, 200) stays as it is."""
+    if grey.shape == (CROP, CROP):
+        return grey
     if grey.shape != (HEIGHT, WIDTH):
         raise InputError(
             f"crop_200 takes a ({HEIGHT}, {WIDTH}) frame, got shape {grey.shape}: pass it through grey_320x240 first."
