@@ -1,1 +1,77 @@
-"""One file per on-disk format."""
+"""One file per on-disk format, and `open_dataset`, which tells them apart."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from edgeflock.export.datasets.base import SteeringDataset, concatenate
+from edgeflock.runtime.errors import InputError
+
+__all__ = ["SteeringDataset", "concatenate", "open_dataset"]
+
+# Folder names of each split. The authors' npz have no validation split; their published figures are on test.
+SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "test"), "test": ("test", "testing")}
+
+# Format -> what lies in its folder (or is its file), and module and function of its reader.
+FORMATS = {
+    "DroNet": (("sync_steering.txt", "labels.txt", "*/sync_steering.txt", "*/labels.txt"), "dronet", "read_dronet"),
+    "Udacity": (("interpolated.csv", "*/interpolated.csv"), "udacity", "read_udacity"),
+    "FADNet npz": (("*.npz",), "npz", "read_npz"),
+    "rosbag2": (("metadata.yaml", "*.mcap", "*.db3", "*/metadata.yaml"), "rosbag2", "read_rosbag2"),
+}
+
+
+def open_dataset(path: str | Path, split: str | None = None) -> SteeringDataset:
+    """Read a data set in whatever format lies at `path` (docs/data.md).
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A file, a folder in one of the formats, or a folder with such a folder per split.
+    split : {"train", "val", "test"}, optional
+        Which split to read; left out where `path` has none.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at `path`, the format is not clear, or the split is not there or not named.
+    DataError
+        If the data is broken.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: expected a data set, there is nothing at this path")
+    folder = _split_folder(path, split)
+    names = [folder.name] if folder.is_file() else []
+    found = {
+        name: reader
+        for name, (patterns, *reader) in FORMATS.items()
+        if any(Path(names[0]).match(pattern) if names else next(folder.glob(pattern), None) for pattern in patterns)
+    }
+    if "DroNet" in found:  # DroNet's Udacity folders keep the csv that they were made from
+        found.pop("Udacity", None)
+    if len(found) != 1:
+        known = "; ".join(f"{name}: {' or '.join(patterns)}" for name, (patterns, *_) in FORMATS.items())
+        raise InputError(
+            f"{folder}: expected one data set format, found {' and '.join(found) or 'none'}. Known are {known}"
+        )
+    [(module, function)] = found.values()
+    return getattr(import_module(f"{__name__}.{module}"), function)(folder)
+
+
+def _split_folder(path: Path, split: str | None) -> Path:
+    there = {name for names in SPLITS.values() for name in names if (path / name).is_dir()}
+    if split is None:
+        if there:
+            raise InputError(f"{path}: holds the splits {', '.join(sorted(there))}; say which one to read")
+        return path
+    if split not in SPLITS:
+        raise InputError(f"split: expected {', '.join(SPLITS)}, got {split!r}")
+    name = next((name for name in SPLITS[split] if name in there), None)
+    if name is None:
+        raise InputError(
+            f"{path}: expected a folder {' or '.join(f'{name}/' for name in SPLITS[split])} for the split {split!r}, "
+            f"found {', '.join(sorted(there)) or 'no split'}"
+        )
+    return path / name

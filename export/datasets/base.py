@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from edgeflock.runtime.errors import DataError, InputError
 
 FRAME_SHAPES = ((240, 320), (200, 200))
@@ -92,6 +93,8 @@ def concatenate(parts: Sequence[SteeringDataset]) -> SteeringDataset:
     sizes = {part.frames.shape[1:] for part in parts}
     if len(sizes) != 1:
         raise InputError(f"expected data sets of one frame size, got {sorted(sizes) or 'none'}")
+    if len(parts) == 1:
+        return parts[0]
     offsets = np.cumsum([0] + [len(part.group_names) for part in parts[:-1]])
     groups = [part.groups + offset for part, offset in zip(parts, offsets, strict=True)]
     return SteeringDataset(

@@ -21,6 +21,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+
 from edgeflock.export.datasets.base import SteeringDataset, parse_angle
 from edgeflock.runtime.errors import DataError, InputError
 

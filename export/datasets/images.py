@@ -9,10 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from edgeflock.runtime.errors import DataError
-from edgeflock.runtime.preprocess import grey_320x240
 from rich.console import Console
 from rich.progress import track
+
+from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.preprocess import grey_320x240
 
 # For progress and notes: stdout belongs to results.
 console = Console(stderr=True)

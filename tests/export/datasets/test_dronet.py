@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from edgeflock.export.datasets.dronet import DronetWriter, is_complete, read_dronet
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.preprocess import grey_320x240
