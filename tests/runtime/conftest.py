@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from edgeflock.runtime.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
 
 
@@ -21,7 +22,7 @@ def _steering_net(path):
         tensor("b1", rng.normal(0, 0.1, 8)),
         tensor("w2", rng.normal(0, 0.1, (8, 8, 3, 3))),
         tensor("b2", rng.normal(0, 0.1, 8)),
-        tensor("w3", rng.normal(0, 0.5, (8, 1))),
+        tensor("w3", rng.normal(0, 2, (8, 1))),
         tensor("b3", np.array([0.1])),
     ]
     nodes = [

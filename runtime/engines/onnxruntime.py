@@ -1,0 +1,162 @@
+"""ONNX Runtime, by default on one CPU thread that sleeps between frames (facts/checks.md 5)."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from edgeflock.runtime.engines.base import check_feeds, check_placement
+from edgeflock.runtime.errors import EngineError
+
+CPU = "CPUExecutionProvider"
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int64)": np.int64,
+}
+
+
+class OnnxRuntimeEngine:
+    """An ONNX file on one ONNX Runtime execution provider; see `edgeflock.runtime.engines.base.Engine`.
+
+    Parameters
+    ----------
+    path : str or Path
+        ONNX file, every shape fixed.
+    precision : str
+        The manifest's name for it; "int8" turns on the exact integer path on x86 CPUs without VNNI, where the fast
+        one saturates silently and steers wrongly.
+    threads : int
+        Threads inside an operator. One has the best p99 on a busy board.
+    provider : str
+        Execution provider that shall run the whole graph.
+    allow_fallback : bool
+        Let nodes that `provider` refuses run on the CPU.
+
+    Raises
+    ------
+    EngineError
+        The file is not a net that this ONNX Runtime loads, the provider is not there, or a node would run elsewhere.
+    """
+
+    def __init__(
+        self, path: str | Path, precision: str, threads: int = 1, provider: str = CPU, allow_fallback: bool = False
+    ) -> None:
+        available = onnxruntime.get_available_providers()
+        if provider not in available:
+            raise EngineError(f"ONNX Runtime here has no {provider}, only {', '.join(available)}.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads that spin between frames burn half a core at 30 Hz.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if precision == "int8" and lacks_vnni():
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        if provider != CPU and not allow_fallback:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+
+        self.name = f"onnxruntime-{provider.removesuffix('ExecutionProvider').lower()}"
+        self.precision = precision
+        self._path, self._options, self._providers = str(path), options, list(dict.fromkeys([provider, CPU]))
+        self._session = self._load()
+        self._wanted = {i.name: (_fixed_shape(i, path), _dtype(i, path)) for i in self._session.get_inputs()}
+        self._outputs = {o.name: (_fixed_shape(o, path), _dtype(o, path)) for o in self._session.get_outputs()}
+        self._binding: onnxruntime.IOBinding | None = None
+        self._bound: tuple = ()
+        if provider != CPU:  # with the CPU alone there is nowhere else to run
+            check_placement(self.placement(), provider, allow_fallback)
+
+    def bind(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Bind the input arrays; see `Engine.bind`."""
+        check_feeds(self._wanted, feeds)
+        outputs: dict[str, np.ndarray] = {
+            name: np.zeros(shape, dtype) for name, (shape, dtype) in self._outputs.items()
+        }
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._binding = binding
+        self._bound = (feeds, outputs)  # the binding holds bare pointers, this keeps their memory alive
+        return outputs
+
+    def run(self) -> None:
+        """Run the net once; see `Engine.run`."""
+        if self._binding is None:
+            raise EngineError("bind() the input arrays before run().")
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime's own classes have no common base
+            raise EngineError(f"{self.name} failed on {self._path}: {error}") from error
+
+    def placement(self) -> dict[str, str]:
+        """Provider of each node of the graph as it was partitioned, before a provider fuses nodes."""
+        if hasattr(self._session, "get_provider_graph_assignment_info"):  # ONNX Runtime >= 1.24
+            parts = self._session.get_provider_graph_assignment_info()
+            nodes = [(node, part.ep_name) for part in parts for node in part.get_nodes()]
+            return {node.name or f"{node.op_type}_{i}": provider for i, (node, provider) in enumerate(nodes)}
+        return self._profiled_placement()
+
+    def _profiled_placement(self) -> dict[str, str]:
+        """Provider of each node as it ran, after fusion: older versions tell only in the profile of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._options.enable_profiling = True
+            self._options.profile_file_prefix = str(Path(folder) / "profile")
+            try:
+                session = self._load()
+            finally:
+                self._options.enable_profiling = False
+            session.run(None, {name: np.zeros(shape, dtype) for name, (shape, dtype) in self._wanted.items()})
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        return {
+            event["name"].removesuffix("_kernel_time"): event["args"]["provider"]
+            for event in events
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        }
+
+    def _load(self) -> onnxruntime.InferenceSession:
+        try:
+            # Without enable_fallback=0 ONNX Runtime's Python layer retries on the CPU and only prints that it did.
+            return onnxruntime.InferenceSession(self._path, self._options, providers=self._providers, enable_fallback=0)
+        except Exception as error:  # ONNX Runtime's own classes have no common base
+            raise EngineError(
+                f"ONNX Runtime {onnxruntime.__version__} does not load {self._path} on {self._providers[0]}: {error}"
+            ) from error
+
+
+def lacks_vnni(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
+    """Whether this is an x86 CPU whose INT8 products saturate in 16 bits (no AVX-VNNI, no AVX512-VNNI).
+
+    Where the flags cannot be read the answer is yes: the exact path costs time, the fast one right answers.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        lines = Path(cpuinfo).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return True
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return not {"avx512_vnni", "avx_vnni"} & set(flags)
+
+
+def _fixed_shape(node: onnxruntime.NodeArg, path: str | Path) -> tuple[int, ...]:
+    if not all(isinstance(size, int) and size > 0 for size in node.shape):
+        raise EngineError(f"'{node.name}' of {path} has the open shape {node.shape}: export it with fixed sizes.")
+    return tuple(node.shape)
+
+
+def _dtype(node: onnxruntime.NodeArg, path: str | Path) -> np.dtype:
+    if node.type not in _DTYPES:
+        raise EngineError(f"'{node.name}' of {path} is a {node.type}, known are {', '.join(_DTYPES)}.")
+    return np.dtype(_DTYPES[node.type])
