@@ -1,0 +1,122 @@
+"""What every camera hands over, live or recorded: frames, intrinsics, and the pace of a recording."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgeflock.runtime.errors import CameraError, InputError
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Pinhole model of one image stream, as sensor_msgs/CameraInfo has it (pixels).
+
+    ``fx == 0`` means uncalibrated, the convention of CameraInfo: a plain video carries no calibration.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    model: str = "plumb_bob"
+    coeffs: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
+
+    @classmethod
+    def uncalibrated(cls, width: int, height: int) -> Intrinsics:
+        """Size only."""
+        return cls(width, height, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame. The arrays belong to the source and are overwritten by its next `read`.
+
+    Attributes
+    ----------
+    stamp_ns : int
+        Host clock at exposure for a live camera, the recorded stamp for a recording.
+    color : ndarray
+        uint8 (H, W, 3) RGB.
+    depth : ndarray or None
+        uint16 (h, w) millimetres along the optical axis, 0 = no measurement.
+    index : int
+        Counts up from 0.
+    """
+
+    stamp_ns: int
+    color: np.ndarray
+    depth: np.ndarray | None
+    index: int
+
+
+class FrameSource(Protocol):
+    """A camera or a recording. Opening happens in the constructor and raises CameraError with the way out."""
+
+    intrinsics: Intrinsics
+    depth_intrinsics: Intrinsics | None
+    fps: float
+    live: bool  # False: the stamps are those of the recording, not of this machine's clock
+
+    def read(self, timeout_s: float = 1.0) -> Frame | None:
+        """Next frame; None at the end of a recording; CameraError after `timeout_s` without one."""
+
+    def close(self) -> None:
+        """Let the device or file go; a second call does nothing."""
+
+
+class Pace:
+    """Holds frames back until as much time has passed as between their recorded stamps."""
+
+    LONGEST_GAP_S = 2.0  # a recording that was paused, or whose clock jumped, does not hang the robot
+
+    def __init__(self) -> None:
+        self._due: float | None = None
+        self._stamp_ns = 0
+
+    def wait(self, stamp_ns: int) -> None:
+        """Sleep until the frame of `stamp_ns` is due."""
+        now = time.monotonic()
+        gap = (stamp_ns - self._stamp_ns) / 1e9
+        self._stamp_ns = stamp_ns
+        if self._due is None or not 0.0 <= gap <= self.LONGEST_GAP_S:
+            self._due = now
+            return
+        self._due += gap
+        if self._due > now:
+            time.sleep(self._due - now)
+        elif now - self._due > self.LONGEST_GAP_S:
+            self._due = now  # the reader was held up: go on from here, do not rush to catch up
+
+
+def existing(path: str | Path, what: str) -> Path:
+    """The path, or a CameraError that says which `what` was expected there."""
+    found = Path(path).expanduser()
+    if not str(path) or not found.exists():
+        raise CameraError(f"expected {what}, got {str(path)!r}, which does not exist: give an existing path.")
+    return found
+
+
+def rows(data: Any, height: int, width: int, step: int, dtype: np.dtype, channels: int = 1) -> np.ndarray:
+    """View (height, width[, channels]) of a sensor_msgs/Image's bytes, whose rows may be padded up to `step` bytes.
+
+    Raises
+    ------
+    InputError
+        There are fewer bytes than that.
+    """
+    used = width * channels * dtype.itemsize
+    if step < used or len(data) < height * step:
+        raise InputError(
+            f"expected an image of {height} rows of at least {used} bytes, got step {step} and {len(data)} bytes: "
+            "the message is broken."
+        )
+    padded = np.frombuffer(data, np.uint8, height * step).reshape(height, step)
+    image = padded[:, :used].view(dtype)
+    return image if channels == 1 else image.reshape(height, width, channels)
