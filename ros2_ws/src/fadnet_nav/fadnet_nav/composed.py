@@ -1,0 +1,30 @@
+"""Camera and steering in one process: a frame reaches the net by a Python call, and is still published for the others.
+
+Topics inside one process are serialised all the same (facts/ros.md 5.2); the call saves that and the wait for the
+reader. The guard stays a process of its own: it must outlive what it watches.
+
+Parameters and topics are those of `camera_node` and `steering_node`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from fadnet_nav.camera_node import CameraNode
+from fadnet_nav.process import run
+from fadnet_nav.steering_node import SteeringNode
+
+
+def nodes() -> list:
+    """Steering first: it is warm when the first frame comes."""
+    steering = SteeringNode(subscribe=False)
+    return [CameraNode(on_frame=steering.on_frame), steering]
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run both until a signal, the end of the recording, or an error (its exit code)."""
+    return run(nodes, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

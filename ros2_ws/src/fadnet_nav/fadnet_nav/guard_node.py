@@ -1,0 +1,155 @@
+"""Node `guard`: steering in, limited `cmd_vel` out; stops the robot when something is wrong (edgeflock.runtime.guard).
+
+Subscribes (relative names)
+    steering                                               sensor_msgs/JointState, rad, stamp of the frame
+    camera/aligned_depth_to_color/image_raw, camera_info   16UC1 mm; `require_depth:=false` for a camera without depth
+Publishes
+    cmd_vel          geometry_msgs/TwistStamped (`stamped:=false`: Twist), one per steering message with the stamp of
+                     its frame; linear.x = v, angular.z = v tan(angle) / wheelbase; a stop is all zero, stamped now
+    /diagnostics     at every change and at 1 Hz: state (driving, stopped), reason, speed, steering
+
+Parameters: `GuardParameters`, all may change while driving (a refusal says why), except `stamped` and `qos`.
+
+A timer looks every 20 ms, so that a camera or steering process killed with -9 leads to a stop within frame_timeout +
+20 ms. SIGINT and SIGTERM send a zero command and wait until the base has it. Against kill -9 of the guard itself the
+base needs its own command time-out. Time is the node's clock: with `use_sim_time` all of this is simulated time.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Twist, TwistStamped
+from pydantic import Field
+from rclpy.duration import Duration
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, JointState
+
+from edgeflock.runtime.cameras.base import Intrinsics
+from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.guard import Command, Guard, GuardLimits
+from fadnet_nav.messages import ERROR, OK, WARN, diagnostics, qos, to_array, to_intrinsics, to_ns, to_stamp
+from fadnet_nav.params import Parameters
+from fadnet_nav.process import run
+
+WATCHDOG_S = 0.02
+REPEAT_STOP_S = 0.1
+
+
+class GuardParameters(GuardLimits):
+    """Parameters of the guard node: the limits, and how to talk."""
+
+    stamped: bool = Field(default=True, description="cmd_vel is TwistStamped; false: Twist")
+    qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the depth subscription")
+
+
+class GuardNode(Node):
+    """Messages and time for a `Guard`; see the module."""
+
+    def __init__(self) -> None:
+        super().__init__("guard")
+        self.done: int | None = None
+        self._guard = Guard()
+        self.settings = Parameters(self, GuardParameters, self._accept)
+        p = self.settings.value
+        self._guard.limits = p
+        self._intrinsics: Intrinsics | None = None
+        self._command: Command | None = None
+        self._sent_ns = 0
+        self._kind = TwistStamped if p.stamped else Twist
+        self._commands = self.create_publisher(self._kind, "cmd_vel", qos("reliable", 5))
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        depth = "camera/aligned_depth_to_color"
+        self.create_subscription(CameraInfo, f"{depth}/camera_info", self._on_info, qos("sensor_data"))
+        self.create_subscription(Image, f"{depth}/image_raw", self._on_depth, qos(p.qos))
+        self.create_subscription(JointState, "steering", self._on_steering, qos("reliable"))
+        self.create_timer(WATCHDOG_S, self._watch)
+        self.create_timer(1.0, self._report)
+
+    def _accept(self, new: GuardParameters) -> str | None:
+        old = self.settings.value
+        if (new.stamped, new.qos) != (old.stamped, old.qos):
+            return "stamped and qos are read at start only"
+        self._guard.limits = new
+        return None
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _on_info(self, info: CameraInfo) -> None:
+        self._intrinsics = to_intrinsics(info)
+
+    def _on_depth(self, image: Image) -> None:
+        if self._intrinsics is None:
+            return
+        try:
+            self._guard.look(to_array(image), self._intrinsics, to_ns(image.header.stamp))
+        except EdgeflockError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=1.0)
+
+    def _on_steering(self, joint: JointState) -> None:
+        self._guard.steer(joint.position[0] if joint.position else float("nan"), to_ns(joint.header.stamp))
+        self._send(self._guard.command(self._now_ns()))
+
+    def _watch(self) -> None:
+        """Stop when nothing comes any more.
+
+        While commands flow it adds none, and before the first steering it keeps quiet: in lock-step each command is the
+        answer to one tick.
+        """
+        if self._command is None:
+            return
+        now = self._now_ns()
+        command = self._guard.command(now)
+        began = self._command.reason is None
+        if command.reason is not None and (began or not 0 <= now - self._sent_ns < REPEAT_STOP_S * 1e9):
+            self._send(command)
+
+    def _send(self, command: Command) -> None:
+        message = self._kind()
+        twist = message
+        if self._kind is TwistStamped:
+            message.header.stamp = to_stamp(command.stamp_ns)
+            message.header.frame_id = "base_link"
+            twist = message.twist
+        twist.linear.x, twist.angular.z = command.speed, command.yaw_rate
+        self._commands.publish(message)
+        self._sent_ns = self._now_ns()
+        before, self._command = self._command, command
+        if before is None or (before.reason is None) != (command.reason is None):
+            self.get_logger().warning(f"stop: {command.reason}" if command.reason else "driving")
+            self._report()
+
+    def _report(self) -> None:
+        c = self._command or Command(0.0, 0.0, 0.0, 0, "no steering yet")
+        level = ERROR if c.reason else WARN if c.warning else OK
+        self._diagnostics.publish(
+            diagnostics(
+                to_stamp(self._now_ns()),
+                f"{self.get_fully_qualified_name()}: state",
+                level,
+                c.reason or c.warning or "driving",
+                "",
+                state="stopped" if c.reason else "driving",
+                reason=c.reason or "",
+                warning=c.warning or "",
+                speed_mps=c.speed,
+                steering_rad=c.steering,
+            )
+        )
+
+    def close(self) -> None:
+        """Send a zero command and wait until the base has it."""
+        self._send(Command(0.0, 0.0, 0.0, self._now_ns(), "the guard ends"))
+        self._commands.wait_for_all_acked(Duration(seconds=0.2))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the guard until a signal."""
+    return run(lambda: [GuardNode()], args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Messages from and to numpy, by the fast ways (facts/ros.md 5.1)."""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+
+from edgeflock.runtime.cameras.base import Intrinsics, rows
+from edgeflock.runtime.errors import InputError
+
+DTYPES = {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "mono8": (np.uint8, 1), "16UC1": (np.uint16, 1)}
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+def to_ns(stamp: Time) -> int:
+    """Time in ns."""
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def to_stamp(ns: int) -> Time:
+    """Message of a time in ns."""
+    return Time(sec=ns // 10**9, nanosec=ns % 10**9)
+
+
+def qos(kind: str, depth: int = 1) -> QoSProfile:
+    """Keep-last profile: "reliable", or "sensor_data" (best effort)."""
+    best_effort = kind == "sensor_data"
+    reliability = QoSReliabilityPolicy.BEST_EFFORT if best_effort else QoSReliabilityPolicy.RELIABLE
+    return QoSProfile(depth=depth, reliability=reliability)
+
+
+def to_array(message: Image) -> np.ndarray:
+    """View (h, w[, 3]) of an image message's own memory.
+
+    Raises
+    ------
+    InputError
+        An encoding that the nodes do not read, or fewer bytes than the size asks for.
+    """
+    if message.encoding not in DTYPES:
+        raise InputError(
+            f"expected an image as {', '.join(DTYPES)}, got {message.encoding!r}: convert it in the camera."
+        )
+    dtype, channels = DTYPES[message.encoding]
+    order = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
+    return rows(message.data, message.height, message.width, message.step, order, channels)
+
+
+def to_intrinsics(info: CameraInfo) -> Intrinsics:
+    """Pinhole model of a camera_info."""
+    k = info.k
+    return Intrinsics(info.width, info.height, k[0], k[4], k[2], k[5], info.distortion_model, tuple(info.d))
+
+
+class ImagePublisher:
+    """Publishes one image stream and a camera_info of the same stamp per frame, from buffers made once."""
+
+    def __init__(self, node: Node, topic: str, intrinsics: Intrinsics, encoding: str, frame_id: str, kind: str) -> None:
+        self._images = node.create_publisher(Image, f"{topic}/image_raw", qos(kind))
+        # Small and reliable, deep enough for a slow reader: what counts frames must not lose any.
+        self._infos = node.create_publisher(CameraInfo, f"{topic}/camera_info", qos("reliable", 60))
+        dtype, channels = DTYPES[encoding]
+        i = intrinsics
+        step = i.width * channels * np.dtype(dtype).itemsize
+        self._image = Image(height=i.height, width=i.width, encoding=encoding, step=step)
+        self._image.data = array.array("B", bytes(step * i.height))
+        shape = (i.height, i.width, channels) if channels > 1 else (i.height, i.width)
+        self._pixels = np.frombuffer(self._image.data, dtype).reshape(shape)
+        self._info = CameraInfo(
+            width=i.width, height=i.height, distortion_model=i.model, d=[float(c) for c in i.coeffs]
+        )
+        self._info.k = [i.fx, 0.0, i.cx, 0.0, i.fy, i.cy, 0.0, 0.0, 1.0] if i.fx else [0.0] * 9
+        self._info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+        self._info.p = [i.fx, 0.0, i.cx, 0.0, 0.0, i.fy, i.cy, 0.0, 0.0, 0.0, 1.0, 0.0] if i.fx else [0.0] * 12
+        self._image.header.frame_id = self._info.header.frame_id = frame_id
+
+    def publish(self, pixels: np.ndarray, stamp: Time) -> None:
+        """Send one frame; `pixels` are copied."""
+        np.copyto(self._pixels, pixels)
+        self._image.header.stamp = self._info.header.stamp = stamp
+        self._infos.publish(self._info)
+        self._images.publish(self._image)
+
+
+def diagnostics(stamp: Time, name: str, level: bytes, message: str, hardware_id: str, **values: Any) -> DiagnosticArray:
+    """One status; floats are written with three decimals."""
+    written = [KeyValue(key=k, value=f"{v:.3f}" if isinstance(v, float) else str(v)) for k, v in values.items()]
+    status = DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=written)
+    out = DiagnosticArray(status=[status])
+    out.header.stamp = stamp
+    return out

@@ -1,0 +1,66 @@
+"""One way to run a node as a process: it ends in order on SIGINT and SIGTERM, and errors become exit codes.
+
+rclpy's own signal handlers shut the context down before a node can say its last word; so the process owns the signals
+(facts/ros.md 1.3), leaves the loop, lets the node close (the guard then still sends a zero command) and exits with 0.
+
+SIGKILL leaves the process's shared-memory segment behind (/dev/shm/fastrtps_*, 16 MB with shm16.xml). A node started
+again does not mind; `fastdds shm clean` removes what no process holds. Never delete the *_el lock files by hand while
+ROS runs: readers then go silently deaf.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from edgeflock.runtime.errors import EdgeflockError
+
+
+def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
+    """Spin nodes until a signal, or until one is done.
+
+    Parameters
+    ----------
+    make : callable
+        Builds the nodes. Each has `done` (None, or the exit code with which the process is to end) and `close()` (last
+        words, then it lets threads and devices go).
+    args : list of str, optional
+        Command line with ROS arguments; by default the process's.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or that of the EdgeflockError that ended the node.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    nodes: list[Any] = []
+    code = 0
+    try:
+        nodes = make()
+        # Several threads make rclpy slower and less smooth (facts/ros.md 1.3).
+        executor = SingleThreadedExecutor()
+        for node in nodes:
+            executor.add_node(node)
+        while not stop.is_set() and all(node.done is None for node in nodes):
+            executor.spin_once(timeout_sec=0.1)
+        code = max((node.done or 0 for node in nodes), default=0)
+    except EdgeflockError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    finally:
+        for node in nodes:
+            node.close()
+        for node in nodes:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return code
