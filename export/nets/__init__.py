@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from edgeflock.export.nets.dronet import DroNet
 from edgeflock.export.nets.fadnet import FADNet, FADNetPlus, FADNetReleased
-from torch import nn
 
 NETS: dict[str, type[nn.Module]] = {
     "fadnet": FADNet,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from edgeflock.export.nets.blocks import ResBlock, SameConv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from edgeflock.export.nets.blocks import ResBlock, SameConv2d
 
 
 class DroNet(nn.Module):

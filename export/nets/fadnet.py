@@ -10,9 +10,10 @@ All take raw grey pixels (N, 1, 200, 200) in 0..255 and give the steering angle 
 from __future__ import annotations
 
 import torch
-from edgeflock.export.nets.blocks import ResBlock, ResidualBranch, SameConv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from edgeflock.export.nets.blocks import ResBlock, ResidualBranch, SameConv2d
 
 FEATURES = 6272  # d of the post = 128 * 7 * 7, the output of block 3
 

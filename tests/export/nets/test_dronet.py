@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from edgeflock.export.nets import FADNet
 from edgeflock.export.nets.dronet import DroNet
 

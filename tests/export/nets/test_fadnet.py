@@ -9,11 +9,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
 from edgeflock.export.nets import NETS
 from edgeflock.export.nets.blocks import SameConv2d
 from edgeflock.export.nets.fadnet import Accumulation, AdaptivePool, FADNet, FADNetReleased, aggregate, mean_of_pairs
-from safetensors.torch import load_file
-from torch.nn import functional as F
 
 REFERENCE = Path(__file__).parents[3] / "../shared/reference/fadnet_released.safetensors"
 

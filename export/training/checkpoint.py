@@ -1,0 +1,107 @@
+"""Weights on disk: read the authors' and our own without pickle, write so that a crash never leaves half a file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from edgeflock.export.nets import NETS
+from edgeflock.runtime.errors import DataError
+
+
+def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
+    """Rebuild the net whose weights a file holds.
+
+    Parameters
+    ----------
+    path : str or Path
+        `.safetensors` with a state dict, or a torch file with a state dict, bare or under `model_state` (the authors'
+        `round_<k>/model_*.pth` and our `last.pt`). Torch files are read with `weights_only=True`.
+
+    Returns
+    -------
+    name : str
+        Key of `edgeflock.export.nets.NETS`, recognised by the names and shapes of the tensors.
+    net : nn.Module
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    DataError
+        No such file, not such a file, tensors of no known net, or NaN and infinity in the weights.
+    """
+    path = Path(path)
+    state = _read_state(path)
+    shapes = _shapes(state)
+    name = next((n for n, net_class in NETS.items() if _shapes(net_class().state_dict()) == shapes), None)
+    if name is None:
+        raise DataError(f"{path}: the tensors belong to none of the nets {', '.join(NETS)}; {_difference(shapes)}.")
+    broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise DataError(f"{path}: the weights must be finite, {broken[0]} holds NaN or infinity: take another file.")
+    net = NETS[name]()
+    net.load_state_dict(state, strict=False)  # BatchNorm's step counters, which may be missing, do not act in use
+    return name, net.eval()
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected weights as .safetensors, .pth or .pt.")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
+    except SafetensorError as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error}).") from error
+    state = content.get("model_state", content) if isinstance(content, Mapping) else content
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise DataError(f"{path}: expected a state dict (tensor names to tensors), bare or under 'model_state'.")
+    return state
+
+
+def read_torch(path: Path) -> Any:
+    """Content of a torch file, tensors and plain containers only; DataError for anything else."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a torch file of tensors and plain containers ({reason}).") from error
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+
+def _difference(shapes: dict[str, tuple[int, ...]]) -> str:
+    """In which tensors the file differs from the net it comes nearest to."""
+    known = {name: _shapes(net_class().state_dict()) for name, net_class in NETS.items()}
+    name = min(known, key=lambda n: len(known[n].items() ^ shapes.items()))
+    differing = sorted({key for key, _ in known[name].items() ^ shapes.items()})
+    shown = [f"{k} (expected {known[name].get(k, 'none')}, got {shapes.get(k, 'none')})" for k in differing[:3]]
+    return f"nearest is {name}, which differs in {len(differing)} tensors: {', '.join(shown)}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write so that after a crash, kill -9 or loss of power `path` holds either the old content or the new."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the rename itself
+    finally:
+        os.close(directory)
+
+
+def save_state(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a state dict as safetensors, atomically."""
+    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in state.items()}, metadata))
