@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import cv2
 import numpy as np
@@ -50,8 +51,10 @@ class SimCamera:
             self._data = mujoco.MjData(model)
             self._color = mujoco.Renderer(model, height, width)
             self._depth = mujoco.Renderer(model, depth_size[1], depth_size[0])
-        except (ImportError, AttributeError, OSError, RuntimeError) as e:
-            raise MissingExtra.apt("The simulated camera", "libegl1 libgl1-mesa-dri libgles2", e) from e
+        except Exception as e:  # mujoco raises its FatalError, PyOpenGL AttributeError or ImportError, as GL is missing
+            raise MissingExtra.apt(
+                f"The simulated camera (MUJOCO_GL={os.environ.get('MUJOCO_GL')})", "libegl1 libgl1-mesa-dri", e
+            ) from e
         self._depth.enable_depth_rendering()
         for renderer in (self._color, self._depth):
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
@@ -135,5 +138,8 @@ def _quaternion(roll: float, pitch: float, yaw: float) -> tuple[float, float, fl
     cr, sr, cp, sp = math.cos(roll / 2), math.sin(roll / 2), math.cos(pitch / 2), math.sin(pitch / 2)
     cy, sy = math.cos(yaw / 2), math.sin(yaw / 2)
     return (
-        cr * cp * cy + sr * sp * sy, sr * cp * cy - cr * sp * sy, cr * sp * cy + sr * cp * sy, cr * cp * sy - sr * sp * cy,
-    )  # fmt: skip
+        cr * cp * cy + sr * sp * sy,
+        sr * cp * cy - cr * sp * sy,
+        cr * sp * cy + sr * cp * sy,
+        cr * cp * sy - sr * sp * cy,
+    )

@@ -40,7 +40,7 @@ CAR_XML = (
     + _wheel("rl", 0.0, TRACK / 2, False)
     + _wheel("rr", 0.0, -TRACK / 2, False)
     + "</body></worldbody><actuator>"
-    '<position joint="fl_steer" kp="4" kv=".2"/><position joint="fr_steer" kp="4" kv=".2"/>'
+    '<position joint="fl_steer" kp="30" kv=".6"/><position joint="fr_steer" kp="30" kv=".6"/>'
     '<velocity joint="rl_spin" kv="1.5"/><velocity joint="rr_spin" kv="1.5"/></actuator>'
     # Chassis and wheels must not push each other apart.
     "<contact>"
@@ -56,3 +56,9 @@ def ackermann(steering: float) -> tuple[float, float]:
         return steering, steering
     radius = WHEELBASE / math.tan(steering)
     return math.atan(WHEELBASE / (radius - TRACK / 2)), math.atan(WHEELBASE / (radius + TRACK / 2))
+
+
+def differential(speed: float, steering: float) -> tuple[float, float]:
+    """Left and right rear wheel speed (rad/s) for a speed (m/s) of the rear axle's middle and a bicycle angle (rad)."""
+    bias = TRACK / 2 * math.tan(min(max(steering, -MAX_STEERING), MAX_STEERING)) / WHEELBASE
+    return speed * (1 - bias) / WHEEL_RADIUS, speed * (1 + bias) / WHEEL_RADIUS

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from .car import WHEEL_RADIUS, ackermann
+from .car import ackermann, differential
 from .world import World
 
-_REPEAT_S = 1.0  # s without contact after which touching the same thing again counts as another collision
+_REPEAT_S = 1.0  # s without contact after which the next one counts as another collision
 
 
 class Simulation:
@@ -31,7 +31,6 @@ class Simulation:
         car = self.model.body("car").id
         self._is_car = self.model.body_rootid[self.model.geom_bodyid] == car
         self._ground = self.model.geom("ground").id
-        self._car = car
         self.reset()
 
     def reset(self, s: float = 0.0, lateral: float = 0.0, heading: float = 0.0) -> None:
@@ -43,14 +42,14 @@ class Simulation:
         self._mujoco.mj_forward(self.model, self.data)
         self.distance = 0.0
         self.collisions = 0
-        self._touched: dict[int, float] = {}
+        self._last_contact = -math.inf
         self._ticks = 0
         self._owed = 0.0
 
     def step(self, duration: float, steering: float, speed: float) -> None:
         """Hold a command for `duration` s: front wheel angle (rad, left positive) and speed (m/s)."""
         self.data.ctrl[:2] = ackermann(steering)
-        self.data.ctrl[2:] = speed / WHEEL_RADIUS
+        self.data.ctrl[2:] = differential(speed, steering)
         self._owed += duration / self.model.opt.timestep
         steps = int(self._owed + 1e-6)
         self._owed -= steps
@@ -61,7 +60,7 @@ class Simulation:
                 self._watch_contacts()
         self._ticks += steps
         if self.world.half_road is not None and abs(self._off_centre()) > self.world.half_road:
-            self._count(-1)
+            self._count_collision()
 
     def push(self, lateral_velocity: float) -> None:
         """Kick the robot to its left (m/s, negative: right)."""
@@ -75,13 +74,12 @@ class Simulation:
         for g1, g2 in self.data.contact.geom[: self.data.ncon]:
             other = g2 if self._is_car[g1] else g1
             if other != self._ground and not self._is_car[other]:
-                self._count(int(other))
+                self._count_collision()
 
-    def _count(self, thing: int) -> None:
-        now = self.data.time
-        if now - self._touched.get(thing, -math.inf) > _REPEAT_S:
+    def _count_collision(self) -> None:
+        if self.data.time - self._last_contact > _REPEAT_S:
             self.collisions += 1
-        self._touched[thing] = now
+        self._last_contact = self.data.time
 
     @property
     def time_ns(self) -> int:

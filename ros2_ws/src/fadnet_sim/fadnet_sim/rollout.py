@@ -1,0 +1,69 @@
+"""Closed loop without ROS, in one process: how well a driver keeps to a world's path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .expert import PurePursuit
+from .sim import Simulation
+from .world import World
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Figures of one drive; lateral error in m, measured at the rear axle once per frame."""
+
+    distance_m: float
+    collisions: int
+    lateral_rms_m: float
+    lateral_max_m: float
+
+
+def rollout(
+    world: World,
+    see: Callable[[np.ndarray], float] | None,
+    duration_s: float,
+    *,
+    speed: float = 1.0,
+    fps: float = 30.0,
+    size: tuple[int, int] = (640, 480),
+) -> Rollout:
+    """Drive from the start of the path.
+
+    Parameters
+    ----------
+    world : World
+        Where to drive.
+    see : callable or None
+        Maps a frame (h, w, 3) uint8 RGB to the steering angle in rad. None: the expert drives.
+    duration_s : float
+        Simulated seconds.
+    speed : float
+        m/s.
+    fps : float
+        Frames, and so commands, per second.
+    size : (int, int)
+        Width and height of the frames, px.
+    """
+    sim, expert = Simulation(world), PurePursuit(world.path)
+    camera = None
+    if see is not None:
+        from .camera import SimCamera
+
+        camera = SimCamera(world, *size, depth_size=(16, 12))
+    errors = []
+    for index in range(round(duration_s * fps)):
+        x, y, yaw = sim.pose
+        if camera is None or see is None:
+            angle = expert(x, y, yaw, speed)
+        else:
+            angle = see(camera.render(x, y, yaw, index=index)[0])
+        sim.step(1 / fps, angle, speed)
+        errors.append(sim.lateral_error)
+    if camera is not None:
+        camera.close()
+    error = np.abs(errors)
+    return Rollout(sim.distance, sim.collisions, float(np.sqrt((error**2).mean())), float(error.max()))

@@ -1,0 +1,57 @@
+"""The simulated camera: deterministic, metric depth, mounted where it says."""
+
+import math
+
+import numpy as np
+import pytest
+
+from edgeflock.runtime.errors import InputError
+from fadnet_sim.camera import SimCamera
+from fadnet_sim.world import make_world
+
+
+@pytest.fixture(scope="module")
+def camera():
+    camera = SimCamera(make_world("indoor", 2), 320, 240, depth_size=(160, 120))
+    yield camera
+    camera.close()
+
+
+def start(camera):
+    (x, y), yaw, _ = camera.world.path.at(0.0)
+    return float(x), float(y), yaw
+
+
+def test_the_same_pose_and_index_give_the_same_bytes(camera):
+    first, depth = (a.copy() for a in camera.render(*start(camera), index=5))
+    camera.render(*start(camera), index=6)
+    again, depth_again = camera.render(*start(camera), index=5)
+    assert (first == again).all()
+    assert (depth == depth_again).all()
+
+
+def test_another_index_changes_only_the_noise(camera):
+    first = camera.render(*start(camera), index=0)[0].astype(int)
+    other = camera.render(*start(camera), index=1)[0].astype(int)
+    assert 0 < np.abs(first - other).mean() < 12
+
+
+def test_the_ground_is_where_the_mount_says(camera):
+    _, depth = camera.render(*start(camera))
+    _, height, pitch = camera.mount
+    k = camera.depth_intrinsics
+    v = depth.shape[0] - 1
+    below = math.atan((v + 0.5 - k.cy) / k.fy) + pitch
+    along_axis = height / math.sin(below) * math.cos(below - pitch)
+    assert np.median(depth[v]) / 1000 == pytest.approx(along_axis, rel=0.05)
+
+
+def test_far_and_near_differ_in_depth(camera):
+    _, depth = camera.render(*start(camera))
+    assert depth.dtype == np.uint16
+    assert 300 < depth[-1].min() < depth[depth > 0].max() <= 10_000
+
+
+def test_a_senseless_size_is_refused():
+    with pytest.raises(InputError, match="camera size"):
+        SimCamera(make_world("indoor", 2), 4, 4)

@@ -1,0 +1,46 @@
+"""`edgeflock record`: what it writes can be read back, and it goes on where it was cut off."""
+
+import numpy as np
+import pytest
+
+from edgeflock.export.datasets.dronet import DronetWriter, read_dronet
+from edgeflock.runtime.errors import InputError
+from fadnet_sim.record import parse_seeds, record_world
+
+
+def test_seeds_are_a_list_or_a_range():
+    assert parse_seeds("1,3,8") == [1, 3, 8]
+    assert parse_seeds("1:9:2") == [1, 3, 5, 7]
+    for bad in ("", "a", "5:1", "-1", "1:2:3:4", "1:9:0"):
+        with pytest.raises(InputError, match="seeds"):
+            parse_seeds(bad)
+
+
+def test_a_recording_reads_back_with_varied_labels(tmp_path):
+    folder = record_world(tmp_path, "indoor", 3, 24)
+    data = read_dronet(folder)
+    assert folder == tmp_path / "train" / "indoor_3"
+    assert data.frames.shape == (24, 240, 320)
+    assert np.abs(data.angles).max() <= 0.6
+    assert data.angles.std() > 0.03
+
+
+def test_a_cut_recording_is_resumed_and_a_finished_one_left_alone(tmp_path, monkeypatch):
+    add, count = DronetWriter.add, 0
+
+    def cut(self, *args):
+        nonlocal count
+        count += 1
+        if count == 6:
+            raise KeyboardInterrupt
+        add(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DronetWriter, "add", cut)
+        with pytest.raises(KeyboardInterrupt):
+            record_world(tmp_path, "outdoor", 2, 10)
+    folder = record_world(tmp_path, "outdoor", 2, 10)
+    assert len(read_dronet(folder).frames) == 10
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+    record_world(tmp_path, "outdoor", 2, 10)
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
