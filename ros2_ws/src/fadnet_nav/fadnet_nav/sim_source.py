@@ -12,6 +12,8 @@ from edgeflock.runtime.cameras.base import Frame
 from edgeflock.runtime.errors import MissingExtra
 from fadnet_nav.messages import to_ns
 
+EARLY = 0.15  # of the frame period: odometry at 100 Hz, or ticks of whole physics steps, never meet it exactly
+
 
 class Poses:
     """The newest pose on `odom` for which a frame is due.
@@ -31,12 +33,11 @@ class Poses:
 
     def _on_odom(self, odom: Odometry) -> None:
         stamp = to_ns(odom.header.stamp)
-        early = self._due_ns - stamp > 1e6  # 1 ms: stamps are whole ns, periods are not
-        if early and stamp > self._last_ns:
+        late = stamp - self._due_ns
+        if late < -EARLY * self._period_ns and stamp > self._last_ns:
             return
-        # A base that starts again, or a gap: count from here.
-        behind = not 0 <= stamp - self._due_ns < self._period_ns
-        self._due_ns = (stamp if behind else self._due_ns) + self._period_ns
+        # After a gap, or when the base starts again, count from here.
+        self._due_ns = (self._due_ns if abs(late) < self._period_ns else stamp) + self._period_ns
         self._last_ns = stamp
         with self._changed:
             self._waiting = odom
