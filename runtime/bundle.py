@@ -19,9 +19,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from pydantic import ValidationError
+
 from edgeflock.runtime.errors import (
     BundleError,
     BundleFileMissing,
@@ -42,7 +43,9 @@ from edgeflock.runtime.manifest import (
     OutputSpec,
 )
 from edgeflock.runtime.signing import SIGNATURE_BYTES, generate_key, key_id, read_private_key, trusted_keys, verify
-from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "Artefact",
@@ -54,6 +57,7 @@ __all__ = [
     "canonical",
     "default_bundle",
     "generate_key",
+    "read_manifest",
     "sign_bundle",
     "write_bundle",
 ]
@@ -150,6 +154,18 @@ class Bundle:
             return load_file(self.path / VECTORS)
         except SafetensorError as error:
             raise BundleError(f"{self.path / VECTORS} is not a safetensors file: {error}.") from None
+
+
+def read_manifest(path: str | Path) -> tuple[Manifest, str]:
+    """Manifest and digest of a bundle whose signature and files nobody has checked: to look at, not to drive with.
+
+    Raises
+    ------
+    BundleFileMissing, BundleSchemaTooNew, BundleError
+    """
+    folder = Path(path).resolve()
+    raw = _read(folder, MANIFEST)
+    return _validate(_parse(raw, folder), folder), hashlib.sha256(raw).hexdigest()
 
 
 def default_bundle() -> Path:

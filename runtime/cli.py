@@ -1,0 +1,210 @@
+"""`edgeflock`, the command line: thin, every verb calls one function.
+
+Verbs of other packages come through the entry-point group `edgeflock.commands`: the name is the verb, the object a
+`typer.Typer` (a group) or a plain function (a command). They are imported when they are used or listed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from edgeflock.runtime.bundle import Bundle, default_bundle, generate_key, read_manifest, sign_bundle
+from edgeflock.runtime.errors import BundleError, EdgeflockError, MissingExtra
+from edgeflock.runtime.manifest import Manifest
+
+GROUP = "edgeflock.commands"
+_EXTRAS = {"train": "export", "record": "sim"}  # the other verbs are named like the extra they need
+
+
+class _Verbs(TyperGroup):
+    """The verbs of this file, then those that installed packages register."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        own = super().list_commands(ctx)
+        return own + sorted(set(entry_points(group=GROUP).names) - set(own))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or _registered(cmd_name)
+
+
+def _registered(verb: str) -> Any:
+    """Command of a registered verb; where its packages are missing, one that says how to install them."""
+    entry = next(iter(entry_points(group=GROUP, name=verb)), None)
+    if entry is None:
+        return None
+    holder = typer.Typer()
+    try:
+        target = entry.load()
+    except (ImportError, MissingExtra) as error:
+        missing = error if isinstance(error, MissingExtra) else _missing(verb, error)
+
+        def refuse() -> None:
+            raise missing
+
+        anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+        holder.command(verb, help=f"Not available here. {escape(str(missing))}", context_settings=anything)(refuse)
+    else:
+        if isinstance(target, typer.Typer):
+            holder.add_typer(target, name=verb)
+        else:
+            holder.command(verb)(target)
+    return typer.main.get_group(holder).commands[verb]
+
+
+def _missing(verb: str, error: ImportError) -> MissingExtra:
+    return MissingExtra.pip(f"edgeflock {verb}", _EXTRAS.get(verb, verb), error)
+
+
+app = typer.Typer(
+    cls=_Verbs, no_args_is_help=True, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgeflock {version('edgeflock')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Example: edgeflock bundle verify")
+def edgeflock(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Small vision nets on robot boards, and robots that go on learning together."""
+
+
+# ---- edgeflock bundle
+
+bundle_app = typer.Typer(no_args_is_help=True)
+app.add_typer(bundle_app, name="bundle")
+
+BundlePath = Annotated[Path | None, typer.Argument(help="Bundle folder; by default the one that ships with edgeflock.")]
+Keys = Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")]
+
+
+@bundle_app.callback(epilog="Example: edgeflock bundle show")
+def bundle() -> None:
+    """Look at, verify and sign bundles: the signed folders that a robot drives with."""
+
+
+@bundle_app.command(epilog="Example: edgeflock bundle show --json | jq .manifest.training")
+def show(
+    path: BundlePath = None,
+    key: Keys = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show what a bundle holds and whether it verifies."""
+    path = path or default_bundle()
+    manifest, digest = read_manifest(path)
+    try:
+        Bundle.open(path, key)
+        problem = None
+    except BundleError as error:
+        problem = str(error)
+    if as_json:
+        found = {"path": str(path), "digest": digest, "verified": problem is None, "problem": problem}
+        typer.echo(json.dumps(found | {"manifest": manifest.model_dump(mode="json")}, indent=2, ensure_ascii=False))
+    else:
+        _print_manifest(manifest, digest, problem)
+
+
+@bundle_app.command(epilog="Example: edgeflock bundle verify /opt/bundles/steering --key fleet.pub")
+def verify(path: BundlePath = None, key: Keys = None) -> None:
+    """Check signature and files, then let this board answer the reference images."""
+
+    def passed(text: str) -> None:
+        typer.echo(f"{typer.style('ok', fg='green')} {text}")
+
+    opened = Bundle.open(path or default_bundle(), key, passed)
+    if opened.manifest.task == "steering":
+        from edgeflock.runtime.tasks.steering import SteeringPolicy
+
+        for precision in opened.manifest.artefacts:
+            policy = SteeringPolicy(opened, precision)
+            passed(f"{policy.engine.name} {precision} answers the reference images within {policy.deviation:.1g} rad")
+    typer.echo(f"{typer.style('verified', fg='green', bold=True)} {opened.path}, SHA-256 {opened.digest}")
+
+
+@bundle_app.command(epilog="Example: edgeflock bundle sign my_bundle --key fleet.pem")
+def sign(
+    path: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    key: Annotated[Path, typer.Option("--key", help="Private key, as `bundle keygen` writes it.")],
+) -> None:
+    """Check the files of a bundle and sign its manifest."""
+    manifest, digest = read_manifest(sign_bundle(path, key))
+    typer.echo(f"signed {path} with key {manifest.key_id}, SHA-256 {digest}")
+
+
+@bundle_app.command(epilog="Example: edgeflock bundle keygen fleet.pem --comment 'robots of hall 3'")
+def keygen(
+    path: Annotated[Path, typer.Argument(help="Private key to write; the public one goes beside it as .pub.")],
+    comment: Annotated[str, typer.Option(help="Whose key it is; stands in the .pub file.")] = "",
+) -> None:
+    """Make a key pair for signing bundles."""
+    made = generate_key(path, comment)
+    typer.echo(f"key {made.key_id}: keep {path} secret, copy {made.source} to ~/.config/edgeflock/keys of each robot")
+
+
+def _print_manifest(manifest: Manifest, digest: str, problem: str | None) -> None:
+    facts = Table("", "", show_header=False, title=f"bundle {manifest.name}", title_justify="left")
+    facts.add_row("net", f"{manifest.net}, task {manifest.task}")
+    for spec in manifest.inputs:
+        facts.add_row(
+            f"input {spec.name}",
+            f"{spec.dtype} {list(spec.shape)}, {spec.color} {spec.range[0]:g}..{spec.range[1]:g}, resized to "
+            f"{spec.resize[0]}x{spec.resize[1]} ({spec.interpolation}), cropped {spec.crop}",
+        )
+    for out in manifest.outputs:
+        facts.add_row(f"output {out.name}", f"{list(out.shape)} {out.unit}, positive {out.positive}")
+    for name, value in manifest.training.items():
+        facts.add_row(f"training {name}", value if isinstance(value, str) else json.dumps(value))
+    for name, value in manifest.provenance.items():
+        facts.add_row(name, value if isinstance(value, str) else json.dumps(value))
+    facts.add_row(
+        "made", f"{manifest.created} with " + ", ".join(f"{k} {v}" for k, v in manifest.tool_versions.items())
+    )
+    facts.add_row("SHA-256", digest)
+    facts.add_row("key", manifest.key_id or "none")
+    facts.add_row("verified", Text(f"no: {problem}", "red") if problem else Text("yes", "green"))
+
+    files = Table("precision", "file", "kB", "opset", "IR", "SHA-256", title="files", title_justify="left")
+    artefacts = {artefact.file: (precision, artefact) for precision, artefact in manifest.artefacts.items()}
+    for name, sha256 in manifest.files.items():
+        precision, artefact = artefacts.get(name, ("", None))
+        default = " (default)" if precision == manifest.default_precision else ""
+        sizes = (f"{artefact.size / 1000:.0f}", str(artefact.opset), str(artefact.ir)) if artefact else ("", "", "")
+        files.add_row(precision + default, name, *sizes, sha256[:16])
+
+    console = Console(markup=False)
+    console.print(facts, files, sep="\n")
+    if manifest.gate:
+        gate = Table("", "", show_header=False, title="gate", title_justify="left")
+        for name, value in manifest.gate:
+            gate.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+        console.print(gate)
+
+
+def main() -> None:
+    """Run the command line; an `EdgeflockError` becomes one line on stderr and its exit code."""
+    try:
+        app(prog_name="edgeflock")
+    except EdgeflockError as error:
+        typer.secho(f"edgeflock: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
