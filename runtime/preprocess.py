@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import cv2
 import numpy as np
+
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.manifest import InputSpec
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
 from edgeflock.runtime.errors import BundleError, BundleKeyUntrusted, BundleSignatureInvalid
 
 PACKAGE_KEYS = Path(__file__).parent / "keys"

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from edgeflock.runtime import bundle as bundle_module
 from edgeflock.runtime.bundle import Artefact, Bundle, Manifest, canonical, generate_key, sign_bundle, write_bundle
 from edgeflock.runtime.errors import (
@@ -22,8 +25,6 @@ from edgeflock.runtime.errors import (
     InputError,
 )
 from edgeflock.runtime.signing import read_private_key, read_public_key
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 from edgeflock.runtime.bundle import InputSpec
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.preprocess import FramePreprocess, crop_200, grey_320x240

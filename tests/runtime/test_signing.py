@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+
 from edgeflock.runtime.errors import BundleError
 from edgeflock.runtime.signing import generate_key, read_private_key, read_public_key, trusted_keys
 
