@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -48,7 +49,7 @@ def record(
     columns = (TextColumn("recording worlds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # A fresh interpreter per worker: an OpenGL context does not survive a fork.
     with (
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread_each) as pool,
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool,
         Progress(*columns) as progress,
     ):
         bar = progress.add_task("", total=len(todo))
@@ -68,8 +69,12 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def _one_thread_each() -> None:
+def _start_worker() -> None:
     os.environ["LP_NUM_THREADS"] = "1"  # the software renderer would start one per core in every worker
+    # A worker whose parent was killed would wait for its next world for ever.
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert") -> Path:
