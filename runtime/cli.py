@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from typer.core import TyperGroup
 
@@ -159,7 +159,7 @@ def keygen(
 
 
 def _print_manifest(manifest: Manifest, digest: str, problem: str | None) -> None:
-    facts = Table("", "", show_header=False, title=f"bundle {manifest.name}", title_justify="left")
+    facts = Table("", Column(overflow="fold"), show_header=False, title=f"bundle {manifest.name}", title_justify="left")
     facts.add_row("net", f"{manifest.net}, task {manifest.task}")
     for spec in manifest.inputs:
         facts.add_row(
@@ -173,9 +173,8 @@ def _print_manifest(manifest: Manifest, digest: str, problem: str | None) -> Non
         facts.add_row(f"training {name}", value if isinstance(value, str) else json.dumps(value))
     for name, value in manifest.provenance.items():
         facts.add_row(name, value if isinstance(value, str) else json.dumps(value))
-    facts.add_row(
-        "made", f"{manifest.created} with " + ", ".join(f"{k} {v}" for k, v in manifest.tool_versions.items())
-    )
+    facts.add_row("made", manifest.created)
+    facts.add_row("made with", ", ".join(f"{tool} {release}" for tool, release in manifest.tool_versions.items()))
     facts.add_row("SHA-256", digest)
     facts.add_row("key", manifest.key_id or "none")
     facts.add_row("verified", Text(f"no: {problem}", "red") if problem else Text("yes", "green"))
