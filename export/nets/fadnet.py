@@ -86,6 +86,9 @@ class AdaptivePool(nn.Module):
     matrices, which average the same cells.
     """
 
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, size: int, output: tuple[int, int]) -> None:
         super().__init__()
         self.output = output

@@ -27,7 +27,9 @@ def steering(
     net: Annotated[str, typer.Option(help="fadnet, fadnet-released, fadnet-plus or dronet.")] = "fadnet",
     epochs: Annotated[int, typer.Option(min=1)] = 40,
     batch: Annotated[int, typer.Option(min=2, help="Images per step.")] = 64,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of Adam; it warms up and falls with a cosine.")] = 1e-3,
+    lr: Annotated[
+        float, typer.Option(min=1e-9, help="Peak learning rate of Adam; it warms up and falls with a cosine.")
+    ] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of start weights, order, augmentation and dropout.")] = 1204,
     init: Annotated[Path | None, typer.Option(help="Start weights: .safetensors or .pth, also the authors'.")] = None,
     shift: Annotated[int, typer.Option(min=0, max=60, help="Shift images by up to PX, 0.002 rad per pixel.")] = 0,

@@ -29,6 +29,7 @@ from edgeflock.export.datasets.base import SteeringDataset
 from edgeflock.export.nets import NETS
 from edgeflock.export.training.augment import augment
 from edgeflock.export.training.checkpoint import load_checkpoint, read_torch, save_state, write_atomically
+from edgeflock.export.training.report import Report
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.preprocess import crop_200
 
@@ -104,7 +105,7 @@ def train_steering(
         run.resume(checkpoint)
     baselines = _baselines(training.angles, validation.angles, config.seed)
     labels = torch.from_numpy(validation.angles)
-    with _Report(config, out, run) as report:
+    with Report(out, config.net, config.epochs, run.steps, done=run.epoch) as report:
         while run.epoch < config.epochs:
             started = time.monotonic()
             loss = run.train_epoch(training, report)
@@ -118,7 +119,7 @@ def train_steering(
                 metadata = {"net": config.net, "epoch": str(run.epoch), "rmse": f"{rmse:.6f}"}
                 save_state(out / "best.safetensors", run.average.state_dict(), metadata)
             run.save(checkpoint)
-            report.epoch(loss, rmse, baselines["constant"])
+            report.epoch(run.history, baselines["constant"], run.seconds)
     return run.result(out, baselines, command)
 
 
@@ -191,7 +192,7 @@ class _Run:
             steps=steps,
         )
 
-    def train_epoch(self, data: SteeringDataset, report: _Report) -> float:
+    def train_epoch(self, data: SteeringDataset, report: Report) -> float:
         """One pass over the data in random order; returns the mean loss."""
         torch.manual_seed(int(np.random.SeedSequence([self.config.seed, self.epoch]).generate_state(1)[0]))
         self.net.train()
@@ -320,55 +321,6 @@ def _describe(data: SteeringDataset) -> dict[str, Any]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-class _Report:
-    """Progress bar with loss and time left, one line per epoch, and the TensorBoard log."""
-
-    def __init__(self, config: SteeringConfig, out: Path, run: _Run) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._run, self._epochs = run, config.epochs
-        self._count = run.epoch * run.steps
-        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=self._count)
-        columns = (
-            TextColumn(f"{config.net} epoch {{task.fields[epoch]}}/{config.epochs}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.5f}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
-        self._progress = Progress(*columns)
-        self._task = self._progress.add_task(
-            "train", total=config.epochs * run.steps, completed=self._count, epoch=run.epoch, loss=math.nan
-        )
-
-    def __enter__(self) -> _Report:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-        self._writer.close()
-
-    def step(self, loss: float, rate: float) -> None:
-        self._count += 1
-        self._progress.update(self._task, completed=self._count, epoch=self._run.epoch + 1, loss=loss)
-        self._writer.add_scalar("loss/step", loss, self._count)
-        self._writer.add_scalar("learning rate", rate, self._count)
-
-    def epoch(self, loss: float, rmse: float, constant: float) -> None:
-        best = min(past["rmse"] for past in self._run.history)
-        self._progress.console.print(
-            f"epoch {self._run.epoch}/{self._epochs}  loss {loss:.5f}  validation rmse {rmse:.4f} rad "
-            f"({rmse / constant:.2f} of Constant, best {best:.4f})  {self._run.seconds:.0f} s",
-            highlight=False,
-        )
-        self._writer.add_scalar("loss/epoch", loss, self._count)
-        self._writer.add_scalar("validation/rmse", rmse, self._count)
-        self._writer.add_scalar("validation/rmse of constant", rmse / constant, self._count)
-        self._writer.flush()
 
 
 def _baselines(training: np.ndarray, validation: np.ndarray, seed: int) -> dict[str, float]:
