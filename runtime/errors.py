@@ -22,7 +22,8 @@ class MissingExtra(EdgeflockError):
     def pip(cls, what: str, extra: str, cause: BaseException | None = None) -> MissingExtra:
         """Name the `pip install` line that brings `extra`."""
         reason = f" ({cause})" if cause else ""
-        return cls(f'{what} needs packages that are not installed{reason}. Install them: pip install "edgeflock[{extra}]"')
+        line = f'pip install "edgeflock[{extra}]"'
+        return cls(f"{what} needs packages that are not installed{reason}. Install them: {line}")
 
     @classmethod
     def apt(cls, what: str, packages: str, cause: BaseException | None = None) -> MissingExtra:
