@@ -20,6 +20,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from edgeflock.runtime.bundle import Bundle, default_bundle, generate_key, read_manifest, sign_bundle
+from edgeflock.runtime.doctor import doctor
 from edgeflock.runtime.errors import BundleError, EdgeflockError, MissingExtra
 from edgeflock.runtime.manifest import Manifest
 
@@ -85,6 +86,8 @@ def edgeflock(
 ) -> None:
     """Small vision nets on robot boards, and robots that go on learning together."""
 
+
+app.command(epilog="Example: edgeflock doctor --json")(doctor)
 
 # ---- edgeflock bundle
 

@@ -114,7 +114,6 @@ class Drive:
     seed: int | None = None
     path: Path2D | None = None
     outline: list[np.ndarray] = field(default_factory=list)
-    fps: float | None = None
 
     def _inside(self, stamp: int) -> bool:
         return self.start_ns <= stamp < self.end_ns
@@ -135,6 +134,12 @@ class Drive:
         sent = self.trace.frames if self.trace.lockstep else {stamp: stamp for stamp in self.trace.frames}
         received = self.trace.commands
         return np.array([received[s] - sent[s] for s in sent if self._inside(s) and s in received]) / 1e6
+
+    @property
+    def frame_period_ms(self) -> float | None:
+        """Median time between frames; None with fewer than two."""
+        stamps = sorted(stamp for stamp in self.trace.frames if self._inside(stamp))
+        return float(np.median(np.diff(stamps))) / 1e6 if len(stamps) > 1 else None
 
     @property
     def collisions(self) -> list[tuple[float, float]]:

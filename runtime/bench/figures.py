@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from ..errors import MissingExtra
-from .drive import Drive, DriveRecord
+from edgeflock.runtime.bench.drive import Drive, DriveRecord
+from edgeflock.runtime.errors import MissingExtra
 
 # Okabe and Ito's palette: told apart with any colour vision.
 BLUE, ORANGE, VERMILLION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8c8c8c"
 FULL_SCALE = 0.6  # rad, the steering bar's ends: the limit of the robot
 GIF_SIZE = (320, 240)
+BAR = (230, 159, 0)  # ORANGE as RGB
 
 
 def _axes(width: float, height: float):
@@ -29,15 +31,18 @@ def _axes(width: float, height: float):
 
 def trajectory_figure(drive: Drive, file: Path) -> None:
     """The path driven over the map, coloured by the distance from the reference path; collisions marked."""
-    figure, axes = _axes(7.0, 5.6)
+    track, error = drive.track, np.abs(drive.lateral_error)
+    around = np.vstack([track, drive.path.points]) if drive.path is not None else track
+    low, high = around.min(axis=0) - 3, around.max(axis=0) + 3
+    wide, tall = high - low
+    figure, axes = _axes(7.2, min(max(1.3 + 5.4 * tall / wide, 3.5), 9.0))
     from matplotlib.collections import LineCollection
 
-    for line in drive.outline:
-        axes.plot(*line.T, color="#3c3c3c", lw=0.9, zorder=1)
+    for n, polygon in enumerate(drive.outline):  # two walls or road edges, then what stands around
+        axes.fill(*polygon.T, ec="#3c3c3c", fc="none" if n < 2 else "#dcdcdc", lw=0.9, zorder=1)
     if drive.path is not None:
         closed = np.vstack([drive.path.points, drive.path.points[:1]])
         axes.plot(*closed.T, color=GREY, lw=0.8, ls=(0, (4, 4)), zorder=2)
-    track, error = drive.track, np.abs(drive.lateral_error)
     if len(track) > 1:
         # The scale starts at 0.25 m, the bar that a drive has to stay under, so that two reports compare at a glance.
         span = max(0.25, float(error.max()))
@@ -46,16 +51,17 @@ def trajectory_figure(drive: Drive, file: Path) -> None:
         coloured.set_array(error[1:])
         coloured.set_clim(0, span)
         axes.add_collection(coloured)
-        figure.colorbar(coloured, label="distance from the reference path (m)", shrink=0.8, pad=0.02)
+        figure.colorbar(coloured, label="distance from the reference path (m)", shrink=0.9, aspect=35, pad=0.02)
         axes.plot(*track[0], "o", ms=8, mfc="white", mec="black", zorder=5, label="start")
         axes.plot(*track[-1], "s", ms=8, mfc="black", mec="white", zorder=5, label="end")
     if drive.collisions:
         where = np.array(drive.collisions).T
         axes.plot(*where, "X", ms=13, mfc=VERMILLION, mec="black", ls="", zorder=6, label="collision")
     axes.set_aspect("equal")
-    axes.margins(0.04)
-    axes.set(xlabel="x (m)", ylabel="y (m)", title=headline(drive.record()))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
+    axes.set(xlabel="x (m)", ylabel="y (m)", xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    figure.suptitle(headline(drive.record()), fontsize=11)
+    if len(track) > 1:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(file)
 
 
@@ -63,9 +69,9 @@ def latency_figure(drive: Drive, file: Path) -> None:
     """Histogram of camera stamp to command, with percentiles and the period of the camera."""
     figure, axes = _axes(7.0, 3.6)
     values, figures = drive.latency_ms, drive.record().latency_ms
-    period = 1000 / drive.fps if drive.fps else None
-    if len(values):
-        right = max(period or 0.0, float(values.max())) * 1.06
+    period = drive.frame_period_ms
+    if len(values) and period:
+        right = max(period, float(values.max())) * 1.06
         axes.hist(values, bins=np.linspace(0, right, 90).tolist(), color=BLUE, alpha=0.85)
         axes.set_xlim(0, right)
 
@@ -86,9 +92,8 @@ def latency_figure(drive: Drive, file: Path) -> None:
         for (name, value), height in zip(figures, (0.98, 0.86, 0.74, 0.62), strict=True):
             axes.axvline(value, color="black", lw=1, ls=":")
             label(f"{name} {value:.1f} ms", value, height, "black")
-        if period:
-            axes.axvline(period, color=ORANGE, lw=2)
-            label(f"one frame {period:.1f} ms", period, 0.42, "#8a5d00")
+        axes.axvline(period, color=ORANGE, lw=2)
+        label(f"one frame {period:.1f} ms", period, 0.42, "#8a5d00")
     axes.set(xlabel=f"{latency_meaning(drive)} (ms)", ylabel="frames")
     figure.savefig(file)
 
@@ -111,19 +116,70 @@ def headline(record: DriveRecord) -> str:
     return " · ".join(parts)
 
 
-def draw_steering(rgb: np.ndarray, angle: float | None, seconds: float) -> np.ndarray:
-    """The frame (H, W, 3) at GIF size with the steering angle (rad, None = dropped) as a bar: left is left."""
-    frame: np.ndarray = cv2.resize(rgb, GIF_SIZE, interpolation=cv2.INTER_AREA)
+def shrink(rgb: np.ndarray) -> np.ndarray:
+    """A copy of a frame (H, W, 3) or (H, W) at GIF size (240, 320, 3)."""
+    small = cv2.resize(rgb, GIF_SIZE, interpolation=cv2.INTER_AREA)
+    return small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
+
+
+class View(NamedTuple):
+    """How the robot wears its camera: what it takes to draw on the ground in front of it."""
+
+    forward: float  # m ahead of the rear axle
+    height: float  # m above the ground
+    pitch: float  # rad, positive looks down
+    fovy: float  # rad
+    wheelbase: float = 0.36  # m
+    width: float = 0.36  # m, of the robot
+
+
+def ground_to_pixels(points: np.ndarray, view: View) -> np.ndarray:
+    """Pinhole projection to the GIF of ground points (n, 2), m ahead and to the left of the rear axle."""
+    ahead, left = points.T - np.array([[view.forward], [0.0]])
+    depth = ahead * np.cos(view.pitch) + view.height * np.sin(view.pitch)
+    down = view.height * np.cos(view.pitch) - ahead * np.sin(view.pitch)
     width, height = GIF_SIZE
-    middle, y, half = width // 2, height - 22, 110
+    f = height / 2 / np.tan(view.fovy / 2)
+    return np.stack([width / 2 - f * left / depth, height / 2 + f * down / depth], axis=1)
+
+
+def draw_steering(small: np.ndarray, angle: float, seconds: float, view: View | None = None) -> np.ndarray:
+    """A frame at GIF size with the steering angle drawn in.
+
+    Parameters
+    ----------
+    small : ndarray (240, 320, 3) uint8
+        From `shrink`.
+    angle : float
+        Front wheel angle, rad, left positive; NaN where there is none.
+    seconds : float
+        Into the drive.
+    view : View, optional
+        Draws the lane that the robot would take as well.
+    """
+    frame = small.copy()
+    width, height = GIF_SIZE
+    steered = np.isfinite(angle)
+    if steered and view is not None:
+        curvature = np.tan(angle) / view.wheelbase
+        s = np.linspace(view.forward + 0.35, view.forward + 2.6, 24)
+        turned = s * curvature
+        middle = np.stack([s * np.sinc(turned / np.pi), s * np.sinc(turned / 2 / np.pi) * np.sin(turned / 2)], axis=1)
+        normal = np.stack([-np.sin(turned), np.cos(turned)], axis=1) * view.width / 2
+        lane = np.concatenate([middle + normal, (middle - normal)[::-1]])
+        lane = lane[lane[:, 0] > view.forward + 0.1]  # a full turn leaves the picture
+        painted = frame.copy()
+        cv2.fillPoly(painted, [ground_to_pixels(lane, view).astype(np.int32)], BAR, cv2.LINE_AA)
+        frame = cv2.addWeighted(painted, 0.45, frame, 0.55, 0)
+    middle_px, y, half = width // 2, height - 22, 110
     frame[height - 40 :] = frame[height - 40 :] // 3  # a dark strip: the bar reads on any floor
-    cv2.line(frame, (middle - half, y), (middle + half, y), (150, 150, 150), 1)
-    if angle is not None and np.isfinite(angle):
-        tip = middle - round(half * min(max(angle / FULL_SCALE, -1), 1))
-        cv2.rectangle(frame, (min(tip, middle), y - 6), (max(tip, middle), y + 6), (230, 159, 0), -1)
-    cv2.line(frame, (middle, y - 9), (middle, y + 9), (255, 255, 255), 1)
-    text = "no steering" if angle is None else f"{angle:+.2f} rad {'left' if angle > 0 else 'right'}"
-    for words, x in ((text, 8), (f"{seconds:5.1f} s", width - 52)):
+    cv2.line(frame, (middle_px - half, y), (middle_px + half, y), (150, 150, 150), 1)
+    if steered:
+        tip = middle_px - round(half * min(max(angle / FULL_SCALE, -1), 1))
+        cv2.rectangle(frame, (min(tip, middle_px), y - 6), (max(tip, middle_px), y + 6), BAR, -1)
+    cv2.line(frame, (middle_px, y - 9), (middle_px, y + 9), (255, 255, 255), 1)
+    side = "no steering" if not steered else "straight" if abs(angle) < 0.005 else "left" if angle > 0 else "right"
+    for words, x in ((f"{angle:+.2f} rad {side}" if steered else side, 8), (f"{seconds:5.1f} s", width - 52)):
         cv2.putText(frame, words, (x, height - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
     return frame
 

@@ -13,14 +13,15 @@ rclpy = pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from edgeflock.runtime.errors import EdgeflockError, InputError  # noqa: E402
-from fadnet_sim.base_node import FIRST_STAMP_NS, BaseNode  # noqa: E402
 from geometry_msgs.msg import Twist, TwistStamped  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from std_msgs.msg import UInt32  # noqa: E402
+
+from edgeflock.runtime.errors import EdgeflockError, InputError  # noqa: E402
+from fadnet_sim.base_node import FIRST_STAMP_NS, BaseNode  # noqa: E402
 
 
 class Driver:
