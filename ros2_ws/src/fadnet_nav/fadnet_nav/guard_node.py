@@ -119,7 +119,10 @@ class GuardNode(Node):
         self._sent_ns = self._now_ns()
         before, self._command = self._command, command
         if before is None or (before.reason is None) != (command.reason is None):
-            self.get_logger().warning(f"stop: {command.reason}" if command.reason else "driving")
+            if command.reason:
+                self.get_logger().warning(f"stop: {command.reason}")
+            else:
+                self.get_logger().info("driving")
             self._report()
 
     def _report(self) -> None:

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="fadnet_nav",
+    version="0.1.0",
+    packages=["fadnet_nav"],
+    package_data={"fadnet_nav": ["config/*"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/fadnet_nav"]),
+        ("share/fadnet_nav", ["package.xml"]),
+        ("share/fadnet_nav/launch", [str(p) for p in Path("launch").glob("*.launch.py")]),
+        ("share/fadnet_nav/config", [str(p) for p in Path("fadnet_nav/config").iterdir()]),
+    ],
+    install_requires=["setuptools"],  # checked at every start: what pip installs elsewhere must not be listed
+    zip_safe=False,
+    license="Apache-2.0",
+    entry_points={
+        "console_scripts": [
+            "camera_node = fadnet_nav.camera_node:main",
+            "steering_node = fadnet_nav.steering_node:main",
+            "guard_node = fadnet_nav.guard_node:main",
+            "composed = fadnet_nav.composed:main",
+        ]
+    },
+)
