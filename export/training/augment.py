@@ -8,6 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.preprocess import CROP, HEIGHT, WIDTH, crop_200
 
 CONTRAST = (0.6, 1.4)
@@ -46,8 +47,15 @@ def augment(grey: np.ndarray, angle: float, rng: np.random.Generator, shift: int
         uint8 (200, 200).
     angle : float
         Angle for that image: mirrored images have the opposite sign; light, blur, noise and occlusion change nothing.
+
+    Raises
+    ------
+    InputError
+        Another frame size, or a shift of a frame that is cropped already.
     """
     if shift:
+        if grey.shape != (HEIGHT, WIDTH):
+            raise InputError(f"shifting needs frames of ({HEIGHT}, {WIDTH}), got {grey.shape}: train with shift 0.")
         pixels = int(rng.integers(-shift, shift + 1))
         left = (WIDTH - CROP) // 2 + pixels
         image, angle = grey[HEIGHT - CROP :, left : left + CROP], angle + RAD_PER_PIXEL * pixels

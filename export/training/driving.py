@@ -230,13 +230,13 @@ class _Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What must agree for a checkpoint to be continued."""
-        return {**self.config.model_dump(), "data": self.data}
+        digests = {split: described["sha256"] for split, described in self.data.items()}
+        return {**self.config.model_dump(), "init": self.init, "data": digests}
 
     def save(self, path: Path) -> None:
         buffer = io.BytesIO()
         content = {
             "identity": self.identity,
-            "init": self.init,
             "epoch": self.epoch,
             "seconds": self.seconds,
             "history": self.history,
@@ -258,7 +258,6 @@ class _Run:
                     f"{path} belongs to a run with {key}={saved['identity'].get(key)!r}, this one has {value!r}: "
                     "use the same settings and data to go on, another --out, or --fresh to start anew."
                 )
-        self.init = saved["init"]
         self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
         self.average.load_state_dict(saved["model_state"])
         self.net.load_state_dict(saved["net"])

@@ -8,6 +8,7 @@ import pytest
 
 from edgeflock.export.training import augment as module
 from edgeflock.export.training.augment import RAD_PER_PIXEL, augment
+from edgeflock.runtime.errors import InputError
 
 DRAWS = 200
 
@@ -74,3 +75,8 @@ def test_takes_frames_that_are_cropped_already(geometry_only: None) -> None:
     for seed in range(4):
         whole, part = (augment(frame, 0.1, np.random.default_rng(seed)) for frame in (ramp(), cropped))
         assert np.array_equal(whole[0], part[0]) and whole[1] == part[1]
+
+
+def test_cropped_frames_cannot_be_shifted() -> None:
+    with pytest.raises(InputError, match="shift 0"):
+        augment(np.zeros((200, 200), np.uint8), 0.0, np.random.default_rng(0), shift=5)
