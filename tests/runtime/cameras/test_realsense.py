@@ -32,7 +32,7 @@ def test_every_frame_comes_out_as_recorded_then_the_end(opened, realsense_record
         n = round(frame.stamp_ns * 30 / 1e9)  # recorded at n / 30 s
         np.testing.assert_array_equal(frame.color, realsense_recording.scenes[n][0])
         measured = frame.depth != 0  # aligning rounds, and leaves holes where no pixel lands
-        assert measured.mean() > 0.95 and np.all(frame.depth[measured] == realsense_recording.scenes[n][1][measured])
+        assert measured.mean() > 0.9 and np.all(frame.depth[measured] == realsense_recording.scenes[n][1][measured])
         assert frame.depth.dtype == np.uint16 and frame.index == len(seen)
         seen.append(n)
     assert len(seen) >= 11 and np.all(np.diff(seen) == 1)  # librealsense may need the first set to find the rhythm
