@@ -85,7 +85,6 @@ class SimSource:
             raise MissingExtra.pip("the camera source sim", "sim", error) from error
         self._camera = SimCamera(make_world(world, seed), width, height)
         self._poses = poses
-        self._index = 0
         self.intrinsics = self._camera.intrinsics
         self.depth_intrinsics = self._camera.depth_intrinsics
         self.fps = float(fps)
@@ -99,10 +98,9 @@ class SimSource:
         roll = math.atan2(2 * (q.w * q.x + q.y * q.z), 1 - 2 * (q.x**2 + q.y**2))
         pitch = math.asin(max(-1.0, min(1.0, 2 * (q.w * q.y - q.z * q.x))))
         yaw = math.atan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2))
-        color, depth = self._camera.render(p.x, p.y, yaw, p.z, roll, pitch, self._index)
-        frame = Frame(to_ns(odom.header.stamp), color, depth, self._index)
-        self._index += 1
-        return frame
+        stamp_ns = to_ns(odom.header.stamp)
+        index = round(stamp_ns * self.fps / 1e9)  # of the stamp, not a count: the same tick looks the same in every run
+        return Frame(stamp_ns, *self._camera.render(p.x, p.y, yaw, p.z, roll, pitch, index), index)
 
     def close(self) -> None:
         """Free the OpenGL contexts."""
