@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgeflock.runtime.guard import GuardLimits
 
 POINTS = 4800  # pixels looked at per depth image: 160x120 by 2, 640x480 by 8
-MIN_POINTS = 4  # fewer than this many are noise
+MIN_POINTS = 8  # fewer than this many are noise
 GROUND_M = 0.05  # lower than this is ground ...
 GROUND_SLOPE = 0.04  # ... plus this per metre: pitch of body and mount, uneven floor
 STRAIGHT_PER_M = 1e-3  # flatter curves count as this one: 5 mm off after 3 m
