@@ -1,0 +1,182 @@
+"""The guard node over the real middleware: what it sends to the base, when it stops, and its last word."""
+
+import math
+import signal
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Twist, TwistStamped
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+
+from edgeflock.runtime.cameras.base import Intrinsics
+from fadnet_nav.messages import ImagePublisher, to_ns, to_stamp
+
+LENS = Intrinsics(160, 120, 100.0, 100.0, 80.0, 60.0)
+
+
+class FakeRobot:
+    """Depth and steering at 30 Hz from the observer, as camera and steering node would send them."""
+
+    def __init__(self, graph):
+        self.angle, self.metres, self.sent, self.clock_ns = 0.2, 6.0, [], None
+        self.depth = ImagePublisher(graph.node, "camera/aligned_depth_to_color", LENS, "16UC1", "camera", "reliable")
+        self.joints = graph.node.create_publisher(JointState, "steering", 5)
+        self.timer = graph.node.create_timer(1 / 30, self.publish)
+
+    def publish(self):
+        stamp = to_stamp(time.time_ns() if self.clock_ns is None else self.clock_ns)
+        if self.metres is not None:
+            self.depth.publish(np.full((120, 160), round(1000 * self.metres), np.uint16), stamp)
+        joint = JointState(name=["steering"], position=[self.angle])
+        joint.header.stamp = stamp
+        self.joints.publish(joint)
+        self.sent.append(to_ns(stamp))
+
+
+@pytest.fixture(scope="module")
+def driving(shared_graph):
+    """A guard that drives."""
+    shared_graph.robot = FakeRobot(shared_graph)
+    shared_graph.guard = shared_graph.start("guard_node", camera_pitch=0.0)
+    shared_graph.commands = shared_graph.listen(TwistStamped, "cmd_vel")
+    shared_graph.diagnostics = shared_graph.listen(DiagnosticArray, "/diagnostics")
+    drives(shared_graph)
+    return shared_graph
+
+
+def speed(graph):
+    return graph.commands[-1][1].twist.linear.x if graph.commands else None
+
+
+def drives(graph, at=1.0):
+    assert graph.until(lambda: speed(graph) == at), graph.guard.log.read_text()
+
+
+def stops(graph, since_ns, within_ms):
+    """A zero command arrives, and how long after `since_ns` (ms) the first one did."""
+    assert graph.until(lambda: graph.commands[-1][0] > since_ns and speed(graph) == 0.0)
+    first = next(t for t, m in graph.commands if t > since_ns and m.twist.linear.x == 0.0)
+    after_ms = (first - since_ns) / 1e6
+    assert after_ms < within_ms
+    return after_ms
+
+
+def state(graph):
+    return {v.key: v.value for v in graph.diagnostics[-1][1].status[0].values}
+
+
+def test_a_command_carries_the_stamp_of_its_frame_and_the_bicycle_models_yaw_rate(driving):
+    count = len(driving.commands)
+    assert driving.until(lambda: len(driving.commands) > count + 10)
+    for _, command in driving.commands[count:]:
+        assert to_ns(command.header.stamp) in driving.robot.sent
+        assert command.twist.linear.x == 1.0
+        assert command.twist.angular.z == pytest.approx(math.tan(0.2) / 0.36)
+    assert driving.until(lambda: state(driving)["state"] == "driving")
+
+
+def test_nan_steering_stops_with_the_reason_and_good_steering_releases(driving):
+    driving.robot.angle, since = math.nan, time.time_ns()
+    stops(driving, since, 200)
+    command = driving.commands[-1][1]
+    assert command.twist.angular.z == 0.0
+    assert driving.until(lambda: state(driving) | {"state": "stopped", "reason": "steering is nan"} == state(driving))
+    driving.robot.angle = 0.2
+    drives(driving)
+
+
+def test_silence_stops_within_200_ms(driving):
+    driving.robot.timer.cancel()
+    last = driving.robot.sent[-1]
+    stops(driving, last, 200)
+    assert driving.until(lambda: "no fresh frame" in state(driving)["reason"])
+    count = len(driving.commands)
+    time.sleep(0.5)
+    zeros = [m.twist.linear.x for _, m in driving.commands[count:]]
+    assert 3 <= len(zeros) <= 8 and not any(zeros)  # the stop is repeated, at about 10 Hz
+    driving.robot.timer.reset()
+    drives(driving)
+
+
+def test_an_obstacle_stops_and_its_removal_releases(driving):
+    driving.robot.metres, since = 0.3, time.time_ns()
+    stops(driving, since, 200)
+    assert driving.until(lambda: "obstacle 0.2" in state(driving)["reason"])
+    driving.robot.metres = 6.0
+    drives(driving)
+
+
+def test_lost_depth_stops_because_it_is_required(driving):
+    driving.robot.metres, since = None, time.time_ns()
+    stops(driving, since, 300)
+    assert driving.until(lambda: "depth is stale" in state(driving)["reason"])
+    driving.robot.metres = 6.0
+    drives(driving)
+
+
+def test_limits_change_while_driving_and_bad_ones_are_refused_with_the_reason(driving):
+    assert driving.set_parameter("/guard", "speed", 0.5) == (True, "")
+    drives(driving, 0.5)
+    assert driving.set_parameter("/guard", "speed", 1) == (True, "")  # a whole number is a float, too
+    drives(driving, 1.0)
+    successful, reason = driving.set_parameter("/guard", "speed", 100.0)
+    assert not successful and "speed" in reason and "10" in reason
+    successful, reason = driving.set_parameter("/guard", "frame_timeout", math.nan)
+    assert not successful and "frame_timeout" in reason
+    assert driving.set_parameter("/guard", "stamped", False) == (False, "stamped and qos are read at start only")
+    wheelbase, require = driving.describe("/guard", ["wheelbase", "require_depth"])
+    assert wheelbase.description and wheelbase.floating_point_range[0].to_value == 5.0 and require.description
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_its_last_word_is_a_zero_command(driving, number):
+    if driving.guard.poll() is not None:
+        driving.guard = driving.start("guard_node", camera_pitch=0.0)
+    drives(driving)
+    driving.guard.send_signal(number)
+    assert driving.guard.wait(10) == 0
+    assert driving.until(lambda: speed(driving) == 0.0, 1.0)
+    assert driving.commands[-2][1].twist.linear.x == 1.0  # it drove until then
+    assert "Traceback" not in driving.guard.log.read_text()
+
+
+def test_after_kill_9_a_new_guard_drives_again(driving):
+    driving.guard = driving.start("guard_node", camera_pitch=0.0)
+    drives(driving)
+    driving.guard.kill()
+    driving.guard.wait(5)
+    count = len(driving.commands)
+    driving.guard = driving.start("guard_node", camera_pitch=0.0)
+    assert driving.until(lambda: len(driving.commands) > count)
+    assert driving.commands[count][1].twist.linear.x < 0.1  # from rest, not with the old speed
+    drives(driving)
+
+
+def test_twist_by_parameter_and_simulated_time(graph):
+    """Without the clock nothing becomes stale; when it goes on without frames, the robot stops."""
+    clock = graph.node.create_publisher(Clock, "/clock", 1)
+    commands = graph.listen(Twist, "cmd_vel")
+    robot = FakeRobot(graph)
+    robot.timer.cancel()
+    graph.start("guard_node", use_sim_time=True, stamped=False, camera_pitch=0.0)
+    now = 5 * 10**9
+
+    def tick(frames, ms):
+        nonlocal now
+        now += ms * 10**6
+        robot.clock_ns = now
+        clock.publish(Clock(clock=to_stamp(now)))
+        if frames:
+            robot.publish()
+
+    assert graph.until(lambda: tick(True, 33) or time.sleep(0.02) or (commands and commands[-1][1].linear.x == 1.0))
+    time.sleep(0.6)
+    assert commands[-1][1].linear.x == 1.0
+    assert graph.until(lambda: tick(False, 20) or time.sleep(0.02) or commands[-1][1].linear.x == 0.0)
+    assert now < robot.sent[-1] + 0.4e9

@@ -1,0 +1,119 @@
+"""The ROS packages build with colcon, bring their files, and their parameter files hold what the nodes accept."""
+
+import os
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.srv import GetParameters
+
+from fadnet_nav.camera_node import CameraParameters
+from fadnet_nav.guard_node import GuardParameters
+from fadnet_nav.steering_node import SteeringParameters
+
+WORKSPACE = Path(__file__).parents[3] / "ros2_ws"
+PACKAGE = WORKSPACE / "src/fadnet_nav"
+MODELS = {"/**/camera": CameraParameters, "/**/steering": SteeringParameters, "/**/guard": GuardParameters}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The install folder of a real colcon build."""
+    pytest.importorskip("colcon_ros")
+    folder = tmp_path_factory.mktemp("colcon")
+    command = [sys.executable, "-m", "colcon", "--log-base", folder / "log", "build", "--base-paths", WORKSPACE / "src"]
+    command += ["--build-base", folder / "build", "--install-base", folder / "install"]
+    built = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "AMENT_PREFIX_PATH": sys.prefix})
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "install"
+
+
+def test_colcon_installs_nodes_launch_file_parameters_and_profiles(installed):
+    share = installed / "fadnet_nav/share"
+    assert (share / "ament_index/resource_index/packages/fadnet_nav").exists()
+    assert (share / "fadnet_nav/launch/fadnet_nav.launch.py").exists()
+    assert {f.name for f in (share / "fadnet_nav/config").iterdir()} == {
+        f.name for f in (PACKAGE / "fadnet_nav/config").iterdir()
+    }
+    executables = {f.name for f in (installed / "fadnet_nav/lib/fadnet_nav").iterdir()}
+    assert executables == {"camera_node", "steering_node", "guard_node", "composed"}
+    assert (installed / "fadnet_sim/lib/fadnet_sim/base_node").exists()
+
+
+def test_an_installed_node_starts_and_its_error_is_the_exit_code(installed):
+    """Run as ros2 launch does: with the environment of setup.bash."""
+    node = installed / "fadnet_nav/lib/fadnet_nav/camera_node"
+    command = f". {installed}/local_setup.bash && exec {node} --ros-args -p source:=video -p path:=nowhere.mp4"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)
+    assert ran.returncode == 16 and "does not exist" in ran.stderr
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "fadnet_nav/config").glob("*.yaml")), ids=lambda p: p.name)
+def test_a_parameter_file_holds_what_the_nodes_accept(path):
+    for node, content in yaml.safe_load(path.read_text()).items():
+        values = content["ros__parameters"]
+        assert set(values) <= set(MODELS[node].model_fields), node
+        MODELS[node](**values)
+
+
+def test_a_parameter_file_reaches_a_node_in_any_namespace(graph):
+    request = GetParameters.Request(names=["wheelbase", "stamped"])
+    for namespace in ("", "/robot1"):
+        graph.start("guard_node", namespace, ["--params-file", PACKAGE / "fadnet_nav/config/f1tenth.yaml"])
+    for namespace in ("", "/robot1"):
+        values = graph.call(GetParameters, f"{namespace}/guard/get_parameters", request).values
+        assert values[0].double_value == 0.3302 and values[1].bool_value is False
+
+
+@pytest.mark.parametrize("name", ["shm16.xml", "loopback.xml"])
+def test_a_profile_gives_shared_memory_that_vga_frames_fit_into(name):
+    root = ElementTree.parse(PACKAGE / "fadnet_nav/config" / name).getroot()
+    space = root.tag.partition("}")[0] + "}"
+    assert int(root.find(f".//{space}segment_size").text) == 16 * 2**20
+
+
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+given = [tuple(a.split(":=")) for a in sys.argv[2:]]
+service = LaunchService()
+include = IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=given)
+service.include_launch_description(LaunchDescription([include]))
+sys.exit(service.run())
+"""
+
+
+@pytest.mark.parametrize("composed", ["false", "true"])
+def test_the_launch_file_starts_a_robot_that_drives(graph, installed, road_bag, bundle, composed):
+    """Needs launch and launch_ros, which are on a robot but on no package index."""
+    pytest.importorskip("launch_ros")
+    file = installed / "fadnet_nav/share/fadnet_nav/launch/fadnet_nav.launch.py"
+    given = {"camera": "bag", "camera_path": road_bag(150), "bundle": bundle, "namespace": "robot1"}
+    arguments = [f"{name}:={value}" for name, value in {**given, "composed": composed}.items()]
+    commands = graph.listen(TwistStamped, "/robot1/cmd_vel")
+    sourced = ["bash", "-c", f'. {installed}/local_setup.bash; exec "$@"', "bash"]
+    with (graph.folder / "launch.log").open("w") as log:
+        process = subprocess.Popen(
+            [*sourced, sys.executable, "-c", LAUNCH, file, *arguments],
+            env=graph.env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+        )
+    process.log = Path(log.name)
+    graph.processes.append(process)
+    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.2, 30), process.log.read_text()
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C at a terminal does
+    assert process.wait(15) == 0
+    assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0, 1.0)

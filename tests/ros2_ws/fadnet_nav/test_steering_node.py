@@ -1,0 +1,170 @@
+"""The steering node over the real middleware: stamps, bad frames, lifecycle, parameters, exit codes."""
+
+import hashlib
+import math
+import signal
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from sensor_msgs.msg import Image, JointState
+
+from fadnet_nav.messages import to_ns, to_stamp
+
+CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "bayer_rggb8": 1}
+
+
+class FakeCamera:
+    """Publishes grey frames at 30 Hz from the observer."""
+
+    def __init__(self, graph):
+        self.brightness, self.encoding, self.sent = 200, "rgb8", []
+        self.publisher = graph.node.create_publisher(Image, "camera/color/image_raw", 1)
+        graph.node.create_timer(1 / 30, self.publish)
+
+    def publish(self):
+        channels = CHANNELS[self.encoding]
+        message = Image(height=48, width=64, encoding=self.encoding, step=64 * channels)
+        message.data = np.full(48 * 64 * channels, self.brightness, np.uint8).tobytes()
+        message.header.stamp = to_stamp(time.time_ns())
+        self.sent.append(to_ns(message.header.stamp))
+        self.publisher.publish(message)
+
+
+@pytest.fixture(scope="module")
+def chain(shared_graph, bundle):
+    """Camera, a running steering node, and what it says."""
+    shared_graph.camera = FakeCamera(shared_graph)
+    shared_graph.steering = shared_graph.start("steering_node", bundle=bundle)
+    shared_graph.joints = shared_graph.listen(JointState, "steering")
+    shared_graph.diagnostics = shared_graph.listen(DiagnosticArray, "/diagnostics")
+    assert shared_graph.until(lambda: len(shared_graph.joints) > 5), shared_graph.steering.log.read_text()
+    return shared_graph
+
+
+def newest(chain, brightness, encoding="rgb8"):
+    """Steering for a frame that was sent after the camera changed."""
+    chain.camera.brightness, chain.camera.encoding = brightness, encoding
+    changed = time.time_ns()
+    assert chain.until(lambda: to_ns(chain.joints[-1][1].header.stamp) > changed)
+    return chain.joints[-1][1]
+
+
+def report(chain):
+    """Newest report about a frame: the message, and the values."""
+    status = chain.diagnostics[-1][1].status[0]
+    return status.message, {v.key: v.value for v in status.values}
+
+
+def test_every_answer_carries_the_stamp_of_a_frame_and_no_frame_is_answered_twice(chain):
+    stamps = [to_ns(joint.header.stamp) for _, joint in chain.joints]
+    assert len(set(stamps)) == len(stamps) and set(stamps) <= set(chain.camera.sent)
+
+
+@pytest.mark.parametrize(("brightness", "encoding"), [(200, "rgb8"), (50, "rgb8"), (150, "bgr8"), (90, "mono8")])
+def test_the_angle_is_the_nets(chain, brightness, encoding):
+    joint = newest(chain, brightness, encoding)
+    assert list(joint.name) == ["steering"]
+    assert joint.position[0] == pytest.approx(brightness / 255 - 0.5, abs=0.005)
+
+
+def test_a_net_that_says_nan_is_passed_on_as_nan_with_an_error(chain):
+    assert math.isnan(newest(chain, 0).position[0])
+    assert chain.until(lambda: "nan" in report(chain)[0])
+    assert math.isfinite(newest(chain, 100).position[0])
+
+
+def test_a_frame_that_cannot_be_read_becomes_nan_with_the_reason(chain):
+    assert math.isnan(newest(chain, 100, "bayer_rggb8").position[0])
+    assert chain.until(lambda: "got 'bayer_rggb8'" in report(chain)[0])
+    assert math.isfinite(newest(chain, 100).position[0])
+
+
+def test_diagnostics_tell_age_time_counts_and_which_net(chain, bundle):
+    newest(chain, 100)
+    assert chain.until(lambda: "age_ms" in report(chain)[1])
+    assert chain.diagnostics[-1][1].status[0].name == "/steering: frames"
+    _, values = report(chain)
+    assert 0 < float(values["age_ms"]) < 1000 and 0 < float(values["inference_ms"]) < 500
+    assert int(values["frames"]) > 5 and values["precision"] == "fp32" and "onnxruntime" in values["engine"]
+    assert values["bundle"] == hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
+
+
+def test_after_a_hold_up_it_answers_the_newest_frame_and_counts_the_others_as_dropped(chain):
+    newest(chain, 100)
+    chain.steering.send_signal(signal.SIGSTOP)
+    time.sleep(0.1)
+    before, dropped = len(chain.joints), int(report(chain)[1]["dropped"])
+    time.sleep(0.5)
+    chain.steering.send_signal(signal.SIGCONT)
+    resumed = time.time_ns()
+    assert chain.until(lambda: to_ns(chain.joints[-1][1].header.stamp) > resumed + 10**8)
+    caught_up = [to_ns(joint.header.stamp) for _, joint in chain.joints[before:]]
+    old = [stamp for stamp in caught_up if stamp < resumed - 10**8]
+    assert len(old) <= 1  # at most the frame that it had in hand
+    assert int(report(chain)[1]["dropped"]) - dropped >= 12  # of about 15
+
+
+def test_parameters_say_what_they_are_and_refuse_with_the_reason(chain):
+    threads, qos = chain.describe("/steering", ["threads", "qos"])
+    assert threads.description and (threads.integer_range[0].from_value, threads.integer_range[0].to_value) == (1, 64)
+    assert qos.additional_constraints == "one of: sensor_data, reliable"
+    successful, reason = chain.set_parameter("/steering", "threads", 2)
+    assert not successful and "deactivate and clean up first" in reason
+
+
+def test_the_lifecycle_runs_both_ways_and_a_bad_bundle_leaves_it_unconfigured(graph, bundle, tmp_path):
+    camera = FakeCamera(graph)
+    joints = graph.listen(JointState, "steering")
+    graph.start("steering_node", autostart=False, bundle=tmp_path / "nowhere")
+
+    def change(transition):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return graph.call(ChangeState, "/steering/change_state", request).success
+
+    def state():
+        return graph.call(GetState, "/steering/get_state", GetState.Request()).current_state.label
+
+    assert state() == "unconfigured"
+    assert not change(Transition.TRANSITION_CONFIGURE) and state() == "unconfigured"
+    assert graph.set_parameter("/steering", "bundle", str(bundle)) == (True, "")
+    assert "Max: 64, value: 0" in graph.set_parameter("/steering", "threads", 0)[1]
+    assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
+    time.sleep(0.3)
+    assert camera.sent and not joints
+    assert change(Transition.TRANSITION_ACTIVATE) and graph.until(lambda: len(joints) > 3)
+    assert change(Transition.TRANSITION_DEACTIVATE)
+    time.sleep(0.2)
+    count = len(joints)
+    time.sleep(0.3)
+    assert len(joints) == count
+    assert change(Transition.TRANSITION_ACTIVATE) and graph.until(lambda: len(joints) > count + 3)
+    assert change(Transition.TRANSITION_DEACTIVATE) and change(Transition.TRANSITION_CLEANUP)
+    assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert graph.processes[-1].wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code", "message"),
+    [
+        ({"bundle": "nowhere"}, 11, "manifest.json is missing"),
+        ({"precision": "int4"}, 5, "int4"),
+        ({"qos": "best"}, 5, "qos: input should be 'sensor_data' or 'reliable', got 'best'"),
+    ],
+)
+def test_what_cannot_start_ends_with_the_errors_exit_code_and_reason(graph, bundle, parameters, code, message):
+    process = graph.start("steering_node", **{"bundle": bundle, **parameters})
+    assert process.wait(20) == code
+    assert message in process.log.read_text()
+
+
+def test_ctrl_c_ends_it_in_order(chain):
+    chain.steering.send_signal(signal.SIGINT)
+    assert chain.steering.wait(10) == 0
+    assert "Traceback" not in chain.steering.log.read_text()
