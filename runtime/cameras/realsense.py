@@ -176,7 +176,7 @@ class RealSenseSource:
                 return None
             color = frames.get_color_frame()
             depth = frames.get_depth_frame() if self.depth_intrinsics is not None else None
-            if color and (depth or self.depth_intrinsics is None):  # the first sets after a start may be partial
+            if color and (self.depth_intrinsics is None or (depth and self._one_moment(color, depth))):
                 break
         if depth:
             frames = self._align.process(frames)
@@ -185,6 +185,11 @@ class RealSenseSource:
         frame = Frame(self._stamp_ns(color), self._as_rgb(color), self._as_millimetres(depth), self._index)
         self._index += 1
         return frame
+
+    def _one_moment(self, color: Any, depth: Any) -> bool:
+        """Whether the two belong together; the sets after a start, and where a recording loops, may not."""
+        same_clock = color.get_frame_timestamp_domain() == depth.get_frame_timestamp_domain()
+        return not same_clock or abs(color.get_timestamp() - depth.get_timestamp()) * self.fps < 1500.0
 
     def _next(self, deadline: float, timeout_s: float) -> Any:
         """Next set of frames, or None at the end; waits in slices, because the end of a file wakes nobody."""
