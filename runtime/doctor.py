@@ -113,7 +113,8 @@ def check_ros() -> Iterator[Finding]:
     rclpy = _import("rclpy")
     if rclpy is None:
         system = next(Path("/opt/ros").glob("*/setup.bash"), None)
-        fix = f"source {system}" if system else 'pip install "edgeflock[ros]"   # on a robot: ROS 2 from apt'
+        pip = 'pip install "edgeflock[ros]"' if sys.version_info[:2] == (3, 11) else "use Python 3.11 for its wheels"
+        fix = f"source {system}" if system else f"{pip}   # on a robot: ROS 2 from apt"
         yield Finding("rclpy", "missing", "cannot be imported", fix)
         return
     wheels = _version("ros-jazzy-rclpy")

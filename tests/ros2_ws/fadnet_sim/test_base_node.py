@@ -18,7 +18,7 @@ from nav_msgs.msg import Odometry  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
-from std_msgs.msg import UInt32  # noqa: E402
+from std_msgs.msg import Empty, UInt32  # noqa: E402
 
 from edgeflock.runtime.errors import EdgeflockError, InputError  # noqa: E402
 from fadnet_sim.base_node import FIRST_STAMP_NS, BaseNode  # noqa: E402
@@ -146,6 +146,24 @@ def test_lock_step_repeats_tick_0_until_the_first_answer_and_ignores_other_stamp
     assert {ns(m.header.stamp) for m in d.odom} == {FIRST_STAMP_NS}
 
 
+def test_lock_step_begins_when_somebody_says_start(drive):
+    d = drive(lockstep=True, wait_for_start=True)
+    start = d.node.create_publisher(
+        Empty, "sim/start", QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    )
+    answered = []
+
+    def answer():
+        if len(answered) < len(d.odom):
+            answered.append(d.odom[len(answered)].header.stamp)
+            d.command(1.0, stamp=answered[-1])
+
+    d.spin(1.0, each=answer)
+    assert {ns(m.header.stamp) for m in d.odom} == {FIRST_STAMP_NS}
+    start.publish(Empty())
+    assert d.spin(5, until=lambda: ns(d.odom[-1].header.stamp) > FIRST_STAMP_NS, each=answer)
+
+
 def test_lock_step_reports_a_missing_command_and_goes_on_to_a_stop(drive):
     d = drive(lockstep=True, lockstep_timeout=0.05, command_timeout=0.2, fps=20.0)
     sent = set()
@@ -179,12 +197,10 @@ def test_counts_a_collision_when_steered_into_a_wall(drive):
 
 
 def test_pushes_move_it_sideways(drive):
-    d = drive(push_speed=0.8, push_every=0.5)
-    assert d.spin(5, until=lambda: bool(d.odom))
-    path = d.base.sim.world.path
-    d.spin(1.5)
-    p = d.odom[-1].pose.pose.position
-    assert abs(path.project(p.x, p.y)[1]) > 0.005
+    d = drive(push_speed=0.8, push_every=0.5, lockstep=True)
+    for _ in range(30):
+        d.base.advance(1 / 30)
+    assert abs(d.base.sim.lateral_error) > 0.005
 
 
 def test_says_what_is_wrong_with_its_parameters(drive):

@@ -2,9 +2,10 @@
 
 In real time it runs the physics on the wall clock and publishes `odom` at 100 Hz. In lock-step it is the clock:
 tick n = `/clock` and `odom` with stamp n, then it waits for the `cmd_vel` that carries stamp n, moves on by one camera
-period, and so on. Until the first command it repeats tick 0, so that the nodes may start in any order. A command that
-stays away longer than `lockstep_timeout` of wall time is reported on `/diagnostics`, and the base goes on under the
-rule of a real one: the last command holds for `command_timeout`, then the wheels stop.
+period, and so on. Until the first command it repeats tick 0, so that the nodes may start in any order; with
+`wait_for_start` also until somebody publishes `sim/start`, who then has heard all nodes and misses nothing.
+A command that stays away longer than `lockstep_timeout` of wall time is reported on `/diagnostics`, and the base goes
+on under the rule of a real one: the last command holds for `command_timeout`, then the wheels stop.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
-from std_msgs.msg import UInt32
+from std_msgs.msg import Empty, UInt32
 
 from edgeflock.runtime.errors import EdgeflockError
 
@@ -35,7 +36,7 @@ from .world import make_world
 ODOM_S = 0.01
 MAX_LAG_S = 0.1  # behind the wall clock by more than this, time is skipped rather than caught up in one jump
 FIRST_STAMP_NS = 1_000_000_000  # of lock-step: ROS takes a clock of 0 for "no clock yet"
-REPEAT_FIRST_TICK_S = 0.5  # wall time
+REPEAT_FIRST_TICK_S = 0.25  # wall time
 
 
 class BaseNode(Node):
@@ -52,6 +53,7 @@ class BaseNode(Node):
         self.period = 1 / self._declare("fps", 30.0, "ticks per second in lock-step: the camera's rate", (1.0, 240.0))
         self.lockstep = self._declare("lockstep", False, "wait for each command instead of the wall clock")
         self.lockstep_timeout = self._declare("lockstep_timeout", 2.0, "wall s to wait for a command", (0.05, 600.0))
+        hold = self._declare("wait_for_start", False, "lock-step: repeat tick 0 until sim/start is published")
         self.command_timeout = self._declare("command_timeout", 0.5, "s after which the wheels stop", (0.05, 10.0))
         stamped = self._declare("stamped", True, "cmd_vel is TwistStamped; false: Twist (real time only)")
         self.push_speed = self._declare("push_speed", 0.0, "sideways kick, m/s, 0 = none", (0.0, 2.0))
@@ -74,7 +76,9 @@ class BaseNode(Node):
         self.create_timer(1.0, self.publish_diagnostics, clock=steady)
         if self.lockstep:
             self.clock_pub = self.create_publisher(ClockMessage, "/clock", 10)
-            self.answered = False
+            self.answered, self.started = False, not hold
+            if hold:
+                self.create_subscription(Empty, "sim/start", self.on_start, latched)
             self.create_timer(0.02, self.watch_tick, clock=steady)
             self.publish_tick()
         else:
@@ -104,9 +108,17 @@ class BaseNode(Node):
         self.speed, self.heard_ns = speed, self.sim.time_ns
         if abs(speed) > 1e-3:  # at rest a twist says nothing about the wheels: they stay as they are
             self.steering = min(max(math.atan(WHEELBASE * yaw_rate / speed), -MAX_STEERING), MAX_STEERING)
-        if self.lockstep and rclpy.time.Time.from_msg(message.header.stamp).nanoseconds == self.stamp_ns:
+        if not self.lockstep or not self.started:
+            return
+        if rclpy.time.Time.from_msg(message.header.stamp).nanoseconds == self.stamp_ns:
             self.answered = True
             self.advance(self.period)
+            self.publish_tick()
+
+    def on_start(self, _: Empty) -> None:
+        """Lock-step: the next answer to tick 0 lets time begin."""
+        if not self.started:
+            self.started = True
             self.publish_tick()
 
     def advance(self, seconds: float) -> None:

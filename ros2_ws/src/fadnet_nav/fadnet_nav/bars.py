@@ -1,0 +1,115 @@
+"""`edgeflock drive-bars`: drive a list of worlds in lock-step, each beside the expert's own figure.
+
+In lock-step the result does not depend on how fast the machine is, so these figures can be compared between machines.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from edgeflock.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeflock.runtime.bench.drive import DriveRecord, LateralError
+    from fadnet_sim.world import World
+
+# Even seeds below 1000 are for validation: no net was trained on them.
+WORLDS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300"
+RMS_BAR_M = 0.25
+
+
+def bars(
+    worlds: Annotated[str, typer.Option(help="kind:seed, separated by commas.")] = WORLDS,
+    duration: Annotated[float, typer.Option(min=0.5, help="Driving time in each world, s.")] = 60.0,
+    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Of the net.")] = "int8",
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
+    speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
+    size: Annotated[str, typer.Option(help="Of the image, px.")] = "640x480",
+    out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
+) -> None:
+    """Drive several worlds in lock-step, each beside the expert's own figure. Ends with 3 after a collision."""
+    from rich.console import Console
+
+    from fadnet_nav.drive import DriveOptions, parse_size, run_drive
+    from fadnet_sim.world import make_world
+
+    console = Console()
+    width, height = parse_size(size)
+    results = []
+    for kind, seed in parse_worlds(worlds):
+        options = DriveOptions(
+            out=out / f"drive-{kind}-{seed}",
+            world=kind,
+            seed=seed,
+            duration=duration,
+            precision=precision,
+            bundle=bundle,
+            lockstep=True,
+            speed=speed,
+            width=width,
+            height=height,
+        )
+        record = run_drive(options, console)
+        expert, expert_collisions = drive_expert(make_world(kind, seed), duration, speed)
+        results.append({"drive": record, "expert": expert, "expert_collisions": expert_collisions})
+    plain = [{k: v.model_dump() if hasattr(v, "model_dump") else v for k, v in result.items()} for result in results]
+    (out / "drive.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    page = markdown(results)
+    (out / "drive.md").write_text(page, encoding="utf-8")
+    console.print(page, highlight=False, soft_wrap=True)
+    raise typer.Exit(max(result["drive"].exit_code for result in results))
+
+
+def parse_worlds(text: str) -> list[tuple[str, int]]:
+    """`indoor:100,outdoor:2` -> [("indoor", 100), ("outdoor", 2)]; InputError for anything else."""
+    worlds = []
+    for word in text.split(","):
+        kind, _, seed = word.strip().partition(":")
+        if kind not in ("indoor", "outdoor") or not seed.isdigit():
+            raise InputError(f"Expected --worlds kind:seed,..., for instance indoor:100,outdoor:2, got {word!r}.")
+        worlds.append((kind, int(seed)))
+    return worlds
+
+
+def drive_expert(world: World, duration_s: float, speed: float, fps: float = 30.0) -> tuple[LateralError, int]:
+    """Let the pure-pursuit expert drive, told where it is at the camera's rate: its lateral error and collisions."""
+    import numpy as np
+
+    from edgeflock.runtime.bench.drive import LateralError
+    from fadnet_sim.expert import PurePursuit
+    from fadnet_sim.sim import Simulation
+
+    sim, expert = Simulation(world), PurePursuit(world.path)
+    errors = []
+    for _ in range(round(duration_s * fps)):
+        sim.step(1 / fps, expert(*sim.pose, max(sim.speed, 0.1)), speed)
+        errors.append(sim.lateral_error)
+    return LateralError.of(np.array(errors)), sim.collisions
+
+
+def markdown(results: list[dict]) -> str:
+    """Table of the drives, the expert beside the net."""
+    lines = [
+        "| world | seed | driven | collisions | lateral error RMS | max | expert RMS | expert max | frames dropped |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for result in results:
+        d: DriveRecord = result["drive"]
+        e: LateralError = result["expert"]
+        lines.append(
+            f"| {d.world} | {d.seed} | {d.duration_s:.0f} s, {d.distance_m:.1f} m | {d.collisions} | "
+            f"{d.lateral_error_m.rms:.3f} m | {d.lateral_error_m.max:.3f} m | {e.rms:.3f} m | {e.max:.3f} m | "
+            f"{d.frames_dropped} of {d.frames} |"
+        )
+    first: DriveRecord = results[0]["drive"]
+    met = all(r["drive"].exit_code == 0 and r["drive"].lateral_error_m.rms < RMS_BAR_M for r in results)
+    verdict = "met" if met else "missed"
+    return (
+        "\n".join(lines)
+        + f"\n\n{first.engine}, {first.precision}, bundle {first.bundle_sha256}. "
+        + f"Bar: no collision, RMS under {RMS_BAR_M} m in every world: {verdict}.\n"
+    )

@@ -1,0 +1,116 @@
+"""Processes of one run: started in groups of their own, watched, and ended in order."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from edgeflock.runtime.errors import EdgeflockError
+
+GRACE_S = 5.0
+TAIL_LINES = 12
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def free_domain() -> int:
+    """A ROS domain (1 to 100) that nobody on this machine uses: its first discovery port can be bound."""
+    for n in range(100):
+        domain = 1 + (os.getpid() + n) % 100
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", 7410 + 250 * domain))  # RTPS 2.2, 9.6.1.1: port of the first participant
+            except OSError:
+                continue
+            return domain
+    raise EdgeflockError("All ROS domains from 1 to 100 are in use on this machine. Set ROS_DOMAIN_ID to one of them.")
+
+
+def stay_on_this_machine() -> None:
+    """Set this process, and those it starts, to loopback only, in a domain of their own unless the user chose one."""
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).parent / "config" / "loopback.xml")
+    os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+
+
+def _die_with_parent() -> None:
+    """In the child: SIGINT when drive dies, even by kill -9, so that no robot goes on alone (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+class Supervisor:
+    """Context manager around the processes of one run.
+
+    Parameters
+    ----------
+    logs : Path
+        Folder for `<name>.log`, stdout and stderr of each process.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.processes: dict[str, subprocess.Popen] = {}
+        self._may_end: set[str] = set()
+
+    def __enter__(self) -> Supervisor:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def start(self, name: str, module: str, arguments: list[str], may_end: bool = False) -> None:
+        """Run `python -m module` in a process group of its own: a Ctrl-C at the terminal is ours to pass on.
+
+        With `may_end` it is no fault when it ends with code 0.
+        """
+        if may_end:
+            self._may_end.add(name)
+        with (self.logs / f"{name}.log").open("wb") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-u", "-m", module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+                env={**os.environ, "RCUTILS_COLORIZED_OUTPUT": "0"},
+            )
+
+    def ended(self, name: str) -> bool:
+        """Whether a process ended with code 0."""
+        return name in self.processes and self.processes[name].poll() == 0
+
+    def check(self) -> None:
+        """Raise when a process is gone that should not be.
+
+        Raises
+        ------
+        EdgeflockError
+            With the end of the process's log, and its exit code where that is one of edgeflock's.
+        """
+        for name, process in self.processes.items():
+            code = process.poll()
+            if code is None or (code == 0 and name in self._may_end):
+                continue
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            error = EdgeflockError(f"The node {name} {how}. The end of {self.logs / name}.log:\n{self.tail(name)}")
+            error.exit_code = max(code, 1)
+            raise error
+
+    def tail(self, name: str) -> str:
+        """The last lines that a process printed."""
+        text = (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        return "\n".join(f"  {line}" for line in text.splitlines()[-TAIL_LINES:])
+
+    def __exit__(self, *_: object) -> None:
+        """SIGINT to all, SIGKILL to what is left after GRACE_S."""
+        for how in (signal.SIGINT, signal.SIGKILL):
+            end = time.monotonic() + GRACE_S
+            for process in self.processes.values():
+                if process.poll() is None:
+                    os.killpg(process.pid, how)
+            while time.monotonic() < end and any(p.poll() is None for p in self.processes.values()):
+                time.sleep(0.02)
