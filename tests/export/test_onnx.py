@@ -1,0 +1,153 @@
+"""Torch to ONNX: the same net, in a form that old runtimes load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from safetensors.torch import load_file
+from torch import nn
+
+from edgeflock.export.nets import NETS
+from edgeflock.export.onnx import PARITY, check_parity, export_onnx, predict
+from edgeflock.runtime.errors import InputError, ParityError
+
+REFERENCE = Path(__file__).parents[2] / "../shared/reference/fadnet_released.safetensors"
+
+
+def started(name: str) -> nn.Module:
+    """A net whose BatchNorms have seen data, so that folding them wrongly shows."""
+    torch.manual_seed(0)
+    net = NETS[name]()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.bias.data):
+                tensor.normal_(0, 0.5)
+            for tensor in (module.running_var, module.weight.data):
+                tensor.uniform_(0.5, 2)
+    return net
+
+
+@pytest.fixture(scope="module")
+def exported():
+    """Each net and its graph, made once."""
+    made: dict[str, tuple[nn.Module, onnx.ModelProto]] = {}
+
+    def get(name: str) -> tuple[nn.Module, onnx.ModelProto]:
+        if name not in made:
+            net = started(name)
+            made[name] = net, export_onnx(net)
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_onnx_answers_like_torch(exported, crops, name):
+    assert check_parity(*exported(name), crops(24, seed=0)[0]) <= PARITY
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_graph_loads_on_old_boards(exported, name):
+    _, model = exported(name)
+    assert model.ir_version == 8
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert {node.domain for node in model.graph.node} == {""}
+    onnx.checker.check_model(model, full_check=True)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_one_image_in_one_angle_out(exported, name):
+    _, model = exported(name)
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {"image": [1, 1, 200, 200], "steering": [1, 1]}
+    assert model.producer_name == "edgeflock"
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_same_padding_is_part_of_the_convolutions(exported, name):
+    _, model = exported(name)
+    assert "Pad" not in {node.op_type for node in model.graph.node}
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    pads = next(list(a.ints) for a in first.attribute if a.name == "pads")
+    assert pads == [1, 1, 2, 2]  # top, left, bottom, right of a 5x5 kernel with stride 2
+
+
+def test_the_same_weights_give_the_same_bytes(exported):
+    net, model = exported("fadnet")
+    again = NETS["fadnet"]()
+    again.load_state_dict(net.state_dict())
+    assert export_onnx(again).SerializeToString() == model.SerializeToString()
+
+
+def test_nothing_of_the_exporting_machine_is_in_the_file(exported):
+    content = exported("fadnet")[1].SerializeToString()
+    assert b".py" not in content
+    assert str(Path.cwd()).encode() not in content
+
+
+def test_export_leaves_the_mode_of_the_net(exported):
+    net = started("dronet").train()
+    model = export_onnx(net)
+    assert net.training
+    assert model.SerializeToString() == exported("dronet")[1].SerializeToString()
+
+
+def test_released_weights_answer_as_published():
+    if not REFERENCE.exists():
+        pytest.skip("the reference vectors are not on this machine")
+    published = load_file(REFERENCE)
+    net = NETS["fadnet-released"]()
+    net.load_state_dict(
+        {k.removeprefix("param."): v for k, v in published.items() if k.startswith("param.")}, strict=False
+    )
+    answers, expected = predict(export_onnx(net), published["x"][:, 0].numpy()), published["y"][:, 0].numpy()
+    np.testing.assert_array_less(np.abs(answers - expected), 1e-5 * np.maximum(1, np.abs(expected)))
+
+
+def test_padding_on_the_wrong_side_is_caught(exported, crops):
+    net, model = exported("dronet")
+    shifted = onnx.ModelProto()
+    shifted.CopyFrom(model)
+    first = next(node for node in shifted.graph.node if node.op_type == "Conv")
+    next(a for a in first.attribute if a.name == "pads").ints[:] = [2, 2, 1, 1]
+    with pytest.raises(ParityError, match="not the same net"):
+        check_parity(net, shifted, crops(4, seed=0)[0])
+
+
+def test_parity_error_names_the_worst_frame_and_both_answers(exported, crops):
+    net, model = exported("fadnet")
+    images, _ = crops(5, seed=0)
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    weight = next(i for i in other.graph.initializer if i.dims == [128, 128, 3, 3])
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.05), weight.name))
+    with torch.inference_mode():
+        error = np.abs(net.eval()(torch.from_numpy(images[:, None]).float())[:, 0].numpy() - predict(other, images))
+    names = [f"val/{i}.png" for i in range(5)]
+    with pytest.raises(ParityError, match=rf"frame val/{error.argmax()}\.png torch gives .* rad and ONNX .* 1e-05"):
+        check_parity(net, other, images, names)
+
+
+def test_weights_that_are_no_numbers_are_caught(crops):
+    net = started("dronet")
+    net.fc.bias.data.fill_(torch.nan)
+    with pytest.raises(ParityError, match="nan"):
+        check_parity(net, export_onnx(net), crops(2, seed=0)[0])
+
+
+def test_a_net_without_one_angle_is_refused():
+    net = nn.Sequential(nn.AvgPool2d(50), nn.Flatten(), nn.Linear(16, 2))
+    with pytest.raises(InputError, match=r"answers \(1, 1\) to one image, Sequential answers \(1, 2\)"):
+        export_onnx(net)
+
+
+def test_parity_needs_frames(exported):
+    with pytest.raises(InputError, match="at least one"):
+        check_parity(*exported("dronet"), np.empty((0, 200, 200), np.uint8))
