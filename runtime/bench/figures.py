@@ -197,6 +197,15 @@ def write_gif(frames: list[np.ndarray], file: Path, fps: float = 10) -> None:
     images[0].save(file, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
 
 
+def write_poster(gif: list[np.ndarray], file: Path) -> None:
+    """Three frames of the GIF beside the trajectory, which has to be there already: the drive in one picture."""
+    column = np.vstack([gif[round(share * (len(gif) - 1))] for share in (0.2, 0.5, 0.8)])[:, :, ::-1]
+    trajectory = cv2.imread(str(file.with_name("trajectory.png")))
+    scale = len(column) / len(trajectory)
+    resized = cv2.resize(trajectory, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[: len(column)]
+    cv2.imwrite(str(file), np.hstack([column, resized]))
+
+
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{{ headline }}</title>
 <style>
@@ -229,7 +238,7 @@ def rows(record: DriveRecord) -> list[tuple[str, str]]:
         ("collisions", record.collisions),
         ("lateral error RMS", f"{error.rms:.3f} m" if error.rms is not None else None),
         ("lateral error max", f"{error.max:.3f} m" if error.max is not None else None),
-        ("frames", record.frames),
+        ("frames", f"{record.frames} ({record.frames / max(record.duration_s, 1e-3):.1f} per second)"),
         ("frames dropped", record.frames_dropped),
         *((f"latency {name}", f"{value:.1f} ms") for name, value in latency if value is not None),
         ("engine", record.engine),
@@ -240,7 +249,22 @@ def rows(record: DriveRecord) -> list[tuple[str, str]]:
 
 
 def write_report(drive: Drive, gif: list[np.ndarray], folder: Path) -> DriveRecord:
-    """Write drive.json, trajectory.png, latency.png, drive.gif and report.html into `folder`; return the record."""
+    """Write drive.json, the pictures and report.html into `folder`; return the record.
+
+    Parameters
+    ----------
+    drive : Drive
+        What was driven.
+    gif : list of ndarray (240, 320, 3) uint8
+        From `draw_steering`; empty: no GIF.
+    folder : Path
+        Must exist.
+
+    Raises
+    ------
+    MissingExtra
+        A package of the extra `report` is missing; drive.json is written all the same.
+    """
     record = drive.record()
     record.write(folder / "drive.json")  # first: the figures of a drive outlive a missing plotting extra
     pictures = []
@@ -249,6 +273,8 @@ def write_report(drive: Drive, gif: list[np.ndarray], folder: Path) -> DriveReco
         pictures.append(("trajectory.png", "The path driven, over the map"))
     if gif:
         write_gif(gif, folder / "drive.gif")
+        if drive.path is not None:
+            write_poster(gif, folder / "drive.png")
         pictures.append(("drive.gif", "What the robot saw, sampled over the run; the bar is the steering angle"))
     latency_figure(drive, folder / "latency.png")
     pictures.append(("latency.png", f"Latency: {latency_meaning(drive)}"))

@@ -104,7 +104,7 @@ def test_drives_in_lock_step_and_reports(drive, constant, tmp_path):
 
     report = tmp_path / "report"
     assert {p.name for p in report.iterdir()} == {
-        "drive.json", "report.html", "trajectory.png", "latency.png", "drive.gif", "logs",
+        "drive.json", "report.html", "trajectory.png", "latency.png", "drive.gif", "drive.png", "logs",
     }  # fmt: skip
     assert {p.stem for p in (report / "logs").iterdir()} == {"base", "camera", "steering", "guard"}
     assert (report / "drive.gif").stat().st_size < 3e6
