@@ -199,11 +199,13 @@ def write_gif(frames: list[np.ndarray], file: Path, fps: float = 10) -> None:
 
 def write_poster(gif: list[np.ndarray], file: Path) -> None:
     """Three frames of the GIF beside the trajectory, which has to be there already: the drive in one picture."""
-    column = np.vstack([gif[round(share * (len(gif) - 1))] for share in (0.2, 0.5, 0.8)])[:, :, ::-1]
-    trajectory = cv2.imread(str(file.with_name("trajectory.png")))
-    scale = len(column) / len(trajectory)
-    resized = cv2.resize(trajectory, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[: len(column)]
-    cv2.imwrite(str(file), np.hstack([column, resized]))
+    from PIL import Image
+
+    column = np.vstack([gif[round(share * (len(gif) - 1))] for share in (0.2, 0.5, 0.8)])
+    trajectory = Image.open(file.with_name("trajectory.png")).convert("RGB")
+    width = round(trajectory.width * len(column) / trajectory.height)
+    beside = trajectory.resize((width, len(column)), Image.Resampling.LANCZOS)
+    Image.fromarray(np.hstack([column, np.asarray(beside)])).save(file)
 
 
 _PAGE = """<!doctype html>
