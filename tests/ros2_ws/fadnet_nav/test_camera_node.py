@@ -84,7 +84,7 @@ def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
         ({"source": "realsense"}, 16, "got none. Plug it into a USB 3 port"),
         ({"source": "video", "path": "nowhere.mp4"}, 16, "does not exist"),
         ({"source": "lidar"}, 5, "source: input should be 'sim', 'realsense', 'bag' or 'video', got 'lidar'"),
-        ({"fps": 0}, 5, "fps: input should be greater than or equal to 1, got 0"),
+        ({"fps": 0}, 5, "fps out of range. Min: 1, Max: 240, value: 0"),
     ],
 )
 def test_what_cannot_start_ends_with_the_errors_exit_code_and_reason(graph, parameters, code, message):

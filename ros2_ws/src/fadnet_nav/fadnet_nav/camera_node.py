@@ -74,6 +74,7 @@ class CameraNode(Node):
         self.done: int | None = None
         self._on_frame = on_frame
         self.settings = Parameters(self, CameraParameters, lambda _: "the camera reads its parameters at start only")
+        self._source: FrameSource | None = None
         self._frames = self._reported = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(1.0, self._report)
@@ -102,11 +103,9 @@ class CameraNode(Node):
 
     def _capture(self) -> None:
         """Open, read and publish until the end, an error or `close`; all in one thread, as OpenGL wants it."""
-        source = None
         try:
-            source = self._open()
-            self._source = source
-            self._publish_from(source)
+            self._source = self._open()
+            self._publish_from(self._source)
             code = 0
         except EdgeflockError as error:
             self.get_logger().error(str(error))
@@ -115,8 +114,8 @@ class CameraNode(Node):
             self.get_logger().fatal(traceback.format_exc())
             code = 1
         finally:
-            if source is not None:
-                source.close()
+            if self._source is not None:
+                self._source.close()
         self.done = code
 
     def _publish_from(self, source: FrameSource) -> None:
@@ -137,10 +136,10 @@ class CameraNode(Node):
                 if not self._stop.is_set():
                     self.get_logger().info(f"end of {where} after {self._frames} frames")
                 return
-            self._publish(frame, color, depth)
+            stamp = to_stamp(frame.stamp_ns) if source.live else self.get_clock().now().to_msg()
+            self._publish(frame, stamp, color, depth)
 
-    def _publish(self, frame: Frame, color: ImagePublisher, depth: ImagePublisher | None) -> None:
-        stamp = to_stamp(frame.stamp_ns) if self._source.live else self.get_clock().now().to_msg()
+    def _publish(self, frame: Frame, stamp: Time, color: ImagePublisher, depth: ImagePublisher | None) -> None:
         if depth is not None and frame.depth is not None:
             depth.publish(frame.depth, stamp)  # before colour: the guard has it when the steering comes
         if self._on_frame is not None:
@@ -151,7 +150,7 @@ class CameraNode(Node):
     def _report(self) -> None:
         p = self.settings.value
         rate, self._reported = self._frames - self._reported, self._frames
-        expected = self._source.fps if hasattr(self, "_source") else 0.0
+        expected = self._source.fps if self._source else 0.0
         level, message = (
             (OK, "streaming") if rate >= 0.8 * expected > 0 else (WARN, "starting" if not self._frames else "slow")
         )

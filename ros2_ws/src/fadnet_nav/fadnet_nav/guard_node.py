@@ -120,9 +120,9 @@ class GuardNode(Node):
         before, self._command = self._command, command
         if before is None or (before.reason is None) != (command.reason is None):
             if command.reason:
-                self.get_logger().warning(f"stop: {command.reason}")
+                self.get_logger().warning(f"stop: {command.reason}", throttle_duration_sec=1.0)
             else:
-                self.get_logger().info("driving")
+                self.get_logger().info("driving", throttle_duration_sec=1.0)
             self._report()
 
     def _report(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 
 from edgeflock.runtime.errors import InputError
@@ -36,18 +37,14 @@ class Parameters(Generic[Model]):
     def __init__(self, node: Node, model: type[Model], accept: Callable[[Model], str | None] | None = None) -> None:
         self._model = model
         self._accept = accept
-        given = {name: p.value for name, p in node._parameter_overrides.items() if name in model.model_fields}
-        self.value: Model = self._checked(given, node.get_name())
-        for name, field in model.model_fields.items():
-            # The model checks the types, so that `-p speed:=1` may set a float.
-            node.declare_parameter(name, getattr(self.value, name), descriptor(field), ignore_override=True)
-        node.add_on_set_parameters_callback(self._set)
-
-    def _checked(self, values: dict[str, Any], name: str) -> Model:
         try:
-            return self._model(**values)
+            fields: Any = [(name, field.default, descriptor(field)) for name, field in model.model_fields.items()]
+            self.value: Model = model(**{p.name: p.value for p in node.declare_parameters("", fields)})
         except ValidationError as error:
-            raise InputError(f"{name}: {reasons(error)}") from error
+            raise InputError(f"{node.get_name()}: {reasons(error)}") from error
+        except ParameterException as error:
+            raise InputError(f"{node.get_name()}: {error}") from error
+        node.add_on_set_parameters_callback(self._set)
 
     def _set(self, changed: list) -> SetParametersResult:
         own = {p.name: p.value for p in changed if p.name in self._model.model_fields}
@@ -75,6 +72,7 @@ def reasons(error: ValidationError) -> str:
 
 def descriptor(field: Any) -> ParameterDescriptor:
     """Description, range and choices of a pydantic field."""
+    # The model checks the types, so that `-p speed:=1` may set a float.
     out = ParameterDescriptor(description=field.description or "", dynamic_typing=True)
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if choices:

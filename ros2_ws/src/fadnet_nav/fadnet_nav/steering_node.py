@@ -9,7 +9,8 @@ Subscribes (relative names)
 Publishes
     steering                    sensor_msgs/JointState: name "steering", position in rad (left positive), stamp of the
                                 frame; position NaN when the net gave none: the guard then stops
-    ackermann_cmd               ackermann_msgs/AckermannDriveStamped with the angle, where that package is installed
+    ackermann_cmd               ackermann_msgs/AckermannDriveStamped with the angle, where that package is installed;
+                                its speed is 0: only the guard moves the robot
     /diagnostics                per frame: age_ms, inference_ms, frames, dropped, engine, precision, bundle
 
 Parameters: `SteeringParameters`; they hold from the next configure, so a change needs the state unconfigured.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +29,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import BaseModel, ConfigDict, Field
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image, JointState
 
 from edgeflock.runtime.errors import EdgeflockError, InputError
@@ -43,6 +46,7 @@ except ImportError:  # optional: not among the common interfaces
     AckermannDriveStamped = None
 
 WARM_UP = 5
+NUMBERED = hasattr(Subscription, "CallbackType")  # Humble's rclpy hands over no message info: drops stay unknown there
 
 
 class SteeringParameters(BaseModel):
@@ -71,6 +75,7 @@ class SteeringNode(LifecycleNode):
         self.done: int | None = None
         self._subscribe = subscribe
         self._error: EdgeflockError | None = None
+        self._lock = threading.Lock()
         self._active = False
         self._policy: SteeringPolicy | None = None
         self._subscription: Any = None
@@ -118,12 +123,13 @@ class SteeringNode(LifecycleNode):
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Begin to answer frames."""
-        self._active = True
         if self._subscribe:
             profile = qos(self.settings.value.qos)
-            callback: Any = self._on_image  # rclpy's annotation lacks the form with message info
+            callback: Any = self._on_numbered_image if NUMBERED else self._on_image
             self._subscription = self.create_subscription(Image, "camera/color/image_raw", callback, profile)
-        return super().on_activate(state)
+        result = super().on_activate(state)  # the publishers
+        self._active = True
+        return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Stop answering; the guard then stops the robot."""
@@ -146,17 +152,21 @@ class SteeringNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _release(self) -> None:
-        self._active = False
+        with self._lock:  # composed, frames come from the camera's thread: wait until it is out
+            self._active = False
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
             self._subscription = None
 
-    def _on_image(self, image: Image, info: Any) -> None:
+    def _on_numbered_image(self, image: Image, info: dict[str, int]) -> None:
         # The writer numbers its messages, so a gap is exactly what this reader did not get or overwrote.
         sequence = info["publication_sequence_number"]
         if 0 < self._sequence < sequence:
             self._dropped += sequence - self._sequence - 1
         self._sequence = sequence
+        self._on_image(image)
+
+    def _on_image(self, image: Image) -> None:
         try:
             pixels = to_array(image)
         except EdgeflockError as error:
@@ -166,8 +176,12 @@ class SteeringNode(LifecycleNode):
 
     def on_frame(self, pixels: np.ndarray, stamp: Time, encoding: str = "rgb8") -> None:
         """Answer one frame: uint8 (H, W, 3) or (H, W)."""
-        if not self._active or self._policy is None:
-            return
+        with self._lock:
+            if self._active:
+                self._answer(pixels, stamp, encoding)
+
+    def _answer(self, pixels: np.ndarray, stamp: Time, encoding: str) -> None:
+        assert self._policy is not None
         try:
             answer = self._policy(pixels, encoding)
         except EdgeflockError as error:
@@ -199,7 +213,7 @@ class SteeringNode(LifecycleNode):
 
     def _report(self, stamp: Time, level: bytes, message: str, **values: Any) -> None:
         name = f"{self.get_fully_qualified_name()}: frames"
-        counts = {"frames": self._frames, "dropped": self._dropped}
+        counts = {"frames": self._frames, "dropped": self._dropped if NUMBERED else "unknown"}
         hardware = self._constant["bundle"][:12]
         self._diagnostics.publish(
             diagnostics(stamp, name, level, message, hardware, **values, **counts, **self._constant)
