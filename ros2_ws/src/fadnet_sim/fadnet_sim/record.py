@@ -21,6 +21,8 @@ from .sim import Simulation
 from .world import Kind, make_world
 
 SPEED_RANGE = (0.6, 1.2)  # m/s
+# The look-ahead grows with speed, which one frame does not show: labels at the driven speed would be noise to the net.
+LABEL_SPEED = 1.0  # m/s
 EPISODE_S = 5.0  # after that the robot is set down elsewhere, off the path, to show how to come back
 FRAME_S = 1 / 6  # s between recorded frames: at 30 Hz neighbours hardly differ
 
@@ -104,11 +106,11 @@ def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "e
         while writer.frames < frames:
             if left <= 0 or abs(sim.lateral_error) > 1.1 or sim.collisions:
                 left, speed = EPISODE_S, float(rng.uniform(*SPEED_RANGE))
-                _set_down(sim, rng, place.path, kind)
+                _set_down(sim, rng, place.path)
             left -= FRAME_S
             x, y, yaw = sim.pose
             color, _ = camera.render(x, y, yaw, index=writer.frames)
-            label = expert(x, y, yaw, speed)
+            label = expert(x, y, yaw, LABEL_SPEED)
             writer.add(grey_320x240(color, "rgb8"), label, sim.speed, x, y, place.path.project(x, y)[0])
             if drive is None:
                 _drive_expert(sim, expert, speed, rng)
@@ -121,9 +123,9 @@ def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "e
     return folder
 
 
-def _set_down(sim: Simulation, rng: np.random.Generator, path: ReferencePath, kind: Kind) -> None:
+def _set_down(sim: Simulation, rng: np.random.Generator, path: ReferencePath) -> None:
     """Put the robot anywhere on the path, off it and askew; never so far that it would touch something."""
-    sideways = 0.45 if kind == "indoor" else 0.6
+    sideways = 0.45  # half a lane: further out a single frame would not tell the lane from its neighbour
     for _ in range(20):
         lateral = float(np.clip(rng.normal(0, sideways / 2), -sideways, sideways))
         # Askew towards the path more than away from it: that is where a robot that errs ends up and comes back from.
