@@ -68,6 +68,8 @@ class BaseNode(Node):
         self.next_push_s = self.push_every
 
         self.odom = self.create_publisher(Odometry, "odom", 10)
+        self.state = Odometry(child_frame_id="base_link")
+        self.state.header.frame_id = "odom"
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.collision_count = self.create_publisher(UInt32, "sim/collisions", latched)
         self.diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -162,9 +164,8 @@ class BaseNode(Node):
 
     def publish_state(self) -> None:
         """Ground truth: pose, speed, and the collision count when it changed."""
-        message = Odometry()
+        message = self.state
         message.header.stamp = self._stamp()
-        message.header.frame_id, message.child_frame_id = "odom", "base_link"
         position, orientation = message.pose.pose.position, message.pose.pose.orientation
         position.x, position.y, position.z = map(float, self.sim.qpos[:3])
         orientation.w, orientation.x, orientation.y, orientation.z = map(float, self.sim.qpos[3:7])
