@@ -214,16 +214,20 @@ _PAGE = """<!doctype html>
   body { font: 16px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
   h1 { font-size: 1.35rem } img { max-width: 100% } figure { margin: 1.5rem 0 }
   figcaption { color: #555; font-size: .9rem }
-  table { border-collapse: collapse; float: right; margin: 0 0 1rem 2rem }
+  .top { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start }
+  .top img { width: 26rem }
+  table { border-collapse: collapse }
   td { padding: .2rem .8rem; border-bottom: 1px solid #ddd }
   td + td { text-align: right; font-variant-numeric: tabular-nums }
   .verdict { color: {{ "#009E73" if record.exit_code == 0 else "#D55E00" }}; font-weight: 600 }
 </style>
 <h1>{{ headline }}</h1>
 <p class="verdict">{{ verdict }}</p>
+<div class="top">
 <table>{% for name, value in rows %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>{% endfor %}</table>
 {% for file, caption in pictures %}
 <figure><img src="{{ file }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
+{% if loop.first %}</div>{% endif %}
 {% endfor %}
 <p>The same figures: <a href="drive.json">drive.json</a>. What each node printed: <a href="logs/">logs</a>.</p>
 </html>
@@ -269,17 +273,16 @@ def write_report(drive: Drive, gif: list[np.ndarray], folder: Path) -> DriveReco
     """
     record = drive.record()
     record.write(folder / "drive.json")  # first: the figures of a drive outlive a missing plotting extra
-    pictures = []
+    pictures = [("latency.png", f"Latency: {latency_meaning(drive)}")]
+    latency_figure(drive, folder / "latency.png")
     if drive.path is not None:
         trajectory_figure(drive, folder / "trajectory.png")
-        pictures.append(("trajectory.png", "The path driven, over the map"))
+        pictures.insert(0, ("trajectory.png", "The way taken, over the map"))
     if gif:
         write_gif(gif, folder / "drive.gif")
-        if drive.path is not None:
-            write_poster(gif, folder / "drive.png")
-        pictures.append(("drive.gif", "What the robot saw, sampled over the run; the bar is the steering angle"))
-    latency_figure(drive, folder / "latency.png")
-    pictures.append(("latency.png", f"Latency: {latency_meaning(drive)}"))
+        pictures.insert(0, ("drive.gif", "What the robot saw, sampled over the run, and how it steered"))
+    if gif and drive.path is not None:
+        write_poster(gif, folder / "drive.png")
     try:
         import jinja2
     except ImportError as e:

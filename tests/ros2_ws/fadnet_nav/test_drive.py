@@ -123,7 +123,7 @@ def test_two_drives_side_by_side_are_the_same_drive_in_lock_step(drive, constant
 
 def test_a_collision_ends_with_3_and_is_in_the_report(drive, constant, tmp_path):
     # Off the road there is nothing that the guard could see: only the map knows.
-    options = ["--world", "outdoor", "--seed", 100, "--duration", 4, "--lockstep", "--bundle", constant(-0.3)]
+    options = ["--world", "outdoor", "--seed", 100, "--duration", 3, "--lockstep", "--bundle", constant(-0.3)]
     process = drive(*options, *SMALL)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 3, out + err
