@@ -76,7 +76,7 @@ def test_the_expert_comes_back_after_a_push(building):
     for k in range(180):
         if k == 60:
             sim.push(-1.0)
-        sim.step(1 / 30, expert(*sim.pose, 1.0), 1.0)
+        sim.step(1 / 30, expert(*sim.pose), 1.0)
         errors.append(abs(sim.lateral_error))
     assert max(errors[60:90]) > 0.05, "the push did not move the robot"
     assert max(errors[150:]) < 0.1

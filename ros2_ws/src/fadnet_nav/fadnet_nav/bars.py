@@ -86,7 +86,7 @@ def drive_expert(world: World, duration_s: float, speed: float, fps: float = 30.
     sim, expert = Simulation(world), PurePursuit(world.path)
     errors = []
     for _ in range(round(duration_s * fps)):
-        sim.step(1 / fps, expert(*sim.pose, max(sim.speed, 0.1)), speed)
+        sim.step(1 / fps, expert(*sim.pose))
         errors.append(sim.lateral_error)
     return LateralError.of(np.array(errors)), sim.collisions
 

@@ -10,30 +10,30 @@ WHEELBASE = 0.36  # m
 MAX_STEERING = 0.6  # rad
 
 
+LOOKAHEAD = 1.2  # m
+
+
 class PurePursuit:
     """Pure pursuit (Coulter, CMU-RI-TR-92-01): steer the arc that meets the path one look-ahead distance on.
 
-    Calling it maps the pose of the rear axle (x m, y m, yaw rad) and the speed (m/s) to the front wheel angle (rad,
-    left positive, within +-0.6). It needs no state, so it also tells the way back after a push.
+    Calling it maps the pose of the rear axle (x m, y m, yaw rad) to the front wheel angle (rad, left positive, within
+    +-0.6). It needs no state, so it also tells the way back after a push. The look-ahead does not depend on the speed,
+    which a single frame does not show: it is far enough that the goal lies in what the camera sees.
 
     Parameters
     ----------
     path : ReferencePath
         The path to follow.
-    lookahead_s : float
-        Look-ahead time, s; the distance is kept between 0.6 and 1.4 m.
     """
 
-    def __init__(self, path: ReferencePath, lookahead_s: float = 0.85) -> None:
+    def __init__(self, path: ReferencePath) -> None:
         self.path = path
-        self.lookahead_s = lookahead_s
 
-    def __call__(self, x: float, y: float, yaw: float, speed: float) -> float:
+    def __call__(self, x: float, y: float, yaw: float) -> float:
         """Front wheel angle, rad."""
-        lookahead = min(max(self.lookahead_s * speed, 0.6), 1.4)
         s, lateral = self.path.project(x, y)
         # Far from the path the goal point must lie ahead of the robot, not beside it.
-        (gx, gy), _, _ = self.path.at(s + math.sqrt(max(lookahead**2 - lateral**2, 0.25 * lookahead**2)))
+        (gx, gy), _, _ = self.path.at(s + math.sqrt(max(LOOKAHEAD**2 - lateral**2, 0.25 * LOOKAHEAD**2)))
         bearing = math.atan2(gy - y, gx - x) - yaw
         distance = math.hypot(gx - x, gy - y)
         angle = math.atan2(2 * WHEELBASE * math.sin(bearing), distance)

@@ -21,8 +21,6 @@ from .sim import Simulation
 from .world import Kind, make_world
 
 SPEED_RANGE = (0.6, 1.2)  # m/s
-# The look-ahead grows with speed, which one frame does not show: labels at the driven speed would be noise to the net.
-LABEL_SPEED = 1.0  # m/s
 EPISODE_S = 5.0  # after that the robot is set down elsewhere, off the path, to show how to come back
 FRAME_S = 1 / 6  # s between recorded frames: at 30 Hz neighbours hardly differ
 
@@ -110,7 +108,7 @@ def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "e
             left -= FRAME_S
             x, y, yaw = sim.pose
             color, _ = camera.render(x, y, yaw, index=writer.frames)
-            label = expert(x, y, yaw, LABEL_SPEED)
+            label = expert(x, y, yaw)
             writer.add(grey_320x240(color, "rgb8"), label, sim.speed, x, y, place.path.project(x, y)[0])
             if drive is None:
                 _drive_expert(sim, expert, speed, rng)
@@ -142,7 +140,7 @@ def _drive_expert(sim: Simulation, expert: PurePursuit, speed: float, rng: np.ra
         sim.push(float(rng.normal(0, 0.5)))
     wrong = float(rng.normal(0, 0.35)) if rng.random() < 0.12 else 0.0
     for _ in range(5):
-        sim.step(FRAME_S / 5, expert(*sim.pose, speed) + wrong, speed)
+        sim.step(FRAME_S / 5, expert(*sim.pose) + wrong, speed)
 
 
 def _net(bundle: str) -> Callable[[np.ndarray], float]:

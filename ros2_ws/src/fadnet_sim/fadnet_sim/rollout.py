@@ -58,7 +58,7 @@ def rollout(
     for index in range(round(duration_s * fps)):
         x, y, yaw = sim.pose
         if camera is None or see is None:
-            angle = expert(x, y, yaw, speed)
+            angle = expert(x, y, yaw)
         else:
             angle = see(camera.render(x, y, yaw, index=index)[0])
         sim.step(1 / fps, angle, speed)

@@ -200,11 +200,11 @@ def assemble(
         fog=" ".join(f"{c:.3f}" for c in fog) + " 1",
     )
     look = CameraLook(
-        forward=0.42,
-        height=0.30 + rng.uniform(-0.02, 0.02),
-        pitch=np.radians(rng.uniform(4, 8)),
+        forward=0.15,
+        height=0.40 + rng.uniform(-0.02, 0.02),
+        pitch=np.radians(rng.uniform(7, 10)),
         yaw=np.radians(rng.uniform(-0.7, 0.7)),
-        fovy=np.radians(rng.uniform(60, 64)),
+        fovy=np.radians(rng.uniform(63, 67)),
         gain=rng.uniform(0.8, 1.25),
         noise=rng.uniform(1.5, 6),
         blur=float(rng.choice([0.0, 0.8, 1.3])),
