@@ -1,1 +1,1 @@
-"""The workstation side: nets, training, data sets, ONNX, quantisation. Needs torch (`pip install "edgeflock[export]"`)."""
+"""The workstation side: nets, training, data sets, ONNX, quantisation. Needs `pip install "edgeflock[export]"`."""
