@@ -19,10 +19,11 @@ pytest.importorskip("mujoco")
 from edgeflock.runtime.bench.drive import DriveRecord, Latency, LateralError
 from edgeflock.runtime.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
 from edgeflock.runtime.errors import EdgeflockError, InputError
-from fadnet_nav.bars import drive_expert, markdown, parse_worlds
+from fadnet_nav.bars import markdown, parse_worlds
 from fadnet_nav.drive import DriveOptions, node_list, parse_size
 from fadnet_nav.monitor import steering_bar
 from fadnet_nav.supervisor import Supervisor, free_domain
+from fadnet_sim.rollout import Rollout
 from fadnet_sim.world import make_world
 
 SMALL = ["--size", "160x120"]
@@ -213,12 +214,6 @@ def test_a_recording_without_depth_does_not_stop_the_guard(tmp_path):
     assert "base" not in nodes
 
 
-def test_the_expert_stays_on_its_path():
-    error, collisions = drive_expert(make_world("outdoor", 100), 5.0, 1.0)
-    assert collisions == 0
-    assert error.max < 0.1
-
-
 @pytest.mark.parametrize(("rms", "verdict"), [(0.1, "met"), (0.3, "missed")])
 def test_the_table_of_bars_says_whether_they_are_met(rms, verdict):
     record = DriveRecord(
@@ -226,7 +221,7 @@ def test_the_table_of_bars_says_whether_they_are_met(rms, verdict):
         lateral_error_m=LateralError(rms=rms, max=0.4), latency_ms=Latency(), engine="e", precision="int8",
         bundle_sha256="ab",
     )  # fmt: skip
-    page = markdown([{"drive": record, "expert": LateralError(rms=0.02, max=0.05), "expert_collisions": 0}])
+    page = markdown([(record, Rollout(distance_m=5.0, collisions=0, lateral_rms_m=0.02, lateral_max_m=0.05))])
     assert f"| indoor | 100 | 60 s, 58.2 m | 0 | {rms:.3f} m | 0.400 m | 0.020 m | 0.050 m | 0 of 1800 |" in page
     assert f"in every world: {verdict}" in page
 

@@ -6,6 +6,7 @@ In lock-step the result does not depend on how fast the machine is, so these fig
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,8 +15,8 @@ import typer
 from edgeflock.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from edgeflock.runtime.bench.drive import DriveRecord, LateralError
-    from fadnet_sim.world import World
+    from edgeflock.runtime.bench.drive import DriveRecord
+    from fadnet_sim.rollout import Rollout
 
 # Even seeds below 1000 are for validation: no net was trained on them.
 WORLDS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300"
@@ -35,6 +36,7 @@ def bars(
     from rich.console import Console
 
     from fadnet_nav.drive import DriveOptions, parse_size, run_drive
+    from fadnet_sim.rollout import rollout
     from fadnet_sim.world import make_world
 
     console = Console()
@@ -54,14 +56,13 @@ def bars(
             height=height,
         )
         record = run_drive(options, console)
-        expert, expert_collisions = drive_expert(make_world(kind, seed), duration, speed)
-        results.append({"drive": record, "expert": expert, "expert_collisions": expert_collisions})
-    plain = [{k: v.model_dump() if hasattr(v, "model_dump") else v for k, v in result.items()} for result in results]
+        results.append((record, rollout(make_world(kind, seed), None, duration, speed=speed)))
+    plain = [{"drive": record.model_dump(), "expert": asdict(expert)} for record, expert in results]
     (out / "drive.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     page = markdown(results)
     (out / "drive.md").write_text(page, encoding="utf-8")
     console.print(page, highlight=False, soft_wrap=True)
-    raise typer.Exit(max(result["drive"].exit_code for result in results))
+    raise typer.Exit(max(record.exit_code for record, _ in results))
 
 
 def parse_worlds(text: str) -> list[tuple[str, int]]:
@@ -75,38 +76,20 @@ def parse_worlds(text: str) -> list[tuple[str, int]]:
     return worlds
 
 
-def drive_expert(world: World, duration_s: float, speed: float, fps: float = 30.0) -> tuple[LateralError, int]:
-    """Let the pure-pursuit expert drive, told where it is at the camera's rate: its lateral error and collisions."""
-    import numpy as np
-
-    from edgeflock.runtime.bench.drive import LateralError
-    from fadnet_sim.expert import PurePursuit
-    from fadnet_sim.sim import Simulation
-
-    sim, expert = Simulation(world), PurePursuit(world.path)
-    errors = []
-    for _ in range(round(duration_s * fps)):
-        sim.step(1 / fps, expert(*sim.pose))
-        errors.append(sim.lateral_error)
-    return LateralError.of(np.array(errors)), sim.collisions
-
-
-def markdown(results: list[dict]) -> str:
+def markdown(results: list[tuple[DriveRecord, Rollout]]) -> str:
     """Table of the drives, the expert beside the net."""
     lines = [
         "| world | seed | driven | collisions | lateral error RMS | max | expert RMS | expert max | frames dropped |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for result in results:
-        d: DriveRecord = result["drive"]
-        e: LateralError = result["expert"]
+    for d, e in results:
         lines.append(
             f"| {d.world} | {d.seed} | {d.duration_s:.0f} s, {d.distance_m:.1f} m | {d.collisions} | "
-            f"{d.lateral_error_m.rms:.3f} m | {d.lateral_error_m.max:.3f} m | {e.rms:.3f} m | {e.max:.3f} m | "
+            f"{d.lateral_error_m.rms:.3f} m | {d.lateral_error_m.max:.3f} m | {e.lateral_rms_m:.3f} m | {e.lateral_max_m:.3f} m | "
             f"{d.frames_dropped} of {d.frames} |"
         )
-    first: DriveRecord = results[0]["drive"]
-    met = all(r["drive"].exit_code == 0 and r["drive"].lateral_error_m.rms < RMS_BAR_M for r in results)
+    first = results[0][0]
+    met = all(d.exit_code == 0 and d.lateral_error_m.rms < RMS_BAR_M for d, _ in results)
     verdict = "met" if met else "missed"
     return (
         "\n".join(lines)
