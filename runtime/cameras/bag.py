@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,10 @@ class BagSource:
         self.depth_topic = depth_topic or (aligned[0] if aligned else None)
         wanted = {self.topic, self.depth_topic}
         self._connections = [c for c in self._reader.connections if c.topic in wanted]
-        count, seconds = topics[self.topic].msgcount, self._reader.duration / 1e9
-        self.fps = (count - 1) / seconds if count > 1 and seconds > 0 else 30.0
+        color_only = [c for c in self._connections if c.topic == self.topic]
+        logged = [t for _, t, _ in islice(self._reader.messages(color_only), 30)]
+        period_ns = float(np.median(np.diff(logged))) if len(logged) > 1 else 0.0
+        self.fps = 1e9 / period_ns if period_ns > 0 else 30.0
 
     def _peek(self) -> Frame | None:
         """First frame; it tells the sizes that the intrinsics need."""

@@ -101,13 +101,18 @@ class RealSenseSource:
             rs.config.enable_device_from_file(config, str(recording), repeat_playback=loop)
             asked = str(recording)
         self._pipeline = rs.pipeline()
+        self._playback: Any = None
         try:
+            if not self.live:  # before the start, so that no frame runs past
+                device = config.resolve(rs.pipeline_wrapper(self._pipeline)).get_device()
+                self._playback = device.as_playback()
+                self._playback.set_real_time(real_time)
             profile = self._pipeline.start(config)
         except RuntimeError as error:
             raise CameraError(self._start_failed(asked, error)) from error
         self._running = True
         try:
-            self._read_profile(profile, real_time, asked)
+            self._read_profile(profile, asked)
         except BaseException:
             self.close()
             raise
@@ -133,7 +138,7 @@ class RealSenseSource:
             )
         return f"expected a RealSense recording (.bag, or .db3 with librealsense >= 2.57), got {asked} ({error})."
 
-    def _read_profile(self, profile: Any, real_time: bool, asked: str) -> None:
+    def _read_profile(self, profile: Any, asked: str) -> None:
         rs = self._rs
         videos = [s.as_video_stream_profile() for s in profile.get_streams() if s.is_video_stream_profile()]
         streams = {s.stream_type(): s for s in videos}
@@ -148,9 +153,6 @@ class RealSenseSource:
         self.depth_intrinsics = self.intrinsics if rs.stream.depth in streams else None
         self._align = rs.align(rs.stream.color)
         device = profile.get_device()
-        self._playback = None if self.live else device.as_playback()
-        if self._playback is not None:
-            self._playback.set_real_time(real_time)
         shape = self.intrinsics.height, self.intrinsics.width
         self._rgb = np.empty((*shape, 3), np.uint8)
         if self.depth_intrinsics is not None:
@@ -162,7 +164,7 @@ class RealSenseSource:
         self._index = 0
 
     def read(self, timeout_s: float = 1.0) -> Frame | None:
-        """Next frame with both streams; None at the end of a recording.
+        """Next colour frame, with the depth of its moment where there is one; None at the end of a recording.
 
         Raises
         ------
@@ -170,26 +172,27 @@ class RealSenseSource:
             No frame within `timeout_s` (unplugged, or too little USB bandwidth).
         """
         deadline = time.monotonic() + timeout_s
-        while True:
+        color = None
+        while not color:
             frames = self._next(deadline, timeout_s)
             if frames is None:
                 return None
             color = frames.get_color_frame()
-            depth = frames.get_depth_frame() if self.depth_intrinsics is not None else None
-            if color and (self.depth_intrinsics is None or (depth and self._one_moment(color, depth))):
-                break
-        if depth:
+        depth = frames.get_depth_frame() if self.depth_intrinsics is not None else None
+        if depth and self._one_moment(color, depth):
             frames = self._align.process(frames)
             depth = frames.get_depth_frame()
+        else:
+            depth = None
         self._held = frames, color, depth
         frame = Frame(self._stamp_ns(color), self._as_rgb(color), self._as_millimetres(depth), self._index)
         self._index += 1
         return frame
 
     def _one_moment(self, color: Any, depth: Any) -> bool:
-        """Whether the two belong together; the sets after a start, and where a recording loops, may not."""
+        """Whether the two belong together: after a start, a hold-up or the seam of a loop they may not."""
         same_clock = color.get_frame_timestamp_domain() == depth.get_frame_timestamp_domain()
-        return not same_clock or abs(color.get_timestamp() - depth.get_timestamp()) * self.fps < 1500.0
+        return not same_clock or abs(color.get_timestamp() - depth.get_timestamp()) * self.fps < 750.0
 
     def _next(self, deadline: float, timeout_s: float) -> Any:
         """Next set of frames, or None at the end; waits in slices, because the end of a file wakes nobody."""

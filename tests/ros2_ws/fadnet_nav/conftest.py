@@ -71,7 +71,7 @@ class Graph:
         return process
 
     @staticmethod
-    def until(condition, timeout=15.0):
+    def until(condition, timeout=30.0):
         """Wait for a condition; generous, because the machine may be busy."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -86,7 +86,7 @@ class Graph:
         self.node.create_subscription(kind, topic, lambda message: heard.append((time.time_ns(), message)), qos)
         return heard
 
-    def call(self, kind, service, request, timeout=15.0):
+    def call(self, kind, service, request, timeout=30.0):
         client = self.node.create_client(kind, service)
         assert client.wait_for_service(timeout_sec=timeout), f"no service {service}"
         future = client.call_async(request)
@@ -210,7 +210,7 @@ def road_bag(write_bag, tmp_path_factory):
 
     def make(brightness):
         image = np.full((120, 160, 3), brightness, np.uint8)
-        messages = [(f"{topic}/camera_info", 1, lens) for topic in (color, depth)]
+        messages = [(f"{topic}/camera_info", 10**18, lens) for topic in (color, depth)]
         for n in range(90):
             stamp = 10**18 + n * 33_333_333
             messages += [(f"{depth}/image_raw", stamp, ("16UC1", free)), (f"{color}/image_raw", stamp, ("rgb8", image))]

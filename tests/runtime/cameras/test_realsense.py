@@ -27,15 +27,19 @@ def opened():
 
 def test_every_frame_comes_out_as_recorded_then_the_end(opened, realsense_recording):
     source = opened(path=realsense_recording.path, real_time=False)
-    seen = []
+    seen, with_depth = [], 0
     while (frame := source.read()) is not None:
         n = round(frame.stamp_ns * 30 / 1e9)  # recorded at n / 30 s
         np.testing.assert_array_equal(frame.color, realsense_recording.scenes[n][0])
-        measured = frame.depth != 0  # aligning rounds, and leaves holes where no pixel lands
-        assert measured.mean() > 0.9 and np.all(frame.depth[measured] == realsense_recording.scenes[n][1][measured])
-        assert frame.depth.dtype == np.uint16 and frame.index == len(seen)
+        assert frame.index == len(seen)
         seen.append(n)
-    assert len(seen) >= 11 and np.all(np.diff(seen) == 1)  # librealsense may need the first set to find the rhythm
+        if frame.depth is not None:
+            measured = frame.depth != 0  # aligning rounds, and leaves holes where no pixel lands
+            assert frame.depth.dtype == np.uint16 and measured.mean() > 0.9
+            assert np.all(frame.depth[measured] == realsense_recording.scenes[n][1][measured])
+            with_depth += 1
+    # librealsense itself may drop a set at the start, or pair one late when the machine is busy.
+    assert len(seen) >= 10 and np.all(np.diff(seen) == 1) and with_depth >= len(seen) - 2
     assert source.read() is None  # and stays at the end
 
 
@@ -58,14 +62,13 @@ def test_depth_is_millimetres_whatever_the_cameras_unit(opened, record_realsense
 def test_real_time_keeps_the_recorded_pace(opened, realsense_recording):
     def seconds(real_time):
         source = opened(path=realsense_recording.path, real_time=real_time)
-        source.read()
-        began, count = time.monotonic(), 0
-        while source.read() is not None and count < 6:
-            count += 1
+        began = time.monotonic()
+        while source.read() is not None:
+            pass
         return time.monotonic() - began
 
-    assert 0.15 < seconds(True) < 3.0
-    assert seconds(False) < 0.15
+    paced, fast = seconds(True), seconds(False)
+    assert paced > 0.3 and fast < paced  # recorded in 0.4 s
 
 
 def test_a_loop_starts_over(opened, realsense_recording):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from edgeflock.runtime.errors import EdgeflockError
+
+LAST_WORDS_S = 0.2  # a node that ends by itself: its last frames and replies are still on their way
 
 
 def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
@@ -54,6 +57,9 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
         while not stop.is_set() and all(node.done is None for node in nodes):
             executor.spin_once(timeout_sec=0.1)
         code = max((node.done or 0 for node in nodes), default=0)
+        end = time.monotonic() + LAST_WORDS_S
+        while not stop.is_set() and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.02)
     except EdgeflockError as error:
         print(error, file=sys.stderr)
         code = error.exit_code
