@@ -85,7 +85,8 @@ def markdown(results: list[tuple[DriveRecord, Rollout]]) -> str:
     for d, e in results:
         lines.append(
             f"| {d.world} | {d.seed} | {d.duration_s:.0f} s, {d.distance_m:.1f} m | {d.collisions} | "
-            f"{d.lateral_error_m.rms:.3f} m | {d.lateral_error_m.max:.3f} m | {e.lateral_rms_m:.3f} m | {e.lateral_max_m:.3f} m | "
+            f"{d.lateral_error_m.rms:.3f} m | {d.lateral_error_m.max:.3f} m | "
+            f"{e.lateral_rms_m:.3f} m | {e.lateral_max_m:.3f} m | "
             f"{d.frames_dropped} of {d.frames} |"
         )
     first = results[0][0]

@@ -52,9 +52,8 @@ class SimCamera:
             self._color = mujoco.Renderer(model, height, width)
             self._depth = mujoco.Renderer(model, depth_size[1], depth_size[0])
         except Exception as e:  # mujoco raises its FatalError, PyOpenGL AttributeError or ImportError, as GL is missing
-            raise MissingExtra.apt(
-                f"The simulated camera (MUJOCO_GL={os.environ.get('MUJOCO_GL')})", "libegl1 libopengl0 libgl1-mesa-dri", e
-            ) from e
+            what = f"The simulated camera (MUJOCO_GL={os.environ.get('MUJOCO_GL')})"
+            raise MissingExtra.apt(what, "libegl1 libopengl0 libgl1-mesa-dri", e) from e
         self._depth.enable_depth_rendering()
         for renderer in (self._color, self._depth):
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
