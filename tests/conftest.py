@@ -1,9 +1,13 @@
 """Recordings and bundles that several test folders need, all made on the spot by the real libraries."""
 
+import os
 import time
 
 import numpy as np
 import pytest
+
+# mujoco chooses its renderer when it is imported, and any test module may import it first.
+os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 @pytest.fixture(scope="session")
