@@ -22,6 +22,7 @@ from .world import Kind, make_world
 
 SPEED_RANGE = (0.6, 1.2)  # m/s
 EPISODE_S = 5.0  # after that the robot is set down elsewhere, off the path, to show how to come back
+NET_EPISODE_S = 15.0  # a net needs time to get into its own mistakes
 FRAME_S = 1 / 6  # s between recorded frames: at 30 Hz neighbours hardly differ
 
 
@@ -90,20 +91,21 @@ def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "e
     place = make_world(kind, seed)
     sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
     drive = None if driver == "expert" else _net(driver)
+    episode_s = EPISODE_S if drive is None else NET_EPISODE_S
     about = {
         "world": kind,
         "seed": seed,
         "frames": frames,
         "driver": driver,
         "frame_s": FRAME_S,
-        "episode_s": EPISODE_S,
+        "episode_s": episode_s,
     }
     with DronetWriter(folder, about) as writer:
         rng = np.random.default_rng([seed, kind == "indoor", writer.frames])
         left = 0.0
         while writer.frames < frames:
             if left <= 0 or abs(sim.lateral_error) > 1.1 or sim.collisions:
-                left, speed = EPISODE_S, float(rng.uniform(*SPEED_RANGE))
+                left, speed = episode_s, float(rng.uniform(*SPEED_RANGE))
                 _set_down(sim, rng, place.path)
             left -= FRAME_S
             x, y, yaw = sim.pose
