@@ -155,7 +155,7 @@ def export_steering(
 
     with _step(console, "bundle") as done:
         references = images[representative_frames(images, validation.angles, VECTOR_FRAMES, brightness_bins=1)]
-        vectors = {"image": references[:, None].astype(np.float32)}
+        vectors = {"image": np.ascontiguousarray(references[:, None])}  # uint8, a quarter of the bytes
         vectors |= {f"{STEERING}_{kind}": predict(model, references)[:, None] for kind, model in models.items()}
         files = {f"fadnet_{kind}.onnx": model.SerializeToString(deterministic=True) for kind, model in models.items()}
         manifest = Manifest(

@@ -81,7 +81,7 @@ def test_reference_vectors_cover_left_straight_and_right(bundle):
     vectors = bundle.vectors()
     angles = vectors["steering_fp32"][:, 0]
     assert vectors["image"].shape == (16, 1, 200, 200)
-    assert np.array_equal(vectors["image"], vectors["image"].astype(np.uint8))
+    assert vectors["image"].dtype == np.uint8
     assert (angles > 0.1).sum() >= 3
     assert (angles < -0.1).sum() >= 3
     assert (np.abs(angles) < 0.1).sum() >= 3
