@@ -140,7 +140,7 @@ class Bundle:
         return self.path / self.manifest.artefacts[precision].file
 
     def vectors(self) -> dict[str, np.ndarray]:
-        """Reference vectors: `image` (N, 1, 200, 200), uint8 or float32 of 0..255, and `steering_<precision>` (N, 1) float32 in rad.
+        """Reference vectors: `image` (N, 1, 200, 200) of 0..255 and `steering_<precision>` (N, 1) float32 in rad.
 
         Raises
         ------
