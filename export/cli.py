@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,7 +29,9 @@ def steering(
     ] = None,
     net: Annotated[str | None, typer.Option(help="Net that the weights must belong to; recognised anyway.")] = None,
     precision: Annotated[str, typer.Option(help="int8 (fp32 rides along) or fp32 alone.")] = "int8",
-    method: Annotated[str, typer.Option(help="Calibration: minmax, percentile or entropy.")] = "minmax",
+    method: Annotated[
+        Literal["minmax", "percentile", "entropy"], typer.Option(help="How the ranges of INT8 are found.")
+    ] = "minmax",
     frames: Annotated[int, typer.Option(min=1, help="Calibration frames.")] = 128,
     max_drop: Annotated[float, typer.Option(min=0, help="Gate: relative rise of the RMSE over fp32.")] = 0.02,
     max_flips: Annotated[float, typer.Option(min=0, help="Gate: share of frames steered to the other side.")] = 0.005,

@@ -141,6 +141,7 @@ class BagSource:
         CameraError
             An image cannot be decoded; the message names its encoding.
         """
+        frame: Frame | None
         if self._first is not None:
             frame, self._first = self._first, None
         else:

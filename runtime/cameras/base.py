@@ -59,10 +59,21 @@ class Frame:
 class FrameSource(Protocol):
     """A camera or a recording. Opening happens in the constructor and raises CameraError with the way out."""
 
-    intrinsics: Intrinsics
-    depth_intrinsics: Intrinsics | None
-    fps: float
-    live: bool  # False: the stamps are those of the recording, not of this machine's clock
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """Of the colour image."""
+
+    @property
+    def depth_intrinsics(self) -> Intrinsics | None:
+        """Of the depth image, which shows what the colour image shows; None where there is no depth."""
+
+    @property
+    def fps(self) -> float:
+        """Nominal frames per second."""
+
+    @property
+    def live(self) -> bool:
+        """False: the stamps are those of the recording, not of this machine's clock."""
 
     def read(self, timeout_s: float = 1.0) -> Frame | None:
         """Next frame; None at the end of a recording; CameraError after `timeout_s` without one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from edgeflock.runtime.errors import InputError
 if TYPE_CHECKING:
     from edgeflock.runtime.bench.drive import DriveRecord
     from fadnet_sim.rollout import Rollout
+    from fadnet_sim.world import Kind
 
 # Even seeds below 1000 are for validation: no net was trained on them.
 WORLDS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300"
@@ -65,14 +66,14 @@ def bars(
     raise typer.Exit(max(record.exit_code for record, _ in results))
 
 
-def parse_worlds(text: str) -> list[tuple[str, int]]:
+def parse_worlds(text: str) -> list[tuple[Kind, int]]:
     """`indoor:100,outdoor:2` -> [("indoor", 100), ("outdoor", 2)]; InputError for anything else."""
-    worlds = []
+    worlds: list[tuple[Kind, int]] = []
     for word in text.split(","):
         kind, _, seed = word.strip().partition(":")
         if kind not in ("indoor", "outdoor") or not seed.isdigit():
             raise InputError(f"Expected --worlds kind:seed,..., for instance indoor:100,outdoor:2, got {word!r}.")
-        worlds.append((kind, int(seed)))
+        worlds.append((cast("Kind", kind), int(seed)))
     return worlds
 
 
@@ -90,7 +91,7 @@ def markdown(results: list[tuple[DriveRecord, Rollout]]) -> str:
             f"{d.frames_dropped} of {d.frames} |"
         )
     first = results[0][0]
-    met = all(d.exit_code == 0 and d.lateral_error_m.rms < RMS_BAR_M for d, _ in results)
+    met = all(d.exit_code == 0 and (d.lateral_error_m.rms or 0.0) < RMS_BAR_M for d, _ in results)
     verdict = "met" if met else "missed"
     return (
         "\n".join(lines)

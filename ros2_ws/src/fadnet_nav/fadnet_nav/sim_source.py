@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import Literal
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
@@ -77,7 +78,9 @@ class SimSource:
 
     live = True  # the stamps are those of the poses, on the clock of all nodes
 
-    def __init__(self, poses: Poses, world: str, seed: int, width: int, height: int, fps: int) -> None:
+    def __init__(
+        self, poses: Poses, world: Literal["indoor", "outdoor"], seed: int, width: int, height: int, fps: int
+    ) -> None:
         try:
             from fadnet_sim.camera import SimCamera
             from fadnet_sim.world import make_world

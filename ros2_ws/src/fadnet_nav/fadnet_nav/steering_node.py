@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -38,6 +38,7 @@ from fadnet_nav.params import Parameters
 from fadnet_nav.process import run
 
 if TYPE_CHECKING:
+    from edgeflock.runtime.preprocess import Encoding
     from edgeflock.runtime.tasks.steering import SteeringPolicy
 
 try:
@@ -183,7 +184,7 @@ class SteeringNode(LifecycleNode):
     def _answer(self, pixels: np.ndarray, stamp: Time, encoding: str) -> None:
         assert self._policy is not None
         try:
-            answer = self._policy(pixels, encoding)
+            answer = self._policy(pixels, cast("Encoding", encoding))  # it refuses any other
         except EdgeflockError as error:
             self._fail(stamp, error)
             return

@@ -75,7 +75,12 @@ def _start_worker() -> None:
     # A worker whose parent was killed would wait for its next world for ever.
     parent = parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert") -> Path:

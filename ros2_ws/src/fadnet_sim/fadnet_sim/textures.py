@@ -26,7 +26,8 @@ def noise(rng: np.random.Generator, size: int, coarse: int, octaves: int = 4) ->
         grid = np.pad(rng.standard_normal((n, n)).astype(np.float32), 1, mode="wrap")
         step = size // n
         big = cv2.resize(grid, (step * (n + 2), step * (n + 2)), interpolation=cv2.INTER_CUBIC)
-        total += cv2.resize(big[step : step * (n + 1), step : step * (n + 1)], (size, size)) / 1.7**octave
+        tile = cv2.resize(big[step : step * (n + 1), step : step * (n + 1)], (size, size))
+        total += tile.astype(np.float32) / np.float32(1.7**octave)
     return (total - total.mean()) / (total.std() + 1e-6)
 
 

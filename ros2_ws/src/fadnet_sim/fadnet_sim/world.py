@@ -87,7 +87,7 @@ class Scene:
         faces = np.concatenate([base + np.array([0, 2, 1]), base + np.array([0, 3, 2])])
         normal = np.cross(corners[:, 3] - corners[:, 0], corners[:, 1] - corners[:, 0])
         normal = np.repeat(normal / np.linalg.norm(normal, axis=1, keepdims=True), 4, axis=0)
-        mesh = {
+        mesh: dict[str, object] = {
             "name": name, "inertia": "shell", "vertex": corners.ravel().round(4), "normal": normal.ravel().round(4),
             "texcoord": np.stack([u, v], axis=2).ravel().round(4), "face": faces.ravel(),
         }  # fmt: skip
