@@ -44,7 +44,7 @@ class GuardLimits(BaseModel):
     robot_width: float = Field(default=0.36, gt=0.0, le=3.0, description="over the wheels, m")
     robot_height: float = Field(default=0.45, gt=0.0, le=4.0, description="highest point, m")
     margin: float = Field(default=0.1, ge=0.0, le=2.0, description="air ahead and above, half of it at each side, m")
-    camera_forward: float = Field(default=0.15, ge=-5.0, le=5.0, description="rear axle to camera, m ahead")
+    camera_forward: float = Field(default=0.35, ge=-5.0, le=5.0, description="rear axle to camera, m ahead")
     camera_height: float = Field(default=0.4, ge=0.0, le=4.0, description="ground to camera, m")
     camera_pitch: float = Field(default=0.15, ge=-1.5, le=1.5, description="camera pitch, rad, positive looks down")
     require_depth: bool = Field(default=True, description="stop without fresh depth images")

@@ -16,7 +16,7 @@ HEIGHT = 2.4  # m, walls
 def build(rng: np.random.Generator, seed: int) -> World:
     """Build the building of a seed (see `world.make_world`)."""
     centre = ReferencePath(
-        closed_centreline(rng, cells=int(rng.integers(7, 11)), cell=6.0, jitter=0.6, radius=(1.7, 2.6), bend=0.5)
+        closed_centreline(rng, cells=int(rng.integers(7, 11)), cell=6.6, jitter=0.5, radius=(2.0, 3.0), bend=0.4)
     )
     scene = Scene()
     half = {

@@ -200,11 +200,12 @@ def assemble(
         fog=" ".join(f"{c:.3f}" for c in fog) + " 1",
     )
     look = CameraLook(
-        forward=0.15,
+        forward=0.35,
         height=0.40 + rng.uniform(-0.02, 0.02),
         pitch=np.radians(rng.uniform(7, 10)),
         yaw=np.radians(rng.uniform(-0.7, 0.7)),
-        fovy=np.radians(rng.uniform(63, 67)),
+        # A wide lens: the net sees 200 of 320 columns, and the way on must be among them in every bend.
+        fovy=np.radians(rng.uniform(84, 88)),
         gain=rng.uniform(0.8, 1.25),
         noise=rng.uniform(1.5, 6),
         blur=float(rng.choice([0.0, 0.8, 1.3])),
