@@ -156,8 +156,11 @@ def _doors(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: 
 def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray]) -> None:
     """Walls with skirting, floor, ceiling and lamps."""
     scene.texture("wall", textures.wall(rng))
-    scene.texture("floor", textures.floor(rng), texrepeat=(0.5, 0.5), texuniform="true")
-    skirting = (*textures.colour(rng, 0.05, 0.9, 0.2), 1)
+    floor = textures.floor(rng)
+    scene.texture("floor", floor, texrepeat=(0.5, 0.5), texuniform="true")
+    # Where wall and floor meet must be seen whatever their colours: that line is what the net steers by.
+    low, high = (0.05, 0.2) if floor.mean() > 90 else (0.7, 0.95)
+    skirting = (*textures.colour(rng, low, high, 0.2), 1)
     tall = rng.uniform(0.06, 0.16)
     for name, side in (("left", 1), ("right", -1)):
         edge = centre.points + centre.normal * (side * half[side])[:, None]

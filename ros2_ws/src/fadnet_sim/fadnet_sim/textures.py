@@ -43,13 +43,13 @@ def wall(rng: np.random.Generator, size: int = 512) -> np.ndarray:
     kind = rng.choice(["plaster", "brick", "panel", "stripe", "two-tone"], p=[0.35, 0.15, 0.2, 0.1, 0.2])
     if kind == "brick":
         rows, columns = int(rng.integers(14, 28)), int(rng.integers(6, 12))
-        tones = 1 + 0.2 * rng.standard_normal((rows, columns))
+        tones = 1 + 0.08 * rng.standard_normal((rows, columns))
         y, x = np.mgrid[:size, :size] / size
         row = (y * rows).astype(int) % rows
         column = ((x * columns + 0.5 * (row % 2)).astype(int)) % columns
         image *= tones[row, column][..., None]
         joint = ((y * rows) % 1 < 0.1) | ((x * columns + 0.5 * (row % 2)) % 1 < 0.05)
-        image[joint] = base * rng.uniform(0.5, 1.2)
+        image[joint] = base * rng.uniform(0.75, 1.1)
     elif kind == "panel":
         count = int(rng.integers(2, 5))
         for i in range(count):
@@ -72,14 +72,14 @@ def floor(rng: np.random.Generator, size: int = 512) -> np.ndarray:
     y, x = np.mgrid[:size, :size] / size
     if kind == "tiles":
         count = int(rng.integers(2, 7))
-        tones = 1 + rng.uniform(0, 0.12) * rng.standard_normal((count, count))
+        tones = 1 + rng.uniform(0, 0.05) * rng.standard_normal((count, count))
         image *= tones[(y * count).astype(int), (x * count).astype(int)][..., None]
-        image[((x * count) % 1 < 0.03) | ((y * count) % 1 < 0.03)] *= rng.uniform(0.4, 0.9)
+        image[((x * count) % 1 < 0.03) | ((y * count) % 1 < 0.03)] *= rng.uniform(0.7, 0.95)
     elif kind == "wood":
         count = int(rng.integers(6, 14))
         plank = (y * count).astype(int)
-        image *= (1 + 0.15 * rng.standard_normal(count))[plank][..., None]
-        image[((y * count) % 1 < 0.05) | ((x + 0.37 * plank) % 1 < 0.008)] *= 0.6
+        image *= (1 + 0.05 * rng.standard_normal(count))[plank][..., None]
+        image[((y * count) % 1 < 0.05) | ((x + 0.37 * plank) % 1 < 0.008)] *= 0.85
     grain = noise(rng, size, 64 if kind == "carpet" else 4)
     return shade(image, grain, rng.uniform(0.02, 0.12))
 
