@@ -161,7 +161,6 @@ def test_a_bundle_for_another_task_or_sign_convention_is_refused(tmp_path, key, 
         SteeringPolicy(rebuilt(tmp_path, key, manifest, contents))
 
 
-@pytest.mark.skipif(not default_bundle().exists(), reason="the default bundle is not exported yet")
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_bundle_that_ships_is_trusted_and_answers_its_vectors_here(precision, home):
     policy = SteeringPolicy(precision=precision)
