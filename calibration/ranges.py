@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Method = Literal["minmax", "percentile", "entropy"]
 
-# Measured on the four steering nets: 99.999 clips one activation in 10^5 and loses nothing, 99.99 cuts sharp turns off.
+# On rendered frames this gains three nets 1 to 1.5 dB of SQNR over MinMax, but clips single scenes (FADNet: up to
+# 0.069 rad off, MinMax 0.047); 99.9 costs 7 dB.
 PERCENTILE = 99.999
 _CHUNK = 16  # frames whose activations are held at once
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INTEGER = ("Conv", "MaxPool", "Add", "Relu")
 """What is quantised: the trunk, whose convolutions then hand integers to each other. Norms, support pooling,
-accumulation and head stay float: with everything in INT8 the four steering nets lose 0.7 to 2 dB of SQNR and up to a
+accumulation and head stay float: with everything in INT8 the four steering nets lose 0.7 to 8 dB of SQNR and up to a
 tenth of their speed, because CPUs have no integer kernel for most of the rest. `sensitivity` measures it for a net."""
 
 SHIPPED = " ".join(INTEGER)
