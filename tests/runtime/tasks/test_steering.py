@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from safetensors.numpy import save
 
-from edgeflock.runtime.bundle import Bundle, OutputSpec, default_bundle, sign_bundle, write_bundle
+from edgeflock.runtime.bundle import Bundle, OutputSpec, sign_bundle, write_bundle
 from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgeflock.runtime.errors import BundleError, BundleFileMissing, InputError, ParityError
 from edgeflock.runtime.preprocess import FramePreprocess
