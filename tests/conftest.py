@@ -1,6 +1,7 @@
 """Recordings and bundles that several test folders need, all made on the spot by the real libraries."""
 
 import os
+import signal
 import time
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 # mujoco chooses its renderer when it is imported, and any test module may import it first.
 os.environ.setdefault("MUJOCO_GL", "egl")
+# A shell without job control starts `pytest &` with SIGINT ignored, and every process that a test starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -39,8 +39,8 @@ def stay_on_this_machine() -> None:
 
 
 def _die_with_parent() -> None:
-    """In the child: SIGINT when drive dies, even by kill -9, so that no robot goes on alone (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    """In the child: SIGTERM when drive dies, even by kill -9, so that no robot goes on alone (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Supervisor:
