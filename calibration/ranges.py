@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 Method = Literal["minmax", "percentile", "entropy"]
 
-# On rendered frames this gains three nets 1 to 1.5 dB of SQNR over MinMax, but clips single scenes (FADNet: up to
-# 0.069 rad off, MinMax 0.047); 99.9 costs 7 dB.
+# FADNet's input norm lifts single bright pixels of dark frames to 30 sigma, for which MinMax stretches the scale of all
+# others. On 640 rendered frames, over six choices of calibration frames: SQNR 26 to 27 dB (MinMax 20 to 23), largest
+# deviation 0.033 to 0.051 rad (MinMax 0.044 to 0.071). 99.99 deviates as far as MinMax.
 PERCENTILE = 99.999
 _CHUNK = 16  # frames whose activations are held at once
 
 
-def activation_ranges(model: ModelProto, images: np.ndarray, method: Method = "minmax") -> TensorsData:
+def activation_ranges(model: ModelProto, images: np.ndarray, method: Method = "percentile") -> TensorsData:
     """Range of every float tensor of the graph.
 
     Parameters

@@ -31,7 +31,7 @@ def steering(
     precision: Annotated[str, typer.Option(help="int8 (fp32 rides along) or fp32 alone.")] = "int8",
     method: Annotated[
         Literal["minmax", "percentile", "entropy"], typer.Option(help="How the ranges of INT8 are found.")
-    ] = "minmax",
+    ] = "percentile",
     frames: Annotated[int, typer.Option(min=1, help="Calibration frames.")] = 128,
     max_drop: Annotated[float, typer.Option(min=0, help="Gate: relative rise of the RMSE over fp32.")] = 0.02,
     max_flips: Annotated[float, typer.Option(min=0, help="Gate: share of frames steered to the other side.")] = 0.005,

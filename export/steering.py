@@ -44,7 +44,7 @@ def export_steering(
     *,
     net: str | None = None,
     precision: str = "int8",
-    method: Method = "minmax",
+    method: Method = "percentile",
     calibration_frames: int = 128,
     limits: GateLimits | None = None,
     training: dict[str, Any] | None = None,

@@ -20,7 +20,7 @@ def net(trained, crops):
     """The trained net in fp32 and INT8, its calibration frames and the frames that the gate judges."""
     calibration, validation = crops(64, seed=3), crops(160, seed=2)
     fp32 = export_onnx(trained)
-    ranges = activation_ranges(fp32, calibration[0][:, None])
+    ranges = activation_ranges(fp32, calibration[0][:, None], "minmax")
     return SimpleNamespace(
         fp32=fp32,
         ranges=ranges,
@@ -99,7 +99,7 @@ def test_trunk_is_integer_and_the_head_float(net):
 
 
 def test_the_same_ranges_give_the_same_bytes(net):
-    ranges = activation_ranges(net.fp32, net.calibration[0][:, None])
+    ranges = activation_ranges(net.fp32, net.calibration[0][:, None], "minmax")
     assert quantize(net.fp32, ranges).SerializeToString() == net.int8.SerializeToString()
 
 
@@ -214,7 +214,7 @@ def test_gate_refuses_a_net_that_is_called_int8_but_is_not(net):
 
 def test_gate_refuses_calibration_with_the_lens_cap_on(net):
     dark = np.zeros_like(net.calibration[0])
-    ranges = activation_ranges(net.fp32, dark[:, None])
+    ranges = activation_ranges(net.fp32, dark[:, None], "minmax")
     with pytest.raises(GateError, match="rise of the RMSE"):
         run_gate(net.fp32, quantize(net.fp32, ranges), net.images, net.angles)
 
