@@ -1,6 +1,7 @@
-"""INT8 for CPU boards and QNN (QDQ: uint8 activations, int8 weights per channel, int32 bias), and the accuracy gate.
+"""INT8 for CPU boards (QDQ: uint8 activations, int8 weights per channel, int32 bias), and the accuracy gate.
 
-QOperator is never made: it gives wrong answers for these nets (facts/checks.md 5).
+QOperator is never made: it gives wrong answers for these nets (facts/checks.md 5). TensorRT, and a DSP that must not
+see float, need forms of their own (facts/checks.md 6.1).
 """
 
 from __future__ import annotations
