@@ -88,8 +88,7 @@ class Guard:
     """
 
     def __init__(self, limits: GuardLimits | None = None) -> None:
-        self._limits = limits or GuardLimits()
-        self._obstacles = Obstacles(self._limits)
+        self._obstacles = Obstacles(limits or GuardLimits())
         self._now_ns: int | None = None
         self._forget()
 
@@ -104,11 +103,10 @@ class Guard:
     @property
     def limits(self) -> GuardLimits:
         """Current limits."""
-        return self._limits
+        return self._obstacles.limits
 
     @limits.setter
     def limits(self, limits: GuardLimits) -> None:
-        self._limits = limits
         self._obstacles.limits = limits
 
     def steer(self, angle: float, stamp_ns: int) -> None:
