@@ -58,7 +58,7 @@ class SimCamera:
         for renderer in (self._color, self._depth):
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        # The mast stands so that the body is just below the view; hiding it keeps that true for every random tilt.
+        # The camera sits at the front, over the bumper; hiding the body keeps it out of view for every random tilt.
         car = model.body("car").id
         model.geom_rgba[model.body_rootid[model.geom_bodyid] == car, 3] = 0
         self._model = model
