@@ -24,7 +24,7 @@ def steering(
     data: Annotated[list[Path], typer.Option(help="Training data, any format of docs/data.md; repeat to join.")],
     val: Annotated[list[Path], typer.Option(help="Validation data; repeat to join.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
-    net: Annotated[str, typer.Option(help="fadnet, fadnet-released, fadnet-plus or dronet.")] = "fadnet",
+    net: Annotated[str, typer.Option(help="fadnet, fadnet-released, fadnet-plus, dronet or mobilenet-v2.")] = "fadnet",
     epochs: Annotated[int, typer.Option(min=1)] = 40,
     batch: Annotated[int, typer.Option(min=2, help="Images per step.")] = 64,
     lr: Annotated[

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeflock.export.datasets.base import SteeringDataset
-from edgeflock.export.nets import NETS
+from edgeflock.export.nets import NETS, STEERING_NETS
 from edgeflock.export.training.augment import augment
 from edgeflock.export.training.checkpoint import load_checkpoint, read_torch, save_state, write_atomically
 from edgeflock.export.training.report import Report
@@ -41,7 +41,7 @@ class SteeringConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    net: str = Field("fadnet", description="key of edgeflock.export.nets.NETS")
+    net: str = Field("fadnet", description="one of edgeflock.export.nets.STEERING_NETS")
     epochs: int = Field(40, ge=1)
     batch: int = Field(64, ge=2, description="images per step; at least 2, for batch normalisation")
     lr: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
@@ -154,8 +154,8 @@ class _Run:
     def start(
         cls, config: SteeringConfig, training: SteeringDataset, validation: SteeringDataset, init: str | Path | None
     ) -> _Run:
-        if config.net not in NETS:
-            raise InputError(f"unknown net {config.net!r}: choose one of {', '.join(NETS)}.")
+        if config.net not in STEERING_NETS:
+            raise InputError(f"unknown steering net {config.net!r}: choose one of {', '.join(STEERING_NETS)}.")
         for what, data, least in (("training", training, config.batch), ("validation", validation, 1)):
             if len(data) < least:
                 raise DataError(f"the {what} data must have at least {least} frames, one batch, got {len(data)}.")
