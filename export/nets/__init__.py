@@ -9,12 +9,12 @@ from torch import nn
 
 from edgeflock.export.nets.dronet import DroNet
 from edgeflock.export.nets.fadnet import FADNet, FADNetPlus, FADNetReleased
-from edgeflock.export.nets.ldr import LDR, LDRReleased, cascaded_ldr
-from edgeflock.export.nets.voxelmorph import VoxelMorph
-from edgeflock.export.nets.vtn import VTN, VTNAffine
 from edgeflock.export.nets.glamor import Glamor, GlamorResNet18
+from edgeflock.export.nets.ldr import LDR, LDRReleased, cascaded_ldr
 from edgeflock.export.nets.mobilenet import MobileNetV2
 from edgeflock.export.nets.resnet import FerResNet18, FerResNet50
+from edgeflock.export.nets.voxelmorph import VoxelMorph
+from edgeflock.export.nets.vtn import VTN, VTNAffine
 
 NETS: dict[str, Callable[[], nn.Module]] = {
     "fadnet": FADNet,
@@ -40,3 +40,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 
 STEERING_NETS = ("fadnet", "fadnet-released", "fadnet-plus", "dronet", "mobilenet-v2")
 EMOTION_NETS = ("glamor", "glamor-resnet18", "fer-resnet18", "fer-resnet50")
+REGISTRATION_NETS = (
+    *("ldr", "ldr-2", "ldr-3", "ldr-cheap-head", "ldr-released"),
+    *("voxelmorph", "vtn", "vtn-affine", "vtn-affine-2", "vtn-affine-3"),
+)
