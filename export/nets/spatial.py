@@ -114,7 +114,7 @@ FLOW_SCALE = 20.0
 
 def start_near_identity(head: nn.Module) -> None:
     """Begin the training with flows near 0, as VoxelMorph does: a random flow would fold the volume."""
-    nn.init.normal_(head.weight, std=1e-4)  # type: ignore[arg-type]
+    nn.init.uniform_(head.weight, -1e-4, 1e-4)  # type: ignore[arg-type]
     if head.bias is not None:
         nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     path = Path(path)
     state = _read_state(path)
     shapes = _shapes(state)
-    name = next((n for n, net_class in NETS.items() if _shapes(net_class().state_dict()) == shapes), None)
+    name = next((name for name in NETS if _shapes_of(name) == shapes), None)
     if name is None:
         raise DataError(f"{path}: the tensors belong to none of the nets {', '.join(NETS)}; {_difference(shapes)}.")
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
@@ -78,9 +79,16 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {k: tuple(v.shape) for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
+@cache
+def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    """Tensors of a known net; the largest has 99 million weights, so none of them is made."""
+    with torch.device("meta"):
+        return _shapes(NETS[name]().state_dict())
+
+
 def _difference(shapes: dict[str, tuple[int, ...]]) -> str:
     """In which tensors the file differs from the net it comes nearest to."""
-    known = {name: _shapes(net_class().state_dict()) for name, net_class in NETS.items()}
+    known = {name: _shapes_of(name) for name in NETS}
     name = min(known, key=lambda n: len(known[n].items() ^ shapes.items()))
     differing = sorted({key for key, _ in known[name].items() ^ shapes.items()})
     shown = [f"{k} (expected {known[name].get(k, 'none')}, got {shapes.get(k, 'none')})" for k in differing[:3]]

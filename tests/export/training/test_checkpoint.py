@@ -10,12 +10,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgeflock.export.nets import NETS
+from edgeflock.export.nets import NETS, STEERING_NETS
 from edgeflock.export.training.checkpoint import load_checkpoint, write_atomically
 from edgeflock.runtime.errors import DataError
 
 
-@pytest.mark.parametrize("name", NETS)
+def test_every_net_has_its_own_tensors() -> None:
+    with torch.device("meta"):
+        tensors = [frozenset((k, v.shape) for k, v in build().state_dict().items()) for build in NETS.values()]
+    assert len(set(tensors)) == len(NETS)
+
+
+@pytest.mark.parametrize("name", [*STEERING_NETS, "ldr", "ldr-2"])
 @pytest.mark.parametrize("layout", ["round", "epoch", "bare", "safetensors"])
 def test_variant_is_recognised_by_its_tensors(tmp_path: Path, name: str, layout: str) -> None:
     state = NETS[name]().state_dict()
