@@ -6,6 +6,7 @@ for another CPU) is one line of the report and never the end of it.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from edgeflock.runtime.board import board_model, cpu_flags, cpu_model, installed_version
 
 PREFIX = '{"what": '  # of a finding among whatever else a package prints
 Status = Literal["ok", "absent", "missing", "warn", "bad"]
@@ -49,26 +52,11 @@ def _text(path: str) -> str:
         return ""
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        pass
-    if package == "tensorrt" and (module := _import("tensorrt")):  # JetPack's apt package has no metadata
-        return str(module.__version__)
-    return None
-
-
 def _import(name: str):
     try:
         return importlib.import_module(name)
     except ImportError:
         return None
-
-
-def board_model() -> str:
-    """Model name of the board from the device tree, or of the machine."""
-    return _text("/proc/device-tree/model") or _text("/sys/class/dmi/id/product_name") or platform.machine()
 
 
 def check_board() -> Iterator[Finding]:
@@ -82,12 +70,9 @@ def check_board() -> Iterator[Finding]:
     yield Finding("board", "ok", f"{board_model()} ({platform.machine()})")
     if l4t := _text("/etc/nv_tegra_release"):
         yield Finding("Jetson Linux", "ok", l4t.splitlines()[0].lstrip("# "))
-    info = _text("/proc/cpuinfo")
-    name = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)", info, re.MULTILINE)
     memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
-    yield Finding("processor", "ok", f"{name[1] if name else platform.processor()}, {os.cpu_count()} cores, {memory}")
-    flags = set(re.findall(r"\w+", next(iter(re.findall(r"^(?:flags|Features)\s*:(.*)", info, re.MULTILINE)), "")))
-    if found := flags & {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}:
+    yield Finding("processor", "ok", f"{cpu_model()}, {os.cpu_count()} cores, {memory}")
+    if found := cpu_flags() & {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}:
         yield Finding("INT8 dot product", "ok", ", ".join(sorted(found)))
     else:
         note = "INT8 runs with session.x64quantprecision" if platform.machine() == "x86_64" else "INT8 runs"
@@ -95,15 +80,15 @@ def check_board() -> Iterator[Finding]:
 
 
 def check_engines() -> Iterator[Finding]:
-    """Inference engines and what they can run on."""
+    """Inference engines: which can be used here, and why the others cannot."""
     import onnxruntime
+
+    from edgeflock.runtime.engines import PRECISIONS, engine_problems
 
     providers = ", ".join(onnxruntime.get_available_providers())
     yield Finding("ONNX Runtime", "ok", f"{onnxruntime.__version__}: {providers}")
-    others = {"tensorrt": "TensorRT", "onnxruntime-qnn": "QNN for ONNX Runtime", "openvino": "OpenVINO"}
-    for package, what in others.items():
-        version = _version(package)
-        yield Finding(what, "ok" if version else "absent", version or "not installed")
+    for name, problem in engine_problems().items():
+        yield Finding(name, "absent" if problem else "ok", problem or f"usable, takes {', '.join(PRECISIONS[name])}")
     if root := os.environ.get("QNN_SDK_ROOT"):
         yield Finding("QNN SDK", "ok" if Path(root).is_dir() else "warn", root)
 
@@ -117,7 +102,7 @@ def check_ros() -> Iterator[Finding]:
         fix = f"source {system}" if system else f"{pip}   # on a robot: ROS 2 from apt"
         yield Finding("rclpy", "missing", "cannot be imported", fix)
         return
-    wheels = _version("ros-jazzy-rclpy")
+    wheels = installed_version("ros-jazzy-rclpy")
     origin = f"Jazzy from wheels, {wheels}" if wheels else f"{os.environ.get('ROS_DISTRO', 'unknown')} from the system"
     yield Finding("rclpy", "ok", f"{origin}, {Path(rclpy.__file__).parent}")
     if wheels and os.environ.get("AMENT_PREFIX_PATH", "").startswith("/opt/ros"):
@@ -145,13 +130,13 @@ def check_ros() -> Iterator[Finding]:
 
 def check_cameras() -> Iterator[Finding]:
     """RealSense and video devices."""
-    if _version("pyrealsense2") is None:
+    if installed_version("pyrealsense2") is None:
         yield Finding("librealsense", "missing", "not installed", 'pip install "edgeflock[realsense]"')
     else:
         from edgeflock.runtime.cameras.realsense import devices
 
         connected = ", ".join(devices()) or "no camera connected"
-        yield Finding("librealsense", "ok", f"{_version('pyrealsense2')}: {connected}")
+        yield Finding("librealsense", "ok", f"{installed_version('pyrealsense2')}: {connected}")
     found = sorted(Path("/sys/class/video4linux").glob("video*"))
     listed = ", ".join(f"/dev/{d.name} {_text(str(d / 'name'))}" for d in found)
     yield Finding("video devices", "ok" if found else "absent", listed or "none")
@@ -159,7 +144,7 @@ def check_cameras() -> Iterator[Finding]:
 
 def check_simulator() -> Iterator[Finding]:
     """MuJoCo, and that its off-screen camera really renders."""
-    version = _version("mujoco")
+    version = installed_version("mujoco")
     if version is None:
         yield Finding("MuJoCo", "missing", "not installed", 'pip install "edgeflock[sim]"')
         return
@@ -188,7 +173,7 @@ def check_extras() -> Iterator[Finding]:
         wanted = [r for r in requirements if r.name != "edgeflock" and r.marker and r.marker.evaluate({"extra": extra})]
         lacking = []
         for r in wanted:
-            version = _version(r.name)
+            version = installed_version(r.name)
             if version is None or not r.specifier.contains(version, prereleases=True):
                 lacking.append(f"{r.name} ({version or 'not installed'}, needs {r.specifier or 'any'})")
         if not wanted:
@@ -203,7 +188,7 @@ def check_versions() -> Iterator[Finding]:
     """Installed versions that are known to fail here."""
     from edgeflock.runtime.known_bad import KNOWN_BAD, known_bad_here
 
-    for entry, version in (found := known_bad_here(_version, board_model())):
+    for entry, version in (found := known_bad_here()):
         yield Finding(f"{entry.package} {version}", "warn", entry.reason, entry.way_out)
     if not found:
         yield Finding("known bad versions", "ok", f"none of the {len(KNOWN_BAD)} known is here")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgeflock.runtime.board import board_model, installed_version
+
 
 @dataclass(frozen=True)
 class KnownBad:
@@ -20,19 +22,33 @@ class KnownBad:
     beside: str | None = None
     beside_versions: str = ""
     board: str | None = None  # a part of the board's model name; None = every board
+    stops: tuple[str, ...] = ()  # precisions that the engines refuse because of it; none: it is a warning
 
 
 KNOWN_BAD = (
     KnownBad("opencv-python-headless", ">=5", "it dropped the Haar cascades", 'pip install "opencv-python-headless<5"'),
     KnownBad("opencv-python", ">=5", "it dropped the Haar cascades", 'pip install "opencv-python-headless<5"'),
-    KnownBad("tensorrt", "==10.2.0", "blacklisted by ultralytics (PR 24367)", "use the 10.3 of JetPack 6.2 or later"),
+    KnownBad(
+        package="tensorrt",
+        versions="==10.2.*",
+        reason="blacklisted by ultralytics (PR 24367)",
+        way_out="use the 10.3 of JetPack 6.2 or later",
+        stops=("fp32", "fp16", "int8-trt"),
+    ),
     KnownBad(
         package="tensorrt",
         versions="==10.3.*",
         reason="its INT8 fails on opset 19 on JetPack 6 (TensorRT issue 4797)",
         way_out="export with opset 17",
     ),
-    KnownBad("tensorrt", "", "this board has no INT8 hardware", "drive with --precision fp32", board="Jetson Nano"),
+    KnownBad(
+        package="tensorrt",
+        versions="",
+        reason="the GPU of this board has no INT8 hardware ",
+        way_out="use the precision fp16",
+        board="Jetson Nano",
+        stops=("int8-trt",),
+    ),
     KnownBad(
         package="nvidia-modelopt",
         versions="",
@@ -71,17 +87,25 @@ KNOWN_BAD = (
 )
 
 
-def known_bad_here(version_of: Callable[[str], str | None], board: str = "") -> list[tuple[KnownBad, str]]:
+def known_bad_here(
+    version_of: Callable[[str], str | None] = installed_version,
+    board: str | None = None,
+    package: str | None = None,
+) -> list[tuple[KnownBad, str]]:
     """Entries that apply, each with the installed version.
 
     Parameters
     ----------
     version_of : callable
         Package name -> installed version, or None.
-    board : str
-        Model name of the board.
+    board : str, optional
+        Model name of the board, by default of this one.
+    package : str, optional
+        Only the entries of this one.
     """
     from packaging.specifiers import SpecifierSet
+
+    model = (board_model() if board is None else board).lower()
 
     def applies(package: str, versions: str) -> bool:
         installed = version_of(package)
@@ -90,7 +114,8 @@ def known_bad_here(version_of: Callable[[str], str | None], board: str = "") -> 
     return [
         (entry, str(version_of(entry.package)))
         for entry in KNOWN_BAD
-        if applies(entry.package, entry.versions)
+        if package in (None, entry.package)
+        and applies(entry.package, entry.versions)
         and (entry.beside is None or applies(entry.beside, entry.beside_versions))
-        and (entry.board is None or entry.board.lower() in board.lower())
+        and (entry.board is None or entry.board.lower() in model)
     ]

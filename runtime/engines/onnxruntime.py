@@ -10,10 +10,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from edgeflock.runtime.board import cpu_flags
 from edgeflock.runtime.engines.base import check_feeds, check_placement
+from edgeflock.runtime.engines.cuda import DeviceTensors
 from edgeflock.runtime.errors import EngineError
 
 CPU = "CPUExecutionProvider"
+PROVIDERS = {
+    "onnxruntime-cpu": CPU,
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+}
+GPU_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -40,6 +48,12 @@ class OnnxRuntimeEngine:
         Execution provider that shall run the whole graph.
     allow_fallback : bool
         Let nodes that `provider` refuses run on the CPU.
+    provider_options : dict, optional
+        Options of the provider.
+    devices : list of OrtEpDevice, optional
+        Where the provider is a plug-in: its devices.
+    entries : dict, optional
+        Further entries of the session's configuration.
 
     Raises
     ------
@@ -48,10 +62,18 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(
-        self, path: str | Path, precision: str, threads: int = 1, provider: str = CPU, allow_fallback: bool = False
+        self,
+        path: str | Path,
+        precision: str,
+        threads: int = 1,
+        provider: str = CPU,
+        allow_fallback: bool = False,
+        provider_options: dict[str, str] | None = None,
+        devices: list | None = None,
+        entries: dict[str, str] | None = None,
     ) -> None:
         available = onnxruntime.get_available_providers()
-        if provider not in available:
+        if provider not in available and not devices:
             raise EngineError(f"ONNX Runtime here has no {provider}, only {', '.join(available)}.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -59,34 +81,49 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         # Threads that spin between frames burn half a core at 30 Hz.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if precision == "int8" and lacks_vnni():
+        if precision.startswith("int8") and lacks_vnni():
             options.add_session_config_entry("session.x64quantprecision", "1")
         if provider != CPU and not allow_fallback:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        for entry, value in (entries or {}).items():
+            options.add_session_config_entry(entry, value)
+        if devices:
+            options.add_provider_for_devices(devices, provider_options or {})
+            self._providers = {}
+        else:
+            self._providers = {
+                "providers": list(dict.fromkeys([provider, CPU])),
+                "provider_options": [provider_options or {}] + [{}] * (provider != CPU),
+            }
 
         self.name = f"onnxruntime-{provider.removesuffix('ExecutionProvider').lower()}"
         self.precision = precision
-        self._path, self._options, self._providers = str(path), options, list(dict.fromkeys([provider, CPU]))
+        self._path, self._options, self._provider = str(path), options, provider
         self._session = self._load()
         self._wanted = {i.name: (_fixed_shape(i, path), _dtype(i, path)) for i in self._session.get_inputs()}
         self._outputs = {o.name: (_fixed_shape(o, path), _dtype(o, path)) for o in self._session.get_outputs()}
         self._binding: onnxruntime.IOBinding | None = None
         self._bound: tuple = ()
+        self._tensors: DeviceTensors | None = None
         if provider != CPU:  # with the CPU alone there is nowhere else to run
             check_placement(self.placement(), provider, allow_fallback)
 
     def bind(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Bind the input arrays; see `Engine.bind`."""
         check_feeds(self._wanted, feeds)
-        outputs: dict[str, np.ndarray] = {
-            name: np.zeros(shape, dtype) for name, (shape, dtype) in self._outputs.items()
-        }
+        if self._provider in GPU_PROVIDERS:
+            # Device memory bound once: what ONNX Runtime needs to replay a CUDA graph.
+            self._tensors = DeviceTensors(feeds, self._outputs)
+            device, outputs, address = "cuda", self._tensors.outputs, self._tensors.address
+        else:
+            device, outputs = "cpu", {name: np.zeros(shape, dtype) for name, (shape, dtype) in self._outputs.items()}
+            address = {name: array.ctypes.data for name, array in (feeds | outputs).items()}
         binding = self._session.io_binding()
         for name, array in feeds.items():
-            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            binding.bind_input(name, device, 0, array.dtype.type, array.shape, address[name])
         for name, array in outputs.items():
-            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            binding.bind_output(name, device, 0, array.dtype.type, array.shape, address[name])
         self._binding = binding
         self._bound = (feeds, outputs)  # the binding holds bare pointers, this keeps their memory alive
         return outputs
@@ -95,10 +132,17 @@ class OnnxRuntimeEngine:
         """Run the net once; see `Engine.run`."""
         if self._binding is None:
             raise EngineError("bind() the input arrays before run().")
+        if self._tensors:
+            self._tensors.stage()
+            self._tensors.enqueue_upload()
+            self._tensors.synchronize()
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # ONNX Runtime's own classes have no common base
             raise EngineError(f"{self.name} failed on {self._path}: {error}") from error
+        if self._tensors:
+            self._tensors.enqueue_download()
+            self._tensors.synchronize()
 
     def placement(self) -> dict[str, str]:
         """Provider of each node of the graph as it was partitioned, before a provider fuses nodes."""
@@ -128,11 +172,56 @@ class OnnxRuntimeEngine:
     def _load(self) -> onnxruntime.InferenceSession:
         try:
             # Without enable_fallback=0 ONNX Runtime's Python layer retries on the CPU and only prints that it did.
-            return onnxruntime.InferenceSession(self._path, self._options, providers=self._providers, enable_fallback=0)
+            return onnxruntime.InferenceSession(self._path, self._options, **self._providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's own classes have no common base
             raise EngineError(
-                f"ONNX Runtime {onnxruntime.__version__} does not load {self._path} on {self._providers[0]}: {error}"
+                f"ONNX Runtime {onnxruntime.__version__} does not load {self._path} on {self._provider}: {error}"
             ) from error
+
+
+def open_onnxruntime(
+    name: str, path: str | Path, precision: str, threads: int = 1, allow_fallback: bool = False
+) -> OnnxRuntimeEngine:
+    """Load an ONNX file with one of the providers of ONNX Runtime itself, set as this project wants it.
+
+    Parameters
+    ----------
+    name : str
+        One of `PROVIDERS`.
+    path, precision, threads, allow_fallback
+        See `OnnxRuntimeEngine`.
+    """
+    options: dict[str, str] = {}
+    if name == "onnxruntime-cuda":
+        # TF32 keeps 10 bits of the mantissa: "fp32" shall be fp32.
+        options = {"enable_cuda_graph": "1", "use_tf32": "0"}
+    elif name == "onnxruntime-tensorrt":
+        options = _tensorrt_options(path, precision)
+    return OnnxRuntimeEngine(path, precision, threads, PROVIDERS[name], allow_fallback, options)
+
+
+def _tensorrt_options(path: str | Path, precision: str) -> dict[str, str]:
+    """Options of the TensorRT provider (boards.md App. D).
+
+    The provider loads whatever engine it finds under its cache folder, so that folder is named after everything that
+    an engine depends on.
+    """
+    from edgeflock.runtime.engines.cache import EngineCache, gpu_key
+
+    flags = {
+        "trt_fp16_enable": str(int(precision == "fp16")),
+        "trt_int8_enable": str(int(precision == "int8-trt")),
+        "trt_cuda_graph_enable": "1",
+        "trt_builder_optimization_level": "3",
+    }
+    key = gpu_key(path, precision, flags, {"onnxruntime": onnxruntime.__version__})
+    cache = EngineCache("onnxruntime-tensorrt")
+    return flags | {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache.folder_of(key)),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(cache.folder),
+    }
 
 
 def lacks_vnni(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
@@ -142,12 +231,7 @@ def lacks_vnni(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    try:
-        lines = Path(cpuinfo).read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return True
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return not {"avx512_vnni", "avx_vnni"} & set(flags)
+    return not {"avx512_vnni", "avx_vnni"} & cpu_flags(cpuinfo)
 
 
 def _fixed_shape(node: onnxruntime.NodeArg, path: str | Path) -> tuple[int, ...]:

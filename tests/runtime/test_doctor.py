@@ -10,6 +10,7 @@ import pytest
 
 from edgeflock.runtime import doctor
 from edgeflock.runtime.doctor import CHECKS, Finding, run_check
+from edgeflock.runtime.engines import engine_problems
 from edgeflock.runtime.known_bad import KNOWN_BAD, known_bad_here
 
 
@@ -37,10 +38,13 @@ def test_describes_this_machine():
     assert all(f.status in ("ok", "absent") for f in found.values())
 
 
-def test_names_the_engine_and_its_providers():
+def test_says_which_engines_can_be_used_and_why_the_others_cannot():
     found = by_name(run_check("engines"))
     assert "CPUExecutionProvider" in found["ONNX Runtime"].detail
-    assert found["TensorRT"].status in ("ok", "absent")
+    assert found["onnxruntime-cpu"].status == "ok" and "int8" in found["onnxruntime-cpu"].detail
+    for name, problem in engine_problems().items():
+        assert found[name].status == ("absent" if problem else "ok")
+        assert problem is None or found[name].detail == problem
 
 
 @pytest.mark.parametrize(

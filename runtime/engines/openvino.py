@@ -1,0 +1,98 @@
+"""OpenVINO on the CPU: the fastest INT8 of all engines tried on x86 (facts/checks.md 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgeflock.runtime.engines.base import check_feeds
+from edgeflock.runtime.errors import EngineError, MissingExtra
+
+
+class OpenVinoEngine:
+    """An ONNX file on OpenVINO's CPU plug-in; see `edgeflock.runtime.engines.base.Engine`.
+
+    Parameters
+    ----------
+    path : str or Path
+        ONNX file, every shape fixed. An INT8 net comes as QDQ; its float parts are computed in float32.
+    precision : str
+        The manifest's name for it.
+    threads : int
+        Threads inside an operator.
+
+    Raises
+    ------
+    EngineError
+        The file is not a net that this OpenVINO loads.
+    MissingExtra
+        OpenVINO is not installed.
+    """
+
+    name = "openvino"
+
+    def __init__(self, path: str | Path, precision: str, threads: int = 1) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingExtra.pip("The engine openvino", "openvino", error) from error
+        self.precision = precision
+        self._path, self._openvino = path, openvino
+        options = {
+            # Without it "fp32" is bf16 on newer x86 and fp16 on Armv8.2 (facts/checks.md 1.5 and 4).
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(threads),
+        }
+        try:
+            core = openvino.Core()
+            self._compiled = core.compile_model(core.read_model(path), "CPU", options)
+        except Exception as error:  # OpenVINO raises RuntimeError and its own classes without a common base
+            raise EngineError(f"OpenVINO {openvino.__version__} does not load {path}: {error}") from error
+        self._wanted = {port.any_name: _fixed(port, path) for port in self._compiled.inputs}
+        self._outputs = {port.any_name: _fixed(port, path) for port in self._compiled.outputs}
+        self._request = self._compiled.create_infer_request()
+        self._bound: tuple = ()
+
+    def bind(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Bind the input arrays; see `Engine.bind`."""
+        check_feeds(self._wanted, feeds)
+        outputs: dict[str, np.ndarray] = {
+            name: np.zeros(shape, dtype) for name, (shape, dtype) in self._outputs.items()
+        }
+        for name, array in (feeds | outputs).items():
+            self._request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
+        self._bound = (feeds, outputs)  # the tensors share their memory, this keeps it alive
+        return outputs
+
+    def run(self) -> None:
+        """Run the net once; see `Engine.run`."""
+        if not self._bound:
+            raise EngineError("bind() the input arrays before run().")
+        try:
+            # infer() would build a dictionary of copied results; this pair allocates nothing.
+            self._request.start_async()
+            self._request.wait()
+        except Exception as error:
+            raise EngineError(f"{self.name} failed on {self._path}: {error}") from error
+
+    def placement(self) -> dict[str, str]:
+        """Primitive and precision of each layer that OpenVINO runs, such as "CPU brgconv_avx512_core_vnni u8"."""
+        layers = [
+            (op.get_friendly_name(), op.get_rt_info()) for op in self._compiled.get_runtime_model().get_ordered_ops()
+        ]
+        return {
+            name: f"CPU {info['primitiveType'].astype(str)} {info['runtimePrecision'].astype(str)}"
+            for name, info in layers
+            if info["layerType"].astype(str) not in ("Input", "Output", "Const")
+        }
+
+
+def _fixed(port, path: str | Path) -> tuple[tuple[int, ...], np.dtype]:
+    if port.partial_shape.is_dynamic:
+        raise EngineError(
+            f"'{port.any_name}' of {path} has the open shape {port.partial_shape}: export it with fixed sizes."
+        )
+    return tuple(port.shape), np.dtype(port.element_type.to_dtype())
