@@ -37,10 +37,12 @@ from edgeflock.runtime.manifest import (
     SIGNATURE,
     VECTORS,
     Artefact,
+    Criterion,
     GateReport,
     InputSpec,
     Manifest,
     OutputSpec,
+    TargetSupport,
 )
 from edgeflock.runtime.signing import SIGNATURE_BYTES, generate_key, key_id, read_private_key, trusted_keys, verify
 
@@ -50,10 +52,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Artefact",
     "Bundle",
+    "Criterion",
     "GateReport",
     "InputSpec",
     "Manifest",
     "OutputSpec",
+    "TargetSupport",
     "canonical",
     "default_bundle",
     "generate_key",
@@ -140,7 +144,7 @@ class Bundle:
         return self.path / self.manifest.artefacts[precision].file
 
     def vectors(self) -> dict[str, np.ndarray]:
-        """Reference vectors: `image` (N, 1, 200, 200) of 0..255 and `steering_<precision>` (N, 1) float32 in rad.
+        """Reference vectors: inputs by name (N, ...), and answers as `<output>_<precision>` (N, ...).
 
         Raises
         ------
@@ -286,6 +290,10 @@ def _parse(raw: bytes, folder: Path) -> dict[str, Any]:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1:
         raise BundleError(f"{folder / MANIFEST} has no schema_version: it is not a manifest of edgeflock.")
+    if version < SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} has schema version {version}, from before the first release: export the net again."
+        )
     if version > SCHEMA_VERSION:
         raise BundleSchemaTooNew(
             f"{folder} has schema version {version}, this edgeflock reads up to {SCHEMA_VERSION}: "

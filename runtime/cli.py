@@ -131,13 +131,14 @@ def verify(path: BundlePath = None, key: Keys = None) -> None:
     def passed(text: str) -> None:
         typer.echo(f"{typer.style('ok', fg='green')} {text}")
 
-    opened = Bundle.open(path or default_bundle(), key, passed)
-    if opened.manifest.task == "steering":
-        from edgeflock.runtime.tasks.steering import SteeringPolicy
+    from edgeflock.runtime.tasks import open_task
+    from edgeflock.runtime.tasks.base import REFERENCE_ENGINE
 
-        for precision in opened.manifest.artefacts:
-            policy = SteeringPolicy(opened, precision)
-            passed(f"{policy.engine.name} {precision} answers the reference images within {policy.deviation:.1g} rad")
+    opened = Bundle.open(path or default_bundle(), key, passed)
+    for precision in opened.manifest.artefacts:
+        task = open_task(opened, precision, engine=REFERENCE_ENGINE)
+        unit = opened.manifest.outputs[0].unit
+        passed(f"{task.engine.name} answers the reference inputs in {precision} within {task.deviation:.1g} {unit}")
     typer.echo(f"{typer.style('verified', fg='green', bold=True)} {opened.path}, SHA-256 {opened.digest}")
 
 
@@ -167,11 +168,17 @@ def _print_manifest(manifest: Manifest, digest: str, problem: str | None) -> Non
     for spec in manifest.inputs:
         facts.add_row(
             f"input {spec.name}",
-            f"{spec.dtype} {list(spec.shape)}, {spec.color} {spec.range[0]:g}..{spec.range[1]:g}, resized to "
-            f"{spec.resize[0]}x{spec.resize[1]} ({spec.interpolation}), cropped {spec.crop}",
+            f"{spec.dtype} {list(spec.shape)}, {spec.color} {spec.range[0]:g}..{spec.range[1]:g}"
+            + (f", resized to {spec.resize[0]}x{spec.resize[1]} ({spec.interpolation})" if spec.resize else "")
+            + (f", cropped {spec.crop}" if spec.crop else ""),
         )
     for out in manifest.outputs:
-        facts.add_row(f"output {out.name}", f"{list(out.shape)} {out.unit}, positive {out.positive}")
+        facts.add_row(
+            f"output {out.name}",
+            f"{list(out.shape)} {out.unit}"
+            + (f", positive {out.positive}" if out.positive else "")
+            + (f", {', '.join(out.labels)}" if out.labels else ""),
+        )
     for name, value in manifest.training.items():
         facts.add_row(f"training {name}", value if isinstance(value, str) else json.dumps(value))
     for name, value in manifest.provenance.items():
@@ -192,11 +199,20 @@ def _print_manifest(manifest: Manifest, digest: str, problem: str | None) -> Non
 
     console = Console(markup=False)
     console.print(facts, files, sep="\n")
-    if manifest.gate:
-        gate = Table("", "", show_header=False, title="gate", title_justify="left")
-        for name, value in manifest.gate:
-            gate.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-        console.print(gate)
+    for precision, gate in manifest.gates.items():
+        table = Table("", "value", "limit", title=f"gate {precision}, {gate.data}", title_justify="left")
+        figures = {gate.metric: gate.value, "fp32": gate.fp32, "constant predictor": gate.constant}
+        for name, value in figures.items():
+            table.add_row(name, f"{value:.4g} {gate.unit}", "")
+        for criterion in gate.criteria:
+            limit = f"at {criterion.at} {criterion.limit:.4g} {criterion.unit}"
+            table.add_row(criterion.name, f"{criterion.value:.4g} {criterion.unit}", limit)
+        console.print(table)
+    if manifest.targets:
+        boards = Table("target", "precision", "engine", "", title="boards", title_justify="left")
+        for target, support in manifest.targets.items():
+            boards.add_row(target, support.precision, support.engine, support.note)
+        console.print(boards)
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-SCHEMA_VERSION = 1
+from edgeflock.runtime.cameras.base import Intrinsics
+
+SCHEMA_VERSION = 2
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 VECTORS, WEIGHTS = "vectors.safetensors", "weights.safetensors"
 
@@ -21,25 +23,35 @@ class _Strict(BaseModel):
 
 
 class InputSpec(_Strict):
-    """One input of the net and how a camera frame becomes it (see `edgeflock.runtime.preprocess`)."""
+    """One input of the net, and how pixels or voxels become it (`edgeflock.runtime.preprocess` and its neighbours)."""
 
-    name: str = "image"
-    shape: tuple[int, ...] = (1, 1, 200, 200)
+    name: str
+    shape: tuple[int, ...]
     dtype: Literal["float32"] = "float32"
-    color: str = "grey"
-    resize: tuple[int, int] = (320, 240)
-    crop: str = "bottom-centre 200x200"
-    interpolation: str = "linear_exact"
-    range: tuple[float, float] = (0, 255)
+    color: Literal["grey", "rgb", "intensity"]
+    """"intensity" is a scan, which has no colour."""
+    resize: tuple[int, int] | None = None
+    """Width and height before the crop."""
+    crop: str | None = None
+    interpolation: str | None = None
+    range: tuple[float, float]
+    """What 0 and 255 become."""
 
 
 class OutputSpec(_Strict):
     """One output of the net, with its unit and sign."""
 
-    name: str = "steering"
-    shape: tuple[int, ...] = (1, 1)
-    unit: str = "rad"
-    positive: str = "left"
+    name: str
+    shape: tuple[int, ...]
+    unit: str
+    positive: str | None = None
+    """Direction of positive values."""
+    labels: list[str] | None = None
+    """Names of the classes, in the order of the last axis."""
+    tolerance: float
+    """How far a quantised net may be from its reference answers on another engine, in `unit`."""
+    vector_stride: int = Field(1, ge=1)
+    """The reference answers keep every n-th entry of each axis after the second: whole flows would fill the bundle."""
 
 
 class Artefact(_Strict):
@@ -52,46 +64,75 @@ class Artefact(_Strict):
     ir: int
 
 
-class GateReport(_Strict):
-    """What quantisation cost, measured on held-out frames, and whether the gate let it pass. RMSE in rad."""
+class Criterion(_Strict):
+    """One thing that the gate demands."""
 
-    passed: bool
+    name: str
+    value: float
+    at: Literal["most", "least"] = "most"
+    limit: float
+    unit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value keeps the limit; NaN does not."""
+        return self.value <= self.limit if self.at == "most" else self.value >= self.limit
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.name}: expected at {self.at} {self.limit:.4g}{unit}, got {self.value:.4g}{unit}"
+
+
+class GateReport(_Strict):
+    """What a precision costs on held-out samples, and whether the gate let it pass."""
+
     precision: str
     data: str
-    frames: int
-    rmse: float
-    rmse_fp32: float
-    rmse_constant: float
-    """RMSE of the constant predictor on the same frames."""
-    rmse_drop: float
-    """(rmse - rmse_fp32) / rmse_fp32."""
-    rmse_drop_limit: float
-    sign_flips: float
-    """Of the frames that fp32 steers by more than 0.02 rad, the share not steered to the same side."""
-    sign_flips_limit: float
-    constant_ratio: float
-    """rmse / rmse_constant; near 1 means that the net learnt nothing."""
-    constant_ratio_limit: float
-    max_deviation: float
-    """Largest distance from fp32 on one frame, rad."""
-    max_deviation_limit: float
-    mean_deviation: float
-    """Mean distance from fp32, rad."""
+    """Which samples these were."""
+    samples: int
+    metric: str
+    """Task metric, such as "RMSE" or "Dice"."""
+    unit: str = ""
+    value: float
+    """The metric of this precision."""
+    fp32: float
+    """The metric of the float32 net."""
+    constant: float
+    """The metric of the best answer that ignores the input."""
+    criteria: list[Criterion] = Field(min_length=1)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is kept."""
+        return all(criterion.passed for criterion in self.criteria)
+
+
+class TargetSupport(_Strict):
+    """What a board runs of this bundle."""
+
+    precision: str
+    engine: str
+    note: str = ""
 
 
 class Manifest(_Strict):
     """What a bundle holds. `files` and the hashes in `artefacts` stay empty until `write_bundle` fills them in."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str
     net: str
-    task: str = "steering"
-    inputs: list[InputSpec] = Field(default_factory=lambda: [InputSpec()], min_length=1)
-    outputs: list[OutputSpec] = Field(default_factory=lambda: [OutputSpec()], min_length=1)
+    task: str
+    inputs: list[InputSpec] = Field(min_length=1)
+    outputs: list[OutputSpec] = Field(min_length=1)
     artefacts: dict[str, Artefact] = Field(min_length=1)
     default_precision: str
     files: dict[str, str] = {}
-    gate: GateReport | None = None
+    gates: dict[str, GateReport] = {}
+    """By precision."""
+    targets: dict[str, TargetSupport] = {}
+    """By target; a board that is not listed cannot run the net, the export said why."""
+    camera: Intrinsics | None = None
+    """Of the camera that the net is used with."""
     training: dict[str, JsonValue] = {}
     """Command, seeds, data and figures: enough to train the same weights again."""
     provenance: dict[str, JsonValue] = {}
@@ -113,6 +154,9 @@ class Manifest(_Strict):
             raise ValueError(
                 f"default_precision {self.default_precision!r} is not among artefacts {sorted(self.artefacts)}"
             )
+        for precision, gate in self.gates.items():
+            if precision not in self.artefacts or gate.precision != precision:
+                raise ValueError(f"gates.{precision} judges {gate.precision!r}, artefacts are {sorted(self.artefacts)}")
         if self.files:
             for precision, artefact in self.artefacts.items():
                 if self.files.get(artefact.file) != artefact.sha256:

@@ -22,6 +22,17 @@ WIDTH, HEIGHT = 320, 240
 CROP = 200
 MIN_SIDE = 8
 
+STEERING_INPUT = InputSpec(
+    name="image",
+    shape=(1, 1, CROP, CROP),
+    color="grey",
+    resize=(WIDTH, HEIGHT),
+    crop="bottom-centre 200x200",
+    interpolation="linear_exact",
+    range=(0, 255),
+)
+"""What every steering net takes."""
+
 _TO_GREY = {"rgb8": cv2.COLOR_RGB2GRAY, "bgr8": cv2.COLOR_BGR2GRAY}
 
 
@@ -68,6 +79,8 @@ class FramePreprocess:
     ----------
     spec : InputSpec
         The input of the bundle's manifest.
+    buffer : ndarray, optional
+        float32, of the shape of the spec: where to write; by default one of its own.
 
     Raises
     ------
@@ -75,9 +88,8 @@ class FramePreprocess:
         The manifest asks for a preparation that this version does not do.
     """
 
-    def __init__(self, spec: InputSpec | None = None) -> None:
-        spec = spec or InputSpec()
-        known = InputSpec(name=spec.name)
+    def __init__(self, spec: InputSpec = STEERING_INPUT, buffer: np.ndarray | None = None) -> None:
+        known = STEERING_INPUT.model_copy(update={"name": spec.name})
         for field, value in known:
             if getattr(spec, field) != value:
                 raise InputError(
@@ -85,7 +97,7 @@ class FramePreprocess:
                     f"prepares frames with {field}={value!r}: export the bundle again or install a newer edgeflock."
                 )
         self.spec = spec
-        self.buffer = np.zeros(spec.shape, np.float32)
+        self.buffer = np.zeros(spec.shape, np.float32) if buffer is None else buffer
         self._full = np.empty((0, 0), np.uint8)
         self._small = np.empty((HEIGHT, WIDTH), np.uint8)
         self._window = crop_200(self._small)

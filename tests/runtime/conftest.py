@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from edgeflock.runtime.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
+from edgeflock.runtime.preprocess import STEERING_INPUT
+from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
 
 def _steering_net(path):
@@ -97,6 +99,9 @@ def manifest():
     return Manifest(
         name="test",
         net="FADNet",
+        task="steering",
+        inputs=[STEERING_INPUT],
+        outputs=[STEERING_OUTPUT],
         artefacts={
             "fp32": Artefact(file="fadnet_fp32.onnx", opset=17, ir=8),
             "int8": Artefact(file="fadnet_int8.onnx", opset=17, ir=8),

@@ -231,8 +231,14 @@ def test_a_stranger_cannot_sign_in_the_name_of_a_trusted_key(bundle, pub, tmp_pa
 
 
 def test_a_newer_schema_is_told_before_its_unknown_fields(bundle, pub, key):
-    resign(bundle, key, lambda d: d.update(schema_version=2, inputs="in a new way", news=1))
-    with pytest.raises(BundleSchemaTooNew, match=r"version 2.*up to 1.*--upgrade"):
+    resign(bundle, key, lambda d: d.update(schema_version=3, inputs="in a new way", news=1))
+    with pytest.raises(BundleSchemaTooNew, match=r"version 3.*up to 2.*--upgrade"):
+        Bundle.open(bundle, pub)
+
+
+def test_a_bundle_from_before_the_first_release_is_refused(bundle, pub, key):
+    resign(bundle, key, lambda d: d.update(schema_version=1))
+    with pytest.raises(BundleError, match="version 1, from before the first release: export"):
         Bundle.open(bundle, pub)
 
 

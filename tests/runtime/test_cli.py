@@ -57,7 +57,7 @@ def test_verify_prints_each_check_and_replays_the_vectors(run, bundle, pub):
     assert all(line.startswith("ok ") for line in lines[:-1]) and lines[-1].startswith("verified ")
     for what in ("schema version", "signed by key", "fadnet_fp32.onnx", "fadnet_int8.onnx", "vectors.safetensors"):
         assert sum(what in line for line in lines) == 1
-    assert sum("answers the reference images within" in line for line in lines) == 2
+    assert sum("answers the reference inputs in" in line for line in lines) == 2
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_verify_prints_each_check_and_replays_the_vectors(run, bundle, pub):
         (lambda b: (b / "fadnet_fp32.onnx").write_bytes(b""), 12),
         (lambda b: (b / "manifest.sig").write_bytes(bytes(64)), 13),
         (lambda b: None, 14),
-        (lambda b: (b / "manifest.json").write_text('{"schema_version":2}'), 15),
+        (lambda b: (b / "manifest.json").write_text('{"schema_version":3}'), 15),
     ],
 )
 def test_each_refusal_is_one_line_on_stderr_and_its_own_exit_code(run, bundle, pub, harm, code):

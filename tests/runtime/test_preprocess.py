@@ -6,9 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from edgeflock.runtime.bundle import InputSpec
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.preprocess import FramePreprocess, crop_200, grey_320x240
+from edgeflock.runtime.preprocess import STEERING_INPUT, FramePreprocess, crop_200, grey_320x240
 
 GOLDEN = "7da7620d0f9f760a5b87a4c069f7197218326037828b2bc296ad55e603b667e9"
 
@@ -126,5 +125,5 @@ def test_crop_refuses_other_sizes():
 
 def test_a_manifest_that_asks_for_another_preparation_is_refused():
     with pytest.raises(InputError, match=r"interpolation='area'.*linear_exact"):
-        FramePreprocess(InputSpec(interpolation="area"))
-    assert FramePreprocess(InputSpec(name="camera")).spec.name == "camera"
+        FramePreprocess(STEERING_INPUT.model_copy(update={"interpolation": "area"}))
+    assert FramePreprocess(STEERING_INPUT.model_copy(update={"name": "camera"})).spec.name == "camera"

@@ -8,12 +8,13 @@ import onnxruntime
 import pytest
 from safetensors.numpy import save
 
-from edgeflock.runtime.bundle import Bundle, OutputSpec, sign_bundle, write_bundle
+from edgeflock.runtime.bundle import Bundle, sign_bundle, write_bundle
+from edgeflock.runtime.engines import onnxruntime as engine_module
 from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgeflock.runtime.errors import BundleError, BundleFileMissing, InputError, ParityError
 from edgeflock.runtime.preprocess import FramePreprocess
-from edgeflock.runtime.tasks import steering as steering_module
-from edgeflock.runtime.tasks.steering import SteeringPolicy
+from edgeflock.runtime.tasks import open_task
+from edgeflock.runtime.tasks.steering import STEERING_OUTPUT, SteeringPolicy
 
 
 @pytest.fixture
@@ -57,6 +58,18 @@ def test_a_folder_is_verified_before_it_is_used(bundle, key, home):
     (bundle / "fadnet_int8.onnx").unlink()
     with pytest.raises(BundleFileMissing):
         SteeringPolicy(str(bundle))
+
+
+def test_the_task_of_a_bundle_is_found_by_its_manifest(tmp_path, key, opened, manifest, contents):
+    assert isinstance(open_task(opened), SteeringPolicy)
+    manifest.task = "juggling"
+    with pytest.raises(BundleError, match="task 'juggling', this edgeflock knows steering"):
+        open_task(rebuilt(tmp_path, key, manifest, contents))
+
+
+def test_the_example_is_a_frame_that_it_answers(opened):
+    policy = SteeringPolicy(opened)
+    assert np.isfinite(policy(*policy.example()).angle)
 
 
 def test_encodings_agree(opened, frame):
@@ -106,7 +119,7 @@ def test_answers_off_by_more_than_the_tolerance_are_refused(
     opened = rebuilt(tmp_path, key, manifest, contents, image=nets.images, **steering)
     if fails:
         with pytest.raises(
-            ParityError, match=rf"{precision} answers reference image 2.*Use another precision \(fp32, int8\)"
+            ParityError, match=rf"{precision} answers reference input 2.*Use another precision \(fp32, int8\)"
         ):
             SteeringPolicy(opened, precision)
     else:
@@ -119,7 +132,7 @@ def test_a_cpu_that_computes_wrongly_is_found(opened, monkeypatch):
             super().run()
             np.clip(self._bound[1]["steering"], -0.01, 0.01, out=self._bound[1]["steering"])
 
-    monkeypatch.setattr(steering_module, "OnnxRuntimeEngine", Saturating)
+    monkeypatch.setattr(engine_module, "OnnxRuntimeEngine", Saturating)
     with pytest.raises(ParityError):
         SteeringPolicy(opened)
 
@@ -128,7 +141,7 @@ def test_a_net_that_answers_nan_to_its_vectors_is_refused(tmp_path, key, manifes
     image = nets.images.copy()
     image[1] = np.nan
     steering = {f"steering_{p}": y for p, y in nets.steering.items()}
-    with pytest.raises(ParityError, match=r"image 1.* nan rad"):
+    with pytest.raises(ParityError, match=r"input 1.*steering nan rad"):
         SteeringPolicy(rebuilt(tmp_path, key, manifest, contents, image=image, **steering), "fp32")
 
 
@@ -145,7 +158,7 @@ def test_a_net_that_answers_nan_to_its_vectors_is_refused(tmp_path, key, manifes
 )
 def test_missing_or_misshapen_vectors_are_refused(tmp_path, key, manifest, contents, nets, vectors):
     whole = {"image": nets.images, **{f"steering_{p}": y for p, y in nets.steering.items()}}
-    with pytest.raises(BundleError, match=r"vectors\.safetensors.*steering_int8 \(N, 1\)"):
+    with pytest.raises(BundleError, match=r"vectors\.safetensors.*'steering': \(1,\).*int8"):
         SteeringPolicy(rebuilt(tmp_path, key, manifest, contents, **vectors(whole)), "int8")
 
 
@@ -156,7 +169,7 @@ def test_a_bundle_for_another_task_or_sign_convention_is_refused(tmp_path, key, 
     manifest.task = "emotion"
     with pytest.raises(BundleError, match="task 'emotion'"):
         SteeringPolicy(rebuilt(tmp_path, key, manifest, contents))
-    manifest.task, manifest.outputs = "steering", [OutputSpec(positive="right")]
+    manifest.task, manifest.outputs = "steering", [STEERING_OUTPUT.model_copy(update={"positive": "right"})]
     with pytest.raises(BundleError, match="'positive': 'left'"):
         SteeringPolicy(rebuilt(tmp_path, key, manifest, contents))
 

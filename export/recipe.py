@@ -1,0 +1,138 @@
+"""What the export has to know of a net: what goes in and out, real samples, and what a good answer is.
+
+One recipe per task, in `export/steering.py`, `export/registration.py` and `export/emotion.py`; `export/pipeline.py`
+makes a bundle of any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from torch import nn
+
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.manifest import Criterion, GateReport, InputSpec, OutputSpec
+
+Answers = Mapping[str, np.ndarray]
+"""Output name to (N, ...)."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs as the net takes them, and what is known of them.
+
+    Attributes
+    ----------
+    feeds : mapping
+        Input name to (N, ...), the values that the net takes; any dtype, cast to float32 when fed.
+    labels : mapping
+        What the judge compares with, each (N, ...).
+    names : sequence of str
+        One per sample, for messages.
+    digest : str
+        SHA-256 of the data, hex.
+    """
+
+    feeds: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray]
+    names: Sequence[str]
+    digest: str
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(array) for name, array in {**self.feeds, **self.labels, "names": self.names}.items()}
+        if len(set(lengths.values())) != 1:
+            raise InputError(f"samples need as many of each as of every other, got {lengths}.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Samples:
+        """The samples at these indices."""
+        return Samples(
+            {name: array[indices] for name, array in self.feeds.items()},
+            {name: array[indices] for name, array in self.labels.items()},
+            [self.names[i] for i in indices],
+            self.digest,
+        )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the task's metric says of a net's answers; the fields are those of `GateReport`."""
+
+    metric: str
+    unit: str
+    value: float
+    fp32: float
+    constant: float
+    criteria: list[Criterion]
+    worst: list[str] = field(default_factory=list)
+    """The samples that went worst, one line each, for the error."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion is kept."""
+        return all(criterion.passed for criterion in self.criteria)
+
+    def report(self, precision: str, data: str, samples: int) -> GateReport:
+        """As the manifest keeps it."""
+        return GateReport(
+            precision=precision,
+            data=data,
+            samples=samples,
+            metric=self.metric,
+            unit=self.unit,
+            value=self.value,
+            fp32=self.fp32,
+            constant=self.constant,
+            criteria=self.criteria,
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about one net that the pipeline needs.
+
+    Attributes
+    ----------
+    task, name, net : str
+        Task of the bundle, its name, and the key of `NETS`.
+    module : nn.Module
+        With its weights, on the CPU; takes the inputs in the order of `inputs`.
+    inputs, outputs : list
+        As the manifest describes them.
+    validation : Samples
+        Neither training nor calibration saw them; the gate judges on them.
+    calibration : Samples
+        Training samples, from which the quantised forms get their ranges; chosen by coverage.
+    judge : callable
+        (answers of fp32, answers of the candidate, validation) -> Judgement.
+    references : sequence of int
+        Which validation samples become the reference vectors.
+    keep_float : tuple of str
+        Operator types or node names that stay float in `int8` and `int8-trt`.
+    rewrite : callable, optional
+        Exact rewrite of the graph before it is quantised, for operators that engines have no integer kernel for.
+    default_precision : str
+    training : dict
+        For the manifest: command, seeds, data and figures.
+    """
+
+    task: str
+    name: str
+    net: str
+    module: nn.Module
+    inputs: list[InputSpec]
+    outputs: list[OutputSpec]
+    validation: Samples
+    calibration: Samples
+    judge: Callable[[Answers, Answers, Samples], Judgement]
+    references: Sequence[int]
+    keep_float: tuple[str, ...] = ()
+    rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
+    default_precision: str = "int8"
+    training: Mapping[str, Any] = field(default_factory=dict)
