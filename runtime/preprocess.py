@@ -56,7 +56,7 @@ def grey_320x240(image: np.ndarray, encoding: Encoding = "rgb8") -> np.ndarray:
     InputError
         Wrong type, dtype, shape or encoding.
     """
-    _check(image, encoding)
+    check_image(image, encoding)
     return _resize(_grey(image, encoding, None), None)
 
 
@@ -120,7 +120,7 @@ class FramePreprocess:
         InputError
             Wrong type, dtype, shape or encoding; the buffer then keeps the last good frame.
         """
-        _check(image, encoding)
+        check_image(image, encoding)
         if encoding != "mono8" and self._full.shape != image.shape[:2]:
             self._full = np.empty(image.shape[:2], np.uint8)
         _resize(_grey(image, encoding, self._full), self._small)
@@ -128,7 +128,8 @@ class FramePreprocess:
         return self.buffer
 
 
-def _check(image: np.ndarray, encoding: str) -> None:
+def check_image(image: np.ndarray, encoding: str) -> None:
+    """Refuse, with an InputError, what is not an image of this encoding with sides of at least `MIN_SIDE`."""
     if encoding not in get_args(Encoding):
         raise InputError(f"image encoding must be one of {', '.join(get_args(Encoding))}, got {encoding!r}.")
     if not isinstance(image, np.ndarray):
