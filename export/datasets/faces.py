@@ -1,0 +1,148 @@
+"""Rendered faces and scenes with a known emotion: synthetic.
+
+They are for tests, and for nets that must run before real data is at hand. Nothing measured on them says how well a net
+reads people. A sample depends on the seed and its own number alone, so the first n of a longer set are the same.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edgeflock.export.datasets.head import ACTION_UNITS, Head
+from edgeflock.export.datasets.scenery import draw_body, draw_scenery
+from edgeflock.runtime.errors import InputError
+
+EMOTIONS = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+"""Names that the labels are indices of, alphabetical as GLAMOR-Net's; other nets' orders are matched by name."""
+
+# Which action units make an expression (EMFACS), and how strong they are at its peak.
+_EXPRESSIONS: dict[str, dict[str, float]] = {
+    "Anger": {"AU4": 1.0, "AU5": 0.4, "AU7": 0.8, "AU23": 0.9, "AU17": 0.3},
+    "Disgust": {"AU9": 1.0, "AU10": 0.9, "AU4": 0.4, "AU15": 0.3, "AU17": 0.4, "AU7": 0.3},
+    "Fear": {"AU1": 0.9, "AU2": 0.5, "AU4": 0.5, "AU5": 1.0, "AU20": 0.9, "AU25": 0.9},
+    "Happy": {"AU6": 0.9, "AU12": 1.0, "AU25": 0.6},
+    "Neutral": {},
+    "Sad": {"AU1": 0.9, "AU4": 0.6, "AU15": 1.0, "AU17": 0.5},
+    "Surprise": {"AU1": 0.9, "AU2": 1.0, "AU5": 0.9, "AU26": 1.0, "AU25": 0.5},
+}
+
+SCENE = (240, 320)
+CUE = 0.75
+"""Share of scenes whose surroundings fit the emotion; the others show those of any emotion."""
+
+
+def rendered_faces(n: int, seed: int, size: int = 112) -> tuple[np.ndarray, np.ndarray]:
+    """Portraits, cropped around the face.
+
+    Parameters
+    ----------
+    n : int
+    seed : int
+    size : int
+        Side in pixels.
+
+    Returns
+    -------
+    images : ndarray
+        uint8 (n, size, size, 3), RGB.
+    labels : ndarray
+        int64 (n,), indices into `EMOTIONS`; as many of each as n allows.
+    """
+    _check(n, size)
+    images, labels = np.empty((n, size, size, 3), np.uint8), _labels(n, seed)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        rng = np.random.default_rng([seed, i, 1])
+        head = Head.random(rng, expression(EMOTIONS[label], rng))
+        _backdrop(image, rng)
+        scale = size * rng.uniform(0.42, 0.52)
+        centre = (size / 2 + rng.normal(0, 0.03) * size, size * 0.5 + rng.normal(0, 0.03) * size)
+        draw_body(image, rng, centre, scale, head.skin, "Neutral")
+        head.draw(image, centre, scale)
+        _light(image, rng)
+    return images, labels
+
+
+def rendered_scenes(n: int, seed: int, size: tuple[int, int] = SCENE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One person each, in surroundings that mostly fit the emotion (`CUE`); face and surroundings both carry it.
+
+    Parameters
+    ----------
+    n : int
+    seed : int
+    size : tuple of int
+        Height and width in pixels.
+
+    Returns
+    -------
+    images : ndarray
+        uint8 (n, height, width, 3), RGB.
+    boxes : ndarray
+        int64 (n, 4): x1, y1, x2, y2 of the face in pixels, x2 and y2 excluded; some are cut by the border.
+    labels : ndarray
+        int64 (n,), indices into `EMOTIONS`.
+    """
+    height, width = size
+    _check(n, min(size))
+    images, boxes, labels = np.empty((n, height, width, 3), np.uint8), np.empty((n, 4), np.int64), _labels(n, seed)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        rng = np.random.default_rng([seed, i, 2])
+        emotion = EMOTIONS[label]
+        cue = emotion if rng.random() < CUE else EMOTIONS[rng.integers(len(EMOTIONS))]
+        draw_scenery(image, rng, cue)
+        scale = height * rng.uniform(0.15, 0.25)
+        centre = (width * rng.uniform(0.12, 0.88), height * rng.uniform(0.3, 0.5))
+        head = Head.random(rng, expression(emotion, rng))
+        draw_body(image, rng, centre, scale, head.skin, cue)
+        head.draw(image, centre, scale)
+        _light(image, rng)
+        boxes[i] = [centre[0] - 0.86 * scale, centre[1] - scale, centre[0] + 0.86 * scale, centre[1] + 1.05 * scale]
+        boxes[i] = np.clip(boxes[i], 0, [width, height, width, height])
+    return images, boxes, labels
+
+
+def expression(emotion: str, rng: np.random.Generator) -> dict[str, float]:
+    """Action units of one person who shows an emotion: each weaker or stronger, and a little of everything else."""
+    strength = rng.uniform(0.55, 1.1)
+    units = {name: float(max(0, rng.normal(0, 0.07))) for name in ACTION_UNITS}
+    if emotion != "Happy" and emotion != "Surprise":
+        units["AU26"] *= 0.3
+    for name, peak in _EXPRESSIONS[emotion].items():
+        units[name] = float(np.clip(peak * strength * rng.uniform(0.75, 1.25), 0, 1.2))
+    return units
+
+
+def _labels(n: int, seed: int) -> np.ndarray:
+    """Emotions in turn, each group of seven shuffled by itself, so that every beginning is balanced."""
+    groups = [
+        np.random.default_rng([seed, group]).permutation(len(EMOTIONS)) for group in range(-(-n // len(EMOTIONS)))
+    ]
+    return np.concatenate([*groups, np.empty(0, np.int64)])[:n].astype(np.int64)
+
+
+def _check(n: int, side: int) -> None:
+    if n < 0 or side < 32:
+        raise InputError(f"expected n >= 0 images of at least 32 pixels, got n={n} and {side} pixels.")
+
+
+def _backdrop(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Two blurred colours with a few blobs."""
+    size = len(image)
+    coarse = rng.uniform(30, 230, (4, 4, 3)) * rng.uniform(0.5, 1) + rng.uniform(0, 40)
+    image[:] = cv2.resize(np.clip(coarse, 0, 255).astype(np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def _light(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Light from one side, exposure, colour of the light, blur, and noise of the sensor; in place."""
+    height, width = image.shape[:2]
+    angle, contrast = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35)
+    gain = rng.uniform(0.7, 1.15) * rng.uniform(0.93, 1.07, 3)
+    ramp_x = np.linspace(-1, 1, width, dtype=np.float32) * np.cos(angle)
+    ramp_y = np.linspace(-1, 1, height, dtype=np.float32) * np.sin(angle)
+    field = 1 + contrast * (ramp_y[:, None] + ramp_x[None])
+    lit = image * field[:, :, None] * gain.astype(np.float32)
+    if rng.random() < 0.4:
+        lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.4, 1.2) * height / 112)
+    noise = rng.standard_normal((height, width), np.float32)[:, :, None] * np.float32(rng.uniform(1, 6))
+    np.clip(lit + noise, 0, 255, out=lit)
+    image[:] = lit
