@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,16 +24,12 @@ from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgeflock.runtime.errors import InputError, ParityError
 
 OPSET, IR = 17, 8
-IMAGE, STEERING = "image", "steering"
-IMAGE_SHAPE = (1, 1, 200, 200)
 PARITY = 1e-5
 """Largest |ONNX - torch| / max(1, |torch|) that counts as the same net."""
 
-_CHUNK = 64
 
-
-def export_onnx(net: nn.Module) -> onnx.ModelProto:
-    """Graph of a steering net in evaluation mode: `image` float32 (1, 1, 200, 200) -> `steering` float32 (1, 1).
+def export_onnx(net: nn.Module, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]) -> onnx.ModelProto:
+    """Graph of a net in evaluation mode, every shape fixed.
 
     onnxslim folds "SAME" padding into `Conv.pads`, which the exporter leaves as separate nodes; the input norm becomes
     an `ExactNorm`. The same weights give the same bytes.
@@ -41,29 +37,25 @@ def export_onnx(net: nn.Module) -> onnx.ModelProto:
     Parameters
     ----------
     net : nn.Module
-        Takes raw grey pixels 0..255 (N, 1, 200, 200), gives rad (N, 1); on the CPU. It is left as it was.
-
-    Raises
-    ------
-    InputError
-        The net does not answer one (1, 1) angle to one image.
+        Takes float32 tensors in the order of `inputs`, gives one for each of `outputs`; on the CPU. Left as it was.
+    inputs : mapping
+        Name to shape, batch 1.
+    outputs : sequence of str
+        Names.
     """
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # about tracing and the exporter's age; check_parity is what judges the graph
         path = Path(folder) / "net.onnx"
         torch.onnx.export(
             _exact_norms(net),
-            (torch.zeros(IMAGE_SHAPE),),
+            tuple(torch.zeros(tuple(shape)) for shape in inputs.values()),
             path,
-            input_names=[IMAGE],
-            output_names=[STEERING],
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=OPSET,
             dynamo=False,
         )
         model = onnxslim.slim(onnx.load(path))
-    shape = tuple(d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim)
-    if shape != (1, 1):
-        raise InputError(f"a steering net answers (1, 1) to one image, {type(net).__name__} answers {shape}.")
     model.graph.name = type(net).__name__
     return finish(model)
 
@@ -119,31 +111,37 @@ def finish(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def predict(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
-    """Steering angles float32 (N,) for images (N, 200, 200), by the engine that robots run."""
+def predict(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Answers (N, ...) by output name to inputs (N, ...) by input name, one after the other by ONNX Runtime's CPU."""
     precision = "int8" if any(node.op_type == "QuantizeLinear" for node in model.graph.node) else "fp32"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
         onnx.save(model, path)
         engine = OnnxRuntimeEngine(path, precision)
-    frame = np.empty(IMAGE_SHAPE, np.float32)
-    steering = engine.bind({IMAGE: frame})[STEERING]
-    angles = np.empty(len(images), np.float32)
-    for i, image in enumerate(images):
-        frame[0, 0] = image
+    bound = {
+        value.name: np.empty([d.dim_value for d in value.type.tensor_type.shape.dim], np.float32)
+        for value in model.graph.input
+    }
+    answers = engine.bind(bound)
+    count = len(next(iter(feeds.values())))
+    collected = {name: np.empty((count, *answer.shape[1:]), answer.dtype) for name, answer in answers.items()}
+    for i in range(count):
+        for name, array in bound.items():
+            array[0] = feeds[name][i]
         engine.run()
-        angles[i] = steering[0, 0]
-    return angles
+        for name, answer in answers.items():
+            collected[name][i] = answer[0]
+    return collected
 
 
 def check_parity(
     net: nn.Module,
     model: onnx.ModelProto,
-    images: np.ndarray,
+    feeds: Mapping[str, np.ndarray],
     names: Sequence[str] | None = None,
     tolerance: float = PARITY,
 ) -> float:
-    """Compare what torch and ONNX Runtime answer to real frames.
+    """Compare what torch and ONNX Runtime answer to real samples.
 
     Torch answers in float64, so that what is measured is the exported graph: torch's own float32 kernels can be off by
     more than the tolerance (`group_norm` of raw pixels in channels-last layout: 1e-2).
@@ -153,35 +151,42 @@ def check_parity(
     net : nn.Module
         Compared in evaluation mode; left as it is.
     model : onnx.ModelProto
-    images : ndarray
-        (N, 200, 200), raw grey, N >= 1.
+    feeds : mapping
+        Input name to (N, ...), N >= 1, in the order that the net takes them.
     names : sequence of str, optional
-        Names of the frames for the error, by default their index.
+        Names of the samples for the error, by default their index.
     tolerance : float
 
     Returns
     -------
     float
-        Worst |ONNX - torch| / max(1, |torch|).
+        Worst |ONNX - torch| / max(1, |torch|) over all outputs.
 
     Raises
     ------
     ParityError
-        It is larger than the tolerance, or an answer is not a number; names the worst frame.
+        It is larger than the tolerance, or an answer is not a number; names the worst sample.
     """
-    if len(images) == 0:
-        raise InputError("no frames to compare torch and ONNX with: expected at least one.")
+    count = len(next(iter(feeds.values()), ()))
+    if count == 0:
+        raise InputError("nothing to compare torch and ONNX with: expected at least one sample.")
     exact = copy.deepcopy(net).double().eval()
-    with torch.inference_mode():
-        chunks = (images[i : i + _CHUNK, None].astype(np.float64) for i in range(0, len(images), _CHUNK))
-        expected = np.concatenate([exact(torch.from_numpy(chunk))[:, 0].numpy() for chunk in chunks])
-    got = predict(model, images)
-    error = np.abs(got - expected) / np.maximum(1, np.abs(expected))
-    worst = int(np.argmax(np.where(np.isfinite(error), error, np.inf)))
-    if not error[worst] <= tolerance:
+    got, worst, where = predict(model, feeds), 0.0, ""
+    for i in range(count):
+        with torch.inference_mode():
+            answer = exact(*(torch.from_numpy(feed[i : i + 1].astype(np.float64)) for feed in feeds.values()))
+        for name, tensor in zip(got, [answer] if isinstance(answer, Tensor) else answer, strict=True):
+            expected, given = tensor[0].numpy(), got[name][i]
+            error = np.abs(given - expected) / np.maximum(1, np.abs(expected))
+            error[~np.isfinite(error)] = np.inf
+            at = np.unravel_index(np.argmax(error), error.shape)
+            if error[at] > worst:
+                worst = float(error[at])
+                sample = names[i] if names is not None else i
+                where = f"{sample} torch gives {name} {expected[at]:.7g}, ONNX {given[at]:.7g}"
+    if worst > tolerance:
         raise ParityError(
-            f"torch and ONNX are not the same net: on frame {names[worst] if names is not None else worst} torch gives "
-            f"{expected[worst]:.7g} rad and ONNX {got[worst]:.7g} rad, an error of {error[worst]:.2g} where at most "
+            f"torch and ONNX are not the same net: for sample {where}, an error of {worst:.2g} where at most "
             f"{tolerance:g} is allowed. Check padding and memory order."
         )
-    return float(error[worst])
+    return worst

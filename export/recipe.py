@@ -107,7 +107,7 @@ class Recipe:
         As the manifest describes them.
     validation : Samples
         Neither training nor calibration saw them; the gate judges on them.
-    calibration : Samples
+    calibration : Samples or None
         Training samples, from which the quantised forms get their ranges; chosen by coverage.
     judge : callable
         (answers of fp32, answers of the candidate, validation) -> Judgement.
@@ -129,7 +129,7 @@ class Recipe:
     inputs: list[InputSpec]
     outputs: list[OutputSpec]
     validation: Samples
-    calibration: Samples
+    calibration: Samples | None
     judge: Callable[[Answers, Answers, Samples], Judgement]
     references: Sequence[int]
     keep_float: tuple[str, ...] = ()

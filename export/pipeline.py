@@ -1,0 +1,240 @@
+"""From a recipe to a signed bundle: ONNX with parity, calibration, quantised forms, gate, targets, vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from rich.console import Console
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import save as save_tensors
+
+from edgeflock.calibration.ranges import Method, activation_ranges
+from edgeflock.export.fp16 import to_fp16
+from edgeflock.export.onnx import IR, OPSET, PARITY, check_parity, export_onnx, predict
+from edgeflock.export.quantize import FORMS
+from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
+from edgeflock.export.report import write_report
+from edgeflock.export.search import SearchResult, search
+from edgeflock.export.targets import supported
+from edgeflock.runtime.bundle import Artefact, Manifest, sign_bundle, write_bundle
+from edgeflock.runtime.errors import GateError, InputError
+from edgeflock.runtime.manifest import VECTORS, WEIGHTS, GateReport
+from edgeflock.runtime.signing import read_private_key
+from edgeflock.runtime.tasks.base import thinned
+
+PRECISIONS = ("fp32", "fp16", *FORMS)
+PARITY_SAMPLES = 256
+
+_TOOLS = ("edgeflock", "torch", "onnx", "onnxslim", "onnxruntime", "numpy")
+
+
+def export_bundle(
+    recipe: Recipe,
+    out: Path,
+    key: Path,
+    *,
+    precisions: Sequence[str] = PRECISIONS,
+    method: Method = "percentile",
+    report: Path | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Export a net to a signed bundle for every board that takes it, or say why not and write only the report.
+
+    A form that the gate refuses even after `search` has kept in float what may stay there is left out with its reason;
+    without the default precision there is no bundle.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : Path
+        Folder of the bundle; an older bundle there is replaced.
+    key : Path
+        Private key to sign with.
+    precisions : sequence of str
+        Of `PRECISIONS`; fp32 is always among them.
+    method : str
+        How the ranges of the quantised forms are found, see `edgeflock.calibration.ranges`.
+    report : Path, optional
+        Folder for verdicts, sensitivity and picture; by default `out` with `-report`.
+    console : Console, optional
+        Shows the progress.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    ParityError, GateError
+        Nothing is written to `out`.
+    InputError, DataError, BundleError
+        What is wrong with samples, precisions or key.
+    """
+    console = console or Console(quiet=True)
+    report = report or out.with_name(f"{out.name}-report")
+    read_private_key(key)  # a wrong key shall not show up after minutes of work
+    wanted = list(dict.fromkeys(["fp32", *precisions]))
+    if set(wanted) - set(PRECISIONS) or recipe.default_precision not in wanted:
+        raise InputError(
+            f"precisions are {', '.join(PRECISIONS)}, and {recipe.default_precision}, which the bundle uses by "
+            f"default, must be among them; got {', '.join(precisions)}."
+        )
+    quantised = [precision for precision in wanted if precision in FORMS]
+    calibration = recipe.calibration
+    if quantised and calibration is None:
+        raise InputError(
+            f"{', '.join(quantised)} need calibration samples: name the training data with --calib, or ask for "
+            f"fp32 and fp16 alone."
+        )
+    if calibration is not None:
+        _check_held_out(recipe.validation, calibration)
+    samples = recipe.validation
+    data = f"{len(samples)} samples, SHA-256 {samples.digest[:16]}"
+    provenance: dict[str, Any] = {"validation": samples.digest}
+
+    with _step(console, f"{recipe.net} to ONNX") as done:
+        fp32 = export_onnx(
+            recipe.module, {spec.name: spec.shape for spec in recipe.inputs}, [spec.name for spec in recipe.outputs]
+        )
+        some = samples.take(np.unique(np.linspace(0, len(samples) - 1, PARITY_SAMPLES).astype(int)))
+        worst = check_parity(recipe.module, fp32, some.feeds, some.names)
+        provenance["parity"] = {"worst": worst, "samples": len(some)}
+        done(f"parity {worst:.1e} on {len(some)} samples, at most {PARITY:g}")
+    reference = predict(fp32, samples.feeds)
+
+    def judge(model: onnx.ModelProto) -> Judgement:
+        return _judge(recipe, reference, reference if model is fp32 else predict(model, samples.feeds))
+
+    source, ranges = fp32, None
+    if quantised and calibration is not None:
+        with _step(console, f"ranges from {len(calibration)} calibration samples") as done:
+            source = recipe.rewrite(fp32) if recipe.rewrite else fp32
+            ranges = activation_ranges(source, calibration.feeds, method)
+            done(f"{method}, {len(ranges.data)} tensors")
+        provenance["calibration"] = {"method": method, "samples": len(calibration), "data": calibration.digest}
+
+    models: dict[str, onnx.ModelProto] = {}
+    gates: dict[str, GateReport] = {}
+    for precision in wanted:
+        with _step(console, precision) as done:
+            if precision in FORMS:
+                found = search(source, ranges, precision, judge, calibration.feeds, recipe.keep_float)
+            else:
+                model = fp32 if precision == "fp32" else to_fp16(fp32)
+                found = SearchResult(model, [], judge(model), [])
+            verdict = found.judgement.report(precision, data, len(samples))
+            write_report(report, verdict, found)
+            if not verdict.passed:
+                refusal = GateError(_refusal(precision, found.judgement))
+                if precision in ("fp32", recipe.default_precision):
+                    raise refusal
+                provenance.setdefault("left_out", {})[precision] = str(refusal)
+                done(f"left out: {refusal}")
+                continue
+            models[precision], gates[precision] = found.model, verdict
+            if found.kept:
+                provenance[precision] = {"kept_in_float": found.kept}
+            done(_verdict(verdict, found.kept))
+
+    with _step(console, "boards") as done:
+        targets = supported(models, recipe.task)
+        provenance["not_for"] = {board: reason for board, reason in targets.items() if isinstance(reason, str)}
+        targets = {board: support for board, support in targets.items() if not isinstance(support, str)}
+        done(f"{', '.join(targets)}" + "".join(f"; not {board}: {why}" for board, why in provenance["not_for"].items()))
+
+    with _step(console, "bundle") as done:
+        files = {f"{recipe.net}_{p}.onnx": model.SerializeToString(deterministic=True) for p, model in models.items()}
+        state = {tensor: value.contiguous() for tensor, value in recipe.module.state_dict().items()}
+        manifest = Manifest(
+            name=recipe.name,
+            net=recipe.net,
+            task=recipe.task,
+            inputs=recipe.inputs,
+            outputs=recipe.outputs,
+            artefacts={p: Artefact(file=f"{recipe.net}_{p}.onnx", opset=OPSET, ir=IR) for p in models},
+            default_precision=recipe.default_precision,
+            gates=gates,
+            targets=targets,
+            training=dict(recipe.training),
+            provenance=provenance,
+            tool_versions={tool: version(tool) for tool in _TOOLS},
+        )
+        files |= {WEIGHTS: save_tensors(state), VECTORS: save_arrays(_vectors(recipe, models))}
+        write_bundle(out, manifest, files)
+        sign_bundle(out, key)
+        done(f"{out}: look at it with `edgeflock bundle show {out}`")
+    return out
+
+
+def _judge(recipe: Recipe, fp32: Answers, candidate: Answers) -> Judgement:
+    """The task's verdict; an answer that is not a number is never judged."""
+    for name, array in candidate.items():
+        finite = np.isfinite(array.reshape(len(array), -1)).all(1)
+        if not finite.all():
+            raise GateError(
+                f"the gate refuses the net: {name} is not finite for {recipe.validation.names[int(np.argmin(finite))]} "
+                f"and {(~finite).sum()} of {len(finite)} samples; expected numbers."
+            )
+    return recipe.judge(fp32, candidate, recipe.validation)
+
+
+def _vectors(recipe: Recipe, models: Mapping[str, onnx.ModelProto]) -> dict[str, np.ndarray]:
+    """Reference inputs, as small as they are held, and what each precision answers to them."""
+    references = recipe.validation.take(recipe.references)
+    vectors = {name: np.ascontiguousarray(feed) for name, feed in references.feeds.items()}
+    for precision, model in models.items():
+        answers = predict(model, references.feeds)
+        for spec in recipe.outputs:
+            vectors[f"{spec.name}_{precision}"] = np.ascontiguousarray(answers[spec.name][thinned(spec)])
+    return vectors
+
+
+def _verdict(gate: GateReport, kept: Sequence[str]) -> str:
+    figures = f"{gate.metric} {gate.value:.4f} {gate.unit}".rstrip()
+    against = f"fp32 {gate.fp32:.4f}, constant {gate.constant:.4f}"
+    return f"{figures} ({against})" + (f", kept in float: {', '.join(kept)}" if kept else "")
+
+
+def _refusal(precision: str, judgement: Judgement) -> str:
+    failed = ". ".join(str(criterion) for criterion in judgement.criteria if not criterion.passed)
+    return (
+        f"the gate refuses the {precision} net. {failed}. Worst samples: {'; '.join(judgement.worst)}. "
+        f"{judgement.metric} {judgement.value:.4f} {judgement.unit}, fp32 {judgement.fp32:.4f}, constant predictor "
+        f"{judgement.constant:.4f}. Way out: train longer, calibrate with other samples or another method, or ship "
+        f"another precision."
+    )
+
+
+def _check_held_out(validation: Samples, calibration: Samples) -> None:
+    """The gate must judge samples that quantisation did not see."""
+    judged = set(_digests(validation))
+    digests = zip(calibration.names, _digests(calibration), strict=True)
+    shared = [name for name, digest in digests if digest in judged]
+    if shared:
+        raise InputError(
+            f"{len(shared)} calibration samples are validation samples as well (first: {shared[0]}): the gate must "
+            f"judge samples that quantisation did not see."
+        )
+
+
+def _digests(samples: Samples) -> list[bytes]:
+    """SHA-256 of each sample's inputs."""
+    feeds = [np.ascontiguousarray(feed) for feed in samples.feeds.values()]
+    return [hashlib.sha256(b"".join(feed[i].data for feed in feeds)).digest() for i in range(len(samples))]
+
+
+@contextmanager
+def _step(console: Console, title: str) -> Iterator[Callable[[str], None]]:
+    """Spinner while a step runs, then one line with what came out of it."""
+    said: list[str] = []
+    with console.status(f"{title} ..."):
+        yield said.append
+    console.print(f"[green]done[/green] {title}: {said[0]}", highlight=False, soft_wrap=True)
