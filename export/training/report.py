@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+if TYPE_CHECKING:
+    from edgeflock.export.training.run import Metric
 
 
 class Report:
@@ -20,12 +24,14 @@ class Report:
         Shown before the bar.
     epochs, steps : int
         Length of the run: epochs, and steps in each.
+    metric : Metric
+        Validation figure.
     done : int
         Epochs that an earlier process finished; what it logged after them is hidden.
     """
 
-    def __init__(self, out: Path, title: str, epochs: int, steps: int, done: int) -> None:
-        self._steps, self._epochs, self._count = steps, epochs, done * steps
+    def __init__(self, out: Path, title: str, epochs: int, steps: int, metric: Metric, done: int) -> None:
+        self._steps, self._epochs, self._metric, self._count = steps, epochs, metric, done * steps
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=self._count)
         self._progress = Progress(
             TextColumn(f"{title} epoch {{task.fields[epoch]}}/{epochs}"),
@@ -53,16 +59,20 @@ class Report:
         self._writer.add_scalar("loss/step", loss, self._count)
         self._writer.add_scalar("learning rate", rate, self._count)
 
-    def epoch(self, history: list[dict[str, float]], constant: float, seconds: float) -> None:
-        """One epoch is done: loss and validation RMSE of all so far, the Constant baseline, seconds spent in all."""
-        loss, rmse = history[-1]["loss"], history[-1]["rmse"]
+    def epoch(self, history: list[dict[str, float]], seconds: float) -> None:
+        """One epoch is done: the figures of all so far, and the seconds spent in all."""
+        metric, now = self._metric, history[-1]
+        value, constant = now[metric.name], metric.baselines["constant"]
+        unit = f" {metric.unit}" if metric.unit else ""
         self._progress.console.print(
-            f"epoch {len(history)}/{self._epochs}  loss {loss:.5f}  validation rmse {rmse:.4f} rad = "
-            f"{rmse / constant:.2f} of Constant, best {min(past['rmse'] for past in history):.4f}  {seconds:.0f} s",
+            f"epoch {len(history)}/{self._epochs}  loss {now['loss']:.5f}  validation {metric.name} {value:.4f}{unit}, "
+            f"Constant {constant:.4f}, best {metric.of(history)[metric.name]:.4f}  {seconds:.0f} s",
             highlight=False,
             soft_wrap=True,
         )
-        self._writer.add_scalar("loss/epoch", loss, self._count)
-        self._writer.add_scalar("validation/rmse", rmse, self._count)
-        self._writer.add_scalar("validation/rmse relative to constant", rmse / constant, self._count)
+        self._writer.add_scalar("loss/epoch", now["loss"], self._count)
+        for name in now.keys() - {"epoch", "loss"}:
+            self._writer.add_scalar(f"validation/{name}", now[name], self._count)
+        if constant:
+            self._writer.add_scalar(f"validation/{metric.name} relative to constant", value / constant, self._count)
         self._writer.flush()

@@ -132,7 +132,7 @@ def test_bfloat16_trains_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "frames", "error", "message"),
     [
-        ({"net": "resnet"}, 8, InputError, "unknown steering net 'resnet': choose one of fadnet"),
+        ({"net": "resnet"}, 8, InputError, "unknown net 'resnet': choose one of fadnet"),
         ({"batch": 16}, 8, DataError, "training data must have at least 16 frames, one batch, got 8"),
     ],
 )
