@@ -1,144 +1,136 @@
-"""`edgeflock export steering`: a checkpoint and recordings become a signed bundle, or a report that says why not."""
+"""The steering recipe: what a frame is to the net, and when a candidate still drives like its original."""
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from edgeflock.export.cli import steering
-from edgeflock.export.datasets.dronet import DronetWriter
-from edgeflock.export.nets import NETS
-from edgeflock.runtime.bundle import Bundle, generate_key
-from edgeflock.runtime.errors import BundleError, GateError, InputError
-from edgeflock.runtime.tasks.steering import SteeringPolicy
+from edgeflock.export.datasets import SteeringDataset
+from edgeflock.export.recipe import Samples
+from edgeflock.export.steering import STEERED, SteeringLimits, judge, steering_recipe
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.preprocess import crop_200
 
 
 @pytest.fixture(scope="module")
-def workshop(trained, lanes, tmp_path_factory):
-    """Weights, a validation and a calibration recording, a key and the training result."""
-    folder = tmp_path_factory.mktemp("export")
-    save_file(trained.state_dict(), folder / "best.safetensors")
-    for name, count, seed in (("val", 60, 21), ("train", 50, 22)):
-        with DronetWriter(folder / name / "lanes_1", {"world": "lanes", "seed": seed}) as writer:
-            for frame, angle in zip(*lanes(count, seed), strict=True):
-                writer.add(frame, float(angle), 1.0, 0.0, 0.0, 0.0)
-    generate_key(folder / "fleet.pem", "test")
-    result = {
-        "command": "edgeflock train ...",
-        "seeds": {"training": 1},
-        "figures": {"rmse": 0.07},
-        "history": [{}] * 9,
-    }
-    (folder / "result.json").write_text(json.dumps(result))
-    return folder
-
-
-def run(folder, out, **options):
-    arguments = {
-        "weights": folder / "best.safetensors",
-        "data": [folder / "val"],
-        "calib": [folder / "train"],
-        "key": folder / "fleet.pem",
-        "training": folder / "result.json",
-        "max_ratio": 0.6,
-        "frames": 32,
-    }
-    steering(out=out, **(arguments | options))
-    return Bundle.open(out, [folder / "fleet.pub"])
+def weights(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "best.safetensors"
+    save_file(trained.state_dict(), path)
+    return path
 
 
 @pytest.fixture(scope="module")
-def bundle(workshop):
-    return run(workshop, workshop / "steering")
+def recordings(lanes):
+    """Validation and training frames."""
+
+    def data(count, seed):
+        frames, angles = lanes(count, seed)
+        return SteeringDataset(frames, angles, np.zeros(count, np.int32), ["lanes"], [f"{i}.png" for i in range(count)])
+
+    return data(60, 21), data(50, 22)
 
 
-def test_bundle_verifies_and_this_machine_answers_its_vectors(bundle):
-    for precision in ("fp32", "int8"):
-        assert SteeringPolicy(bundle, precision).deviation == 0
+def test_frames_reach_the_net_as_the_robot_prepares_them(weights, recordings):
+    validation, calibration = recordings
+    recipe = steering_recipe(weights, validation, calibration, calibration_frames=32)
+    assert (recipe.net, recipe.task) == ("fadnet", "steering")
+    images = recipe.validation.feeds["image"]
+    assert images.shape == (60, 1, 200, 200) and images.dtype == np.uint8
+    np.testing.assert_array_equal(images[7, 0], crop_200(validation.frames[7]))
+    assert len(recipe.calibration) == 32
 
 
-def test_manifest_tells_net_gate_training_and_tools(bundle):
-    manifest = bundle.manifest
-    assert (manifest.net, manifest.default_precision, sorted(manifest.artefacts)) == (
-        "fadnet",
-        "int8",
-        ["fp32", "int8"],
-    )
-    assert {(artefact.opset, artefact.ir) for artefact in manifest.artefacts.values()} == {(17, 8)}
-    assert manifest.gate.passed
-    assert manifest.gate.frames == 60
-    assert manifest.training == {"command": "edgeflock train ...", "seeds": {"training": 1}, "figures": {"rmse": 0.07}}
-    assert manifest.provenance["parity"]["worst"] <= 1e-5
-    assert manifest.provenance["calibration"]["frames"] == 32
-    assert {"torch", "onnx", "onnxruntime"} <= set(manifest.tool_versions)
+def test_reference_frames_cover_left_straight_and_right(weights, recordings):
+    validation, _ = recordings
+    recipe = steering_recipe(weights, validation, None)
+    angles = validation.angles[recipe.references]
+    assert len(angles) == 16 and recipe.calibration is None
+    assert min((angles > 0.1).sum(), (angles < -0.1).sum(), (np.abs(angles) < 0.1).sum()) >= 3
 
 
-def test_reference_vectors_cover_left_straight_and_right(bundle):
-    vectors = bundle.vectors()
-    angles = vectors["steering_fp32"][:, 0]
-    assert vectors["image"].shape == (16, 1, 200, 200)
-    assert vectors["image"].dtype == np.uint8
-    assert (angles > 0.1).sum() >= 3
-    assert (angles < -0.1).sum() >= 3
-    assert (np.abs(angles) < 0.1).sum() >= 3
+def test_the_history_of_a_training_run_stays_out_of_the_manifest(weights, recordings):
+    result = {"command": "edgeflock train ...", "figures": {"rmse": 0.07}, "history": [{}] * 9}
+    recipe = steering_recipe(weights, recordings[0], None, training=result)
+    assert recipe.training == {"command": "edgeflock train ...", "figures": {"rmse": 0.07}}
 
 
-def test_weights_in_the_bundle_are_those_that_were_exported(bundle, trained):
-    weights = load_file(bundle.path / "weights.safetensors")
-    net = NETS[bundle.manifest.net]()
-    net.load_state_dict(weights)
-    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in weights.items())
+def test_weights_of_another_net_are_refused(weights, recordings):
+    with pytest.raises(InputError, match="holds a fadnet, --net asks for dronet"):
+        steering_recipe(weights, recordings[0], None, net="dronet")
 
 
-def test_report_holds_the_verdict_the_sensitivity_and_a_picture(bundle):
-    report = bundle.path.with_name("steering-report")
-    content = json.loads((report / "gate.json").read_text())
-    assert content["gate"] == bundle.manifest.gate.model_dump()
-    assert "Conv MaxPool Add Relu" in {row["quantised"] for row in content["sensitivity"]}
-    assert (report / "gate.png").read_bytes().startswith(b"\x89PNG")
+def test_labels_that_never_change_cannot_be_judged(weights, recordings):
+    straight = recordings[0].take(np.arange(5))
+    straight.angles[:] = 0.1
+    with pytest.raises(InputError, match="labels differ, at least 2; got 5 with one and the same label"):
+        steering_recipe(weights, straight, None)
 
 
-def test_a_refused_net_leaves_a_report_and_no_bundle(workshop, tmp_path):
-    with pytest.raises(GateError, match=r"constant predictor's: expected at most 0\.01") as refused:
-        run(workshop, tmp_path / "refused", precision="fp32", max_ratio=0.01)
-    assert refused.value.exit_code == 8
-    assert not (tmp_path / "refused").exists()
-    assert not json.loads((tmp_path / "refused-report" / "gate.json").read_text())["gate"]["passed"]
+# ---- the judge
 
 
-def test_fp32_alone_needs_no_calibration_and_still_passes_the_gate(workshop, tmp_path):
-    bundle = run(workshop, tmp_path / "fp32", precision="fp32", calib=None)
-    assert list(bundle.manifest.artefacts) == ["fp32"]
-    assert set(bundle.vectors()) == {"image", "steering_fp32"}
-    assert bundle.manifest.gate.precision == "fp32"
-    assert bundle.manifest.gate.rmse_drop == 0
+@pytest.fixture
+def drive():
+    """Labels, what fp32 answers to them, and a candidate a little off."""
+    rng = np.random.default_rng(0)
+    labels = rng.uniform(-0.4, 0.4, 200)
+    fp32 = labels + rng.normal(0, 0.05, 200)
+    return labels, fp32, fp32 + rng.normal(0, 0.004, 200)
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"net": "dronet"}, InputError, "holds a fadnet, --net asks for dronet"),
-        ({"calib": None}, InputError, "name the training data with --calib"),
-        ({"precision": "int4"}, InputError, "precision must be int8 or fp32, got 'int4'"),
-    ],
-)
-def test_what_cannot_be_exported_is_refused_before_anything_is_written(workshop, tmp_path, options, error, message):
-    with pytest.raises(error, match=message):
-        run(workshop, tmp_path / "out", **options)
-    assert not list(tmp_path.iterdir())
+def verdict(labels, fp32, candidate, limits=None):
+    frames = Samples({}, {"angle": labels}, [f"val/{i}.png" for i in range(len(labels))], "")
+    answers = [{"steering": np.asarray(angles)[:, None]} for angles in (fp32, candidate)]
+    return judge(*answers, frames, limits or SteeringLimits())
 
 
-def test_calibration_frames_may_not_be_judged(workshop, tmp_path):
-    with pytest.raises(InputError, match=r"32 calibration frames are validation frames as well \(first: .*lanes_1"):
-        run(workshop, tmp_path / "out", calib=[workshop / "val"])
+def failed(judgement):
+    return [criterion.name for criterion in judgement.criteria if not criterion.passed]
 
 
-def test_a_missing_key_or_result_is_named(workshop, tmp_path):
-    with pytest.raises(BundleError, match=r"nowhere\.pem"):
-        run(workshop, tmp_path / "out", key=tmp_path / "nowhere.pem")
-    with pytest.raises(InputError, match=r"nowhere\.json: expected the result\.json of a training run"):
-        run(workshop, tmp_path / "out", training=tmp_path / "nowhere.json")
+def test_it_reports_what_it_measured(drive):
+    labels, fp32, candidate = drive
+    rmse, rmse_fp32 = (np.sqrt(np.mean((y - labels) ** 2)) for y in (candidate, fp32))
+    sides = np.abs(fp32) > STEERED
+    judgement = verdict(*drive)
+    assert judgement.passed
+    assert (judgement.metric, judgement.unit) == ("RMSE", "rad")
+    assert (judgement.value, judgement.fp32) == (pytest.approx(rmse), pytest.approx(rmse_fp32))
+    assert judgement.constant == pytest.approx(np.sqrt(np.mean((labels - labels.mean()) ** 2)))
+    rise, flips, ratio, deviation = (criterion.value for criterion in judgement.criteria)
+    assert rise == pytest.approx(rmse / rmse_fp32 - 1)
+    assert flips == pytest.approx(np.mean(np.sign(fp32[sides]) != np.sign(candidate[sides])))
+    assert ratio == pytest.approx(rmse / judgement.constant)
+    assert deviation == pytest.approx(np.abs(candidate - fp32).max())
+
+
+def test_noise_beyond_the_limit_is_refused_and_the_worst_frames_are_named(drive):
+    labels, fp32, _ = drive
+    off = fp32.copy()
+    off[17] += 0.3
+    judgement = verdict(labels, fp32, off)
+    assert "largest distance from fp32" in failed(judgement)
+    assert judgement.worst[0] == f"val/17.png: label {labels[17]:+.3f}, fp32 {fp32[17]:+.3f}, got {off[17]:+.3f} rad"
+
+
+def test_the_constant_predictor_is_refused_although_quantisation_costs_it_nothing(drive):
+    labels, _, _ = drive
+    constant = np.full_like(labels, labels.mean())
+    assert failed(verdict(labels, constant, constant)) == ["RMSE as a share of the constant predictor's"]
+
+
+def test_a_net_that_steers_to_the_other_side_is_refused(drive):
+    labels, fp32, _ = drive
+    assert any("same side" in name for name in failed(verdict(labels, fp32, -fp32)))
+
+
+def test_changed_signs_near_zero_do_not_count():
+    labels = np.linspace(-0.5, 0.5, 50)
+    small = np.full(50, STEERED / 2)
+    judgement = verdict(labels, small, -small, SteeringLimits(9, 0, 9, 9))
+    assert judgement.passed
+
+
+def test_every_limit_can_be_set(drive):
+    assert len(failed(verdict(*drive, SteeringLimits(-1, -1, 0, 0)))) == 4
