@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +31,17 @@ def gpu_problem() -> str | None:
     except EngineError as error:
         return str(error)
     return None if gpus.value else "the NVIDIA driver sees no GPU: look at `nvidia-smi` and CUDA_VISIBLE_DEVICES."
+
+
+def driver_version() -> str:
+    """Release of Jetson Linux, or of NVIDIA's driver; "" without either."""
+    for file, pattern in (
+        ("/etc/nv_tegra_release", r"R(\d+).*REVISION: ([\d.]+)"),
+        ("/proc/driver/nvidia/version", r"Kernel Module.*?\s([\d.]+)()\s"),
+    ):
+        if Path(file).is_file() and (found := re.search(pattern, Path(file).read_text(errors="replace"))):
+            return ".".join(filter(None, found.groups()))
+    return ""
 
 
 class Driver:
@@ -71,6 +84,7 @@ class Driver:
             "gpu": name.value.decode(),
             "sm": f"{sm[0].value}.{sm[1].value}",
             "cuda": f"{cuda.value // 1000}.{cuda.value % 1000 // 10}",
+            "driver": driver_version(),
         }
 
     def _device(self) -> ctypes.c_int:
