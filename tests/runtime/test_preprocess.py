@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.preprocess import STEERING_INPUT, FramePreprocess, crop_200, grey_320x240
+from edgeflock.runtime.preprocess import STEERING_INPUT, FramePreprocess, crop_200, crop_source, grey_320x240
 
 GOLDEN = "7da7620d0f9f760a5b87a4c069f7197218326037828b2bc296ad55e603b667e9"
 
@@ -38,6 +38,21 @@ def test_data_sets_and_the_robot_see_the_same_bytes(size, encoding):
     net_input = FramePreprocess()(image, encoding)
     assert net_input.shape == (1, 1, 200, 200) and net_input.dtype == np.float32
     assert np.array_equal(net_input[0, 0], crop_200(grey_320x240(image, encoding)))
+
+
+def test_the_part_that_the_crop_shows_gives_the_bytes_that_the_whole_frame_gives():
+    rng, pre = np.random.default_rng(5), FramePreprocess()
+    sizes = [(240 + 6 * n, 320 + 16 * (n * 7 % 121)) for n in range(0, 141, 4)]
+    for size in [*sizes, (480, 848), (720, 1280), (1080, 1920), (240, 424), (481, 640), (480, 641), (234, 640)]:
+        image = rng.integers(0, 256, size, np.uint8)
+        assert np.array_equal(pre(image, "mono8")[0, 0], crop_200(grey_320x240(image, "mono8"))), size
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"), [((480, 640), (slice(80, 480), slice(120, 520))), ((481, 640), None), ((240, 300), None)]
+)
+def test_half_of_a_usual_frame_is_never_touched(size, seen):
+    assert crop_source(*size) == seen
 
 
 def test_crop_is_centred_and_bottom_aligned():
