@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgeflock.calibration.frames import representative_frames
+from edgeflock.calibration.frames import representative, representative_frames
 from edgeflock.runtime.errors import InputError
 
 
@@ -69,3 +69,29 @@ def test_what_cannot_be_chosen_from_is_refused(frames, angles, count, message):
 def test_an_angle_that_is_no_number_is_named():
     with pytest.raises(InputError, match="angle of frame 1 is not finite"):
         representative_frames(np.zeros((3, 4, 4), np.uint8), np.array([0, np.nan, 0]), 2)
+
+
+def test_any_features_are_covered():
+    """Labels by brightness, as the emotion nets want them: a class of three samples is not lost among 900."""
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.repeat(np.arange(6), 150), [6, 6, 6]])
+    chosen = representative(np.column_stack([labels, rng.uniform(40, 200, labels.size)]), 70, (7, 4))
+    counts = np.bincount(labels[chosen], minlength=7)
+    assert counts[6] == 3
+    assert counts[:6].min() >= 10
+
+
+@pytest.mark.parametrize(
+    ("features", "count", "bins", "message"),
+    [
+        (np.zeros((0, 2)), 1, (3, 3), "N >= 1"),
+        (np.zeros((5, 2)), 1, (3,), r"got \(5, 2\) and \(3,\)"),
+        (np.zeros((5, 1)), 1, (0,), "bins >= 1"),
+        (np.zeros(5), 1, (3,), r"expected features \(N, k\)"),
+        (np.array([[0.0], [np.inf]]), 1, (3,), "feature 0 of sample 1 is not finite"),
+        (np.zeros((5, 1)), 0, (3,), "count must be at least 1, got 0"),
+    ],
+)
+def test_features_that_cannot_be_covered_are_refused(features, count, bins, message):
+    with pytest.raises(InputError, match=message):
+        representative(features, count, bins)
