@@ -13,6 +13,7 @@ from edgeflock.runtime.bundle import Bundle
 from edgeflock.runtime.engines import open_engine
 from edgeflock.runtime.errors import BundleError, ParityError
 from edgeflock.runtime.manifest import VECTORS, Manifest, OutputSpec
+from edgeflock.runtime.profile import choice
 
 REFERENCE_ENGINE = "onnxruntime-cpu"
 
@@ -72,6 +73,9 @@ class NetTask(ABC):
         if manifest.task != self.task:
             raise BundleError(f"the bundle {manifest.name} is for task '{manifest.task}', not for '{self.task}'.")
         self.check(manifest)
+        tuned = None if precision or engine else choice(self.bundle.digest)
+        if tuned is not None:
+            precision, engine, threads = tuned.precision, tuned.engine, threads or tuned.threads
         self.precision = precision or manifest.default_precision
         self.engine = open_engine(
             engine or REFERENCE_ENGINE, self.bundle.artefact(self.precision), self.precision, threads or 1

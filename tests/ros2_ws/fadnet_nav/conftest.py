@@ -146,6 +146,8 @@ def bundle(home, tmp_path_factory):
     from safetensors.numpy import save
 
     from edgeflock.runtime.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
+    from edgeflock.runtime.preprocess import STEERING_INPUT
+    from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
     constants = {"scale": np.array([[255.0]], np.float32), "offset": np.array([[0.5]], np.float32)}
     nodes = [
@@ -170,6 +172,9 @@ def bundle(home, tmp_path_factory):
     manifest = Manifest(
         name="brightness",
         net="none",
+        task="steering",
+        inputs=[STEERING_INPUT],
+        outputs=[STEERING_OUTPUT],
         artefacts={"fp32": Artefact(file="net.onnx", opset=17, ir=8)},
         default_precision="fp32",
         training={},

@@ -19,6 +19,8 @@ pytest.importorskip("mujoco")
 from edgeflock.runtime.bench.drive import DriveRecord, Latency, LateralError
 from edgeflock.runtime.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
 from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.preprocess import STEERING_INPUT
+from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 from fadnet_nav.bars import markdown, parse_worlds
 from fadnet_nav.drive import DriveOptions, node_list, parse_size
 from fadnet_nav.monitor import steering_bar
@@ -59,7 +61,15 @@ def constant(home, tmp_path_factory):
         net = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         vectors = {"image": np.zeros((1, 1, 200, 200), np.float32), "steering_fp32": np.full((1, 1), angle, np.float32)}
         fp32 = Artefact(file="net.onnx", opset=17, ir=8)
-        manifest = Manifest(name="constant", net="constant", artefacts={"fp32": fp32}, default_precision="fp32")
+        manifest = Manifest(
+            name="constant",
+            net="constant",
+            task="steering",
+            inputs=[STEERING_INPUT],
+            outputs=[STEERING_OUTPUT],
+            artefacts={"fp32": fp32},
+            default_precision="fp32",
+        )
         files = {"net.onnx": net.SerializeToString(), "vectors.safetensors": save(vectors)}
         folder = write_bundle(tmp_path_factory.mktemp("bundle") / "constant", manifest, files)
         return sign_bundle(folder, home / ".config/edgeflock/keys/test.pem")

@@ -113,7 +113,7 @@ def test_after_a_hold_up_it_answers_the_newest_frame_and_counts_the_others_as_dr
 
 def test_parameters_say_what_they_are_and_refuse_with_the_reason(chain):
     threads, qos = chain.describe("/steering", ["threads", "qos"])
-    assert threads.description and (threads.integer_range[0].from_value, threads.integer_range[0].to_value) == (1, 64)
+    assert threads.description and (threads.integer_range[0].from_value, threads.integer_range[0].to_value) == (0, 64)
     assert qos.additional_constraints == "one of: sensor_data, reliable"
     successful, reason = chain.set_parameter("/steering", "threads", 2)
     assert not successful and "deactivate and clean up first" in reason
@@ -134,7 +134,7 @@ def test_the_lifecycle_runs_both_ways_and_a_bad_bundle_leaves_it_unconfigured(gr
     assert state() == "unconfigured"
     assert not change(Transition.TRANSITION_CONFIGURE) and state() == "unconfigured"
     assert graph.set_parameter("/steering", "bundle", str(bundle)) == (True, "")
-    assert "Max: 64, value: 0" in graph.set_parameter("/steering", "threads", 0)[1]
+    assert "Max: 64, value: 65" in graph.set_parameter("/steering", "threads", 65)[1]
     assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
     time.sleep(0.3)
     assert camera.sent and not joints

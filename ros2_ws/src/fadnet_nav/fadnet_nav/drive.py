@@ -44,6 +44,7 @@ class DriveOptions:
     duration: float = 30.0
     source: str = "sim"
     precision: str | None = None
+    engine: str | None = None
     bundle: Path | None = None
     lockstep: bool = False
     speed: float = 1.0
@@ -63,8 +64,9 @@ def drive(
     duration: Annotated[float, typer.Option(min=0.5, help="Driving time, s; of a recording: at most.")] = 30.0,
     source: Annotated[str, typer.Option(help="sim, realsense, or the PATH of a recording or video.")] = "sim",
     precision: Annotated[
-        Literal["fp32", "int8"] | None, typer.Option(help="Of the net (default: the bundle's own choice).")
+        str | None, typer.Option(help="Of the net (default: what `edgeflock tune` or the bundle chose).")
     ] = None,
+    engine: Annotated[str | None, typer.Option(help="To run the net (default: what `edgeflock tune` chose).")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
     lockstep: Annotated[bool, typer.Option("--lockstep", help="Simulated time waits for every command.")] = False,
     speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
@@ -84,6 +86,7 @@ def drive(
         duration=duration,
         source=source,
         precision=precision,
+        engine=engine,
         bundle=bundle,
         lockstep=lockstep,
         speed=speed,
@@ -176,7 +179,8 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
         camera |= {"source": kind_of(path), "path": str(path)}
         guard |= {"require_depth": camera["source"] == "realsense"}
     bundle = str(options.bundle.absolute()) if options.bundle else ""
-    nodes["steering"] = ("fadnet_nav.steering_node", {"bundle": bundle, "precision": options.precision or "", **clock})
+    net = {"bundle": bundle, "precision": options.precision or "", "engine": options.engine or ""}
+    nodes["steering"] = ("fadnet_nav.steering_node", {**net, **clock})
     nodes["guard"] = ("fadnet_nav.guard_node", guard)
     nodes["camera"] = ("fadnet_nav.camera_node", camera)
     return nodes

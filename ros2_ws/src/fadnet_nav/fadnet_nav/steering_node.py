@@ -56,8 +56,9 @@ class SteeringParameters(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     bundle: str = Field(default="", description="folder of the bundle; empty = the one that edgeflock brings")
-    precision: str = Field(default="", description="fp32 or int8; empty = the bundle's own choice")
-    threads: int = Field(default=1, ge=1, le=64, description="of the engine; 1 is best at camera rate")
+    engine: str = Field(default="", description="onnxruntime-cpu, openvino ...; empty = what edgeflock tune chose")
+    precision: str = Field(default="", description="fp32, int8 ...; empty = what edgeflock tune or the bundle chose")
+    threads: int = Field(default=0, ge=0, le=64, description="of the engine; 0 = what edgeflock tune chose, else 1")
     qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the image subscription")
     autostart: bool = Field(default=True, description="configure and activate at start, without a lifecycle manager")
 
@@ -101,7 +102,7 @@ class SteeringNode(LifecycleNode):
 
         p = self.settings.value
         try:
-            self._policy = SteeringPolicy(p.bundle or None, p.precision or None, p.threads)
+            self._policy = SteeringPolicy(p.bundle or None, p.precision or None, p.threads or None, p.engine or None)
         except EdgeflockError as error:
             self._error = error
             self.get_logger().error(str(error))

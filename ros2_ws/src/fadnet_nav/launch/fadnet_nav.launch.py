@@ -18,7 +18,10 @@ ARGUMENTS = [
     DeclareLaunchArgument("camera", default_value="sim", choices=["sim", "realsense", "bag", "video"]),
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
     DeclareLaunchArgument("bundle", default_value="", description="bundle folder; empty = the one edgeflock brings"),
-    DeclareLaunchArgument("precision", default_value="", description="fp32 or int8; empty = the bundle's choice"),
+    DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
+    DeclareLaunchArgument(
+        "engine", default_value="", description="empty = edgeflock tune's choice"
+    ),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
     DeclareLaunchArgument("params_file", default_value="sim.yaml", description="path, or a name in share/.../config"),
     DeclareLaunchArgument("composed", default_value="false", description="camera and steering in one process"),
@@ -41,7 +44,7 @@ def _nodes(context):
         raise FileNotFoundError(f"params_file: expected a file or one of {known}, got {given['params_file']}")
     world = {"world": given["world"], "seed": int(given["seed"])}
     camera = [str(params), {"source": given["camera"], "path": given["camera_path"], **world}]
-    steering = [str(params), {"bundle": given["bundle"], "precision": given["precision"]}]
+    steering = [str(params), {name: given[name] for name in ("bundle", "precision", "engine")}]
     # What fails is started again, but a recording that has ended is not.
     again = {"output": "screen", "respawn": not given["camera_path"], "respawn_delay": 1.0}
     nodes = [
