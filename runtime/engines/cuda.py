@@ -1,7 +1,7 @@
 """NVIDIA's driver, called through ctypes: libcuda.so.1 is on every machine with an NVIDIA driver, a Jetson included.
 
-So the TensorRT engine needs no package beside TensorRT itself. Functions and constants are those of cuda.h, checked
-against the header of CUDA 12 by hand; nothing here was run on a GPU by this project's CI.
+So the TensorRT engine needs no package beside TensorRT itself. Functions and constants are those of cuda.h: every call
+here was made to a CPU stand-in that was compiled against the header of CUDA 12.6. No GPU has run it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -111,7 +112,8 @@ class _Pinned:
 
     def __del__(self) -> None:
         if self._address:
-            driver().call("cuMemFreeHost", self._address)
+            with suppress(EngineError):  # the driver may be gone when the interpreter ends
+                driver().call("cuMemFreeHost", self._address)
 
 
 class DeviceTensors:
@@ -135,9 +137,9 @@ class DeviceTensors:
 
     def __init__(self, feeds: dict[str, np.ndarray], outputs: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
         self._driver = driver()
-        self._driver.use()
         self._stream, self._graph = ctypes.c_void_p(), ctypes.c_void_p()
         self._memory: dict[str, ctypes.c_uint64] = {}
+        self._driver.use()
         self._driver.call("cuStreamCreate", ctypes.byref(self._stream), _STREAM_NON_BLOCKING)
         self._pairs = [(np.asarray(_Pinned(array.shape, array.dtype)), array) for array in feeds.values()]
         self.outputs = {name: np.asarray(_Pinned(shape, np.dtype(dtype))) for name, (shape, dtype) in outputs.items()}
@@ -190,11 +192,11 @@ class DeviceTensors:
         self._driver.call("cuStreamSynchronize", self._stream)
 
     def __del__(self) -> None:
-        if not self._stream:
-            return
-        self._driver.use()
-        if self._graph:
-            self._driver.call("cuGraphExecDestroy", self._graph)
-        for memory in self._memory.values():
-            self._driver.call("cuMemFree_v2", memory)
-        self._driver.call("cuStreamDestroy_v2", self._stream)
+        with suppress(EngineError):
+            self._driver.use()
+            if self._graph:
+                self._driver.call("cuGraphExecDestroy", self._graph)
+            for memory in self._memory.values():
+                self._driver.call("cuMemFree_v2", memory)
+            if self._stream:
+                self._driver.call("cuStreamDestroy_v2", self._stream)

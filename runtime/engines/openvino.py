@@ -50,7 +50,8 @@ class OpenVinoEngine:
             core = openvino.Core()
             self._compiled = core.compile_model(core.read_model(path), "CPU", options)
         except Exception as error:  # OpenVINO raises RuntimeError and its own classes without a common base
-            raise EngineError(f"OpenVINO {openvino.__version__} does not load {path}: {error}") from error
+            version, reason = openvino.__version__.split("-")[0], " ".join(str(error).split())
+            raise EngineError(f"OpenVINO {version} does not load {path}: {reason}") from error
         self._wanted = {port.any_name: _fixed(port, path) for port in self._compiled.inputs}
         self._outputs = {port.any_name: _fixed(port, path) for port in self._compiled.outputs}
         self._request = self._compiled.create_infer_request()

@@ -139,7 +139,10 @@ def build_engine(
         TensorRT refuses the net; the message has its own words and the nodes.
     """
     log = _log(trt)
-    builder = trt.Builder(log)
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # what pybind makes of a null pointer
+        raise EngineError(f"TensorRT {trt.__version__} does not start: {'; '.join(log.errors) or error}") from error
     kinds = trt.NetworkDefinitionCreationFlag
     typed = hasattr(kinds, "STRONGLY_TYPED")
     kind = kinds.STRONGLY_TYPED if typed else getattr(kinds, "EXPLICIT_BATCH", None)
