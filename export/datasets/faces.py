@@ -6,6 +6,8 @@ reads people. A sample depends on the seed and its own number alone, so the firs
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -49,17 +51,9 @@ def rendered_faces(n: int, seed: int, size: int = 112) -> tuple[np.ndarray, np.n
     labels : ndarray
         int64 (n,), indices into `EMOTIONS`; as many of each as n allows.
     """
-    _check(n, size)
-    images, labels = np.empty((n, size, size, 3), np.uint8), _labels(n, seed)
-    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        rng = np.random.default_rng([seed, i, 1])
-        head = Head.random(rng, expression(EMOTIONS[label], rng))
-        _backdrop(image, rng)
-        scale = size * rng.uniform(0.42, 0.52)
-        centre = (size / 2 + rng.normal(0, 0.03) * size, size * 0.5 + rng.normal(0, 0.03) * size)
-        draw_body(image, rng, centre, scale, head.skin, "Neutral")
-        head.draw(image, centre, scale)
-        _light(image, rng)
+    images, labels = np.empty((n, size, size, 3), np.uint8), np.empty(n, np.int64)
+    for i, (image, label) in enumerate(each_face(n, seed, size)):
+        images[i], labels[i] = image, label
     return images, labels
 
 
@@ -82,23 +76,49 @@ def rendered_scenes(n: int, seed: int, size: tuple[int, int] = SCENE) -> tuple[n
     labels : ndarray
         int64 (n,), indices into `EMOTIONS`.
     """
+    images, boxes, labels = np.empty((n, *size, 3), np.uint8), np.empty((n, 4), np.int64), np.empty(n, np.int64)
+    for i, (image, box, label) in enumerate(each_scene(n, seed, size)):
+        images[i], boxes[i], labels[i] = image, box, label
+    return images, boxes, labels
+
+
+def each_face(n: int, seed: int, size: int = 112) -> Iterator[tuple[np.ndarray, int]]:
+    """Image and label of `rendered_faces`, one after the other."""
+    _check(n, size)
+    for i, label in enumerate(_labels(n, seed)):
+        rng = np.random.default_rng([seed, i, 1])
+        image = np.empty((size, size, 3), np.uint8)
+        head = Head.random(rng, expression(EMOTIONS[label], rng))
+        _backdrop(image, rng)
+        scale = size * rng.uniform(0.42, 0.52)
+        centre = (size / 2 + rng.normal(0, 0.03) * size, size * 0.5 + rng.normal(0, 0.03) * size)
+        draw_body(image, rng, centre, scale, head.skin, "Neutral")
+        head.draw(image, centre, scale)
+        _light(image, rng)
+        yield image, int(label)
+
+
+def each_scene(
+    n: int, seed: int, size: tuple[int, int] = SCENE
+) -> Iterator[tuple[np.ndarray, tuple[int, int, int, int], int]]:
+    """Image, box and label of `rendered_scenes`, one after the other."""
     height, width = size
     _check(n, min(size))
-    images, boxes, labels = np.empty((n, height, width, 3), np.uint8), np.empty((n, 4), np.int64), _labels(n, seed)
-    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+    for i, label in enumerate(_labels(n, seed)):
         rng = np.random.default_rng([seed, i, 2])
+        image = np.empty((height, width, 3), np.uint8)
         emotion = EMOTIONS[label]
         cue = emotion if rng.random() < CUE else EMOTIONS[rng.integers(len(EMOTIONS))]
         draw_scenery(image, rng, cue)
         scale = height * rng.uniform(0.15, 0.25)
-        centre = (width * rng.uniform(0.12, 0.88), height * rng.uniform(0.3, 0.5))
+        x, y = width * rng.uniform(0.12, 0.88), height * rng.uniform(0.3, 0.5)
         head = Head.random(rng, expression(emotion, rng))
-        draw_body(image, rng, centre, scale, head.skin, cue)
-        head.draw(image, centre, scale)
+        draw_body(image, rng, (x, y), scale, head.skin, cue)
+        head.draw(image, (x, y), scale)
         _light(image, rng)
-        boxes[i] = [centre[0] - 0.86 * scale, centre[1] - scale, centre[0] + 0.86 * scale, centre[1] + 1.05 * scale]
-        boxes[i] = np.clip(boxes[i], 0, [width, height, width, height])
-    return images, boxes, labels
+        left, right = (int(np.clip(x + side * 0.86 * scale, 0, width)) for side in (-1, 1))
+        top, bottom = int(max(y - scale, 0)), int(min(y + 1.05 * scale, height))
+        yield image, (left, top, right, bottom), int(label)
 
 
 def expression(emotion: str, rng: np.random.Generator) -> dict[str, float]:

@@ -68,8 +68,8 @@ def _furniture(image: np.ndarray, rng: np.random.Generator) -> None:
 def _balloon(image: np.ndarray, rng: np.random.Generator, at: tuple[float, float], size: float) -> None:
     x, y = at
     _line(image, [(x, y), (x + rng.normal(0, 0.3) * size, y + 3 * size)], (90, 90, 90), 1)
-    hue = rng.integers(0, 180)
-    colour = cv2.cvtColor(np.uint8([[[hue, 220, 245]]]), cv2.COLOR_HSV2RGB)[0, 0].astype(float)
+    pixel = np.array([[[rng.integers(0, 180), 220, 245]]], np.uint8)  # a bright colour of any hue
+    colour = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].astype(float)
     _ellipse(image, at, (0.8 * size, size), colour)
     _ellipse(image, (x - 0.25 * size, y - 0.35 * size), (0.18 * size, 0.25 * size), (255, 255, 255))
 
@@ -96,7 +96,7 @@ def _slime(image: np.ndarray, rng: np.random.Generator, at: tuple[float, float],
 def _spider(image: np.ndarray, rng: np.random.Generator, at: tuple[float, float], size: float) -> None:
     x, y = at
     _line(image, [(x, 0), (x, y)], (150, 150, 160), 1)
-    for side in (-1, 1):
+    for side in (-1.0, 1.0):
         for i in range(4):
             knee = (x + side * (0.7 + 0.1 * i) * size, y + (-0.7 + 0.35 * i) * size)
             foot = (x + side * 1.2 * size, y + (-0.2 + 0.45 * i) * size)

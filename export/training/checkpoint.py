@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from edgeflock.export.nets import NETS
+from edgeflock.export.nets.keras import keras_state
 from edgeflock.runtime.errors import DataError
 
 
@@ -25,7 +26,8 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     ----------
     path : str or Path
         `.safetensors` with a state dict, or a torch file with a state dict, bare or under `model_state` (the authors'
-        `round_<k>/model_*.pth` and our `last.pt`). Torch files are read with `weights_only=True`.
+        `round_<k>/model_*.pth` and our `last.pt`). Torch files are read with `weights_only=True`. Or `.npz` with the
+        variables of the authors' Keras GLAMOR-Net (`edgeflock.export.nets.keras`).
 
     Returns
     -------
@@ -40,7 +42,7 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
         No such file, not such a file, tensors of no known net, or NaN and infinity in the weights.
     """
     path = Path(path)
-    state = _read_state(path)
+    state = read_state(path)
     shapes = _shapes(state)
     name = next((name for name in NETS if _shapes_of(name) == shapes), None)
     if name is None:
@@ -53,9 +55,12 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     return name, net.eval()
 
 
-def _read_state(path: Path) -> Mapping[str, Tensor]:
+def read_state(path: Path) -> Mapping[str, Tensor]:
+    """State dict that a file holds, of whatever net; formats and errors as for `load_checkpoint`."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected weights as .safetensors, .pth or .pt.")
+        raise DataError(f"{path}: no such file; expected weights as .safetensors, .pth, .pt or .npz.")
+    if path.suffix == ".npz":
+        return keras_state(path)
     try:
         content = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
     except SafetensorError as error:

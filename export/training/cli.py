@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.errors import InputError, MissingExtra
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a net on recorded data.")
 
@@ -70,6 +70,129 @@ def steering(
     Console().print(
         f"{out / 'best.safetensors'}: validation rmse {figures['rmse']:.4f} rad (epoch {figures['best_epoch']}), "
         f"Constant {figures['constant']:.4f}, Random {figures['random']:.4f}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@train_app.command()
+def registration(
+    data: Annotated[Path, typer.Option(help="Training volumes: the authors' spec (.json) or a folder of NIfTI files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
+    val: Annotated[
+        Path | None, typer.Option(help="Validation volumes; by default the validation split of --data.")
+    ] = None,
+    net: Annotated[str, typer.Option(help="ldr, ldr-2, ldr-3, ldr-cheap-head, vtn-affine, ... (docs).")] = "ldr",
+    epochs: Annotated[int, typer.Option(min=1)] = 40,
+    steps: Annotated[int, typer.Option(min=1, help="Steps per epoch.")] = 100,
+    batch: Annotated[int, typer.Option(min=1, help="Pairs per step.")] = 1,
+    size: Annotated[int, typer.Option(min=16, help="Side that volumes are averaged to.")] = 128,
+    lr: Annotated[float, typer.Option(min=1e-9, help="Peak learning rate of Adam.")] = 1e-3,
+    smoothness: Annotated[float, typer.Option(min=0, help="Weight of the flow's smoothness.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of start weights, pairs and augmentation.")] = 1204,
+    init: Annotated[Path | None, typer.Option(help="Start weights of the same net.")] = None,
+    bf16: Annotated[bool, typer.Option(help="bfloat16 convolutions, faster on CPUs that have it.")] = True,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds a run.")] = False,
+) -> None:
+    """Learn to register volumes, without labels.
+
+    Writes best.safetensors (highest validation Dice, or correlation without segmentations), last.pt (to go on),
+    result.json and tensorboard/ into --out.
+
+    Example:
+
+      edgeflock phantoms --out data/phantoms
+      edgeflock train registration --data data/phantoms/phantoms.json --out runs/ldr
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra.pip("edgeflock train", "export", error) from error
+    from rich.console import Console
+
+    from edgeflock.export.datasets.volumes import open_volumes
+    from edgeflock.export.training.registration import RegistrationConfig, train_registration
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    config = RegistrationConfig(
+        net=net, epochs=epochs, steps=steps, batch=batch, size=size, lr=lr, smoothness=smoothness, seed=seed, bf16=bf16
+    )
+    training, validation = open_volumes(data, "train"), open_volumes(val or data, "val")
+    result = train_registration(
+        config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
+    )
+    figures = result["figures"]
+    metric = "dice" if "dice" in figures else "correlation"
+    Console().print(
+        f"{out / 'best.safetensors'}: validation {metric} {figures[metric]:.4f} (epoch {figures['best_epoch']}), "
+        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@train_app.command()
+def emotion(
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
+    net: Annotated[str, typer.Option(help="glamor, glamor-resnet18, fer-resnet18 or fer-resnet50.")] = "glamor",
+    data: Annotated[
+        Path | None, typer.Option(help="Training images in a folder per emotion; rendered (synthetic) by default.")
+    ] = None,
+    val: Annotated[Path | None, typer.Option(help="Validation images in the same form; goes with --data.")] = None,
+    samples: Annotated[int, typer.Option(min=7, help="Rendered training images.")] = 7000,
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    batch: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
+    lr: Annotated[
+        float, typer.Option(min=1e-9, help="Peak learning rate of Adam; it warms up and falls with a cosine.")
+    ] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Seed of start weights, order, augmentation and dropout.")] = 1204,
+    init: Annotated[
+        Path | None, typer.Option(help="Start weights: of the same net, also Keras .npz, or a torchvision ResNet.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, max=512, help="Side of faces while training; smaller is faster, then --init.")
+    ] = None,
+    bf16: Annotated[bool, typer.Option(help="bfloat16 convolutions, faster on CPUs that have it.")] = True,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds a run.")] = False,
+) -> None:
+    """Learn to tell emotions apart, from images or from rendered faces and scenes.
+
+    Writes best.safetensors (highest validation accuracy), last.pt (to go on), result.json and tensorboard/ into --out.
+
+    Example:
+
+      edgeflock train emotion --net glamor --out runs/glamor
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra.pip("edgeflock train", "export", error) from error
+    from rich.console import Console
+
+    from edgeflock.export.datasets.emotion import open_emotion
+    from edgeflock.export.nets import EMOTION_NETS, NETS
+    from edgeflock.export.training.emotion import EmotionConfig, train_emotion
+
+    if net not in EMOTION_NETS:
+        raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
+    if (data is None) != (val is None):
+        raise InputError("--data and --val go together: name both folders, or none for rendered images.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    config = EmotionConfig(net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16)
+    console = Console()
+    training = open_emotion(NETS[net](), data, "train", samples, console)
+    validation = open_emotion(NETS[net](), val, "val", console=console)
+    result = train_emotion(
+        config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
+    )
+    figures = result["figures"]
+    console.print(
+        f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
+        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}",
         highlight=False,
         soft_wrap=True,
     )

@@ -75,7 +75,7 @@ class EmotionRecognizer(NetTask):
         if not first.labels or len(set(first.labels)) != len(first.labels) or same != known:
             raise BundleError(
                 f"the bundle {manifest.name} has outputs {[output.model_dump() for output in manifest.outputs]}; "
-                f"emotion needs 'probabilities' (1, n) with n different labels, and at most an 'attention' (1, 1, h, w)."
+                f"emotion needs 'probabilities' (1, n) with n labels, and at most an 'attention' (1, 1, h, w)."
             )
         EmotionPreprocess(manifest.inputs)
 
