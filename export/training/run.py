@@ -113,8 +113,9 @@ class Run:
     ) -> Run:
         """Prepare a run of `steps` per epoch; `data` describes each split, with its "sha256"."""
         net = net.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        if any(isinstance(module, nn.Conv2d) for module in net.modules()):
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 4x the speed on CPUs, with bf16
+        for kind, layout in ((nn.Conv2d, torch.channels_last), (nn.Conv3d, torch.channels_last_3d)):
+            if any(isinstance(module, kind) for module in net.modules()):
+                net.to(memory_format=layout)  # type: ignore[call-overload]  # up to 4x the speed on CPUs, with bf16
         optimiser = torch.optim.Adam(
             [p for p in net.parameters() if p.requires_grad], config.lr, weight_decay=config.weight_decay
         )

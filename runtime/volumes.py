@@ -1,0 +1,182 @@
+"""Volumes (D, H, W) in numpy alone: intensities, resampling, warp, Jacobian determinant; NIfTI files through nibabel.
+
+Conventions of flows as in facts/nets.md 3.2: (3, D, H, W), displacement in voxels, channel k along array axis k,
+warped(x) = moving(x + flow(x)).
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeflock.runtime.errors import InputError, MissingExtra
+
+SLAB = 2
+"""Planes that `warp` computes at a time: the work of two fits the caches, which made it twice as fast as in one go."""
+
+
+def check_volume(volume: np.ndarray, name: str) -> np.ndarray:
+    """The volume without axes of length 1 at its end; InputError unless it is (D, H, W), numeric and finite."""
+    volume = np.asarray(volume)
+    while volume.ndim > 3 and volume.shape[-1] == 1:
+        volume = volume[..., 0]
+    if volume.ndim != 3 or min(volume.shape) < 2 or volume.dtype.kind not in "uif":
+        raise InputError(
+            f"{name}: expected a volume (D, H, W) of numbers with at least 2 voxels along each axis, got "
+            f"{volume.dtype} {volume.shape}; take one time step or channel of a series."
+        )
+    if volume.dtype.kind == "f" and not np.isfinite(volume).all():
+        count = int(np.size(volume) - np.isfinite(volume).sum())
+        raise InputError(f"{name}: expected finite values, {count} voxels are NaN or infinite; numpy.nan_to_num helps.")
+    return volume
+
+
+def normalise(volume: np.ndarray, window: tuple[float, float] | None = None) -> np.ndarray:
+    """Intensities as float32 in 0..1.
+
+    Parameters
+    ----------
+    volume : ndarray
+    window : (float, float), optional
+        What becomes 0 and 1, such as (-25, 265) Hounsfield units for the liver. By default 0 and 255 for uint8, the
+        0.5 and 99.5 percentile for everything else.
+    """
+    if window is None:
+        window = (0, 255) if volume.dtype == np.uint8 else tuple(np.percentile(volume, (0.5, 99.5)))
+    low, high = window
+    if not high > low:
+        raise InputError(
+            f"a window of intensities must rise, got {low:g}..{high:g}: the volume is constant, or pass one."
+        )
+    scaled = volume.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled *= np.float32(1 / (high - low))
+    return np.clip(scaled, 0, 1, out=scaled)
+
+
+def resample(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(..., D, H, W) to (..., *shape), float32: linear, and averaging where an axis shrinks."""
+    volume = volume.astype(np.float32, copy=False)
+    for axis, length in zip((-3, -2, -1), shape, strict=True):
+        if volume.shape[axis] != length:
+            matrix = _resampling(volume.shape[axis], length)
+            volume = np.moveaxis(np.moveaxis(volume, axis, -1) @ matrix.T, -1, axis)
+    return np.ascontiguousarray(volume)
+
+
+def _resampling(old: int, new: int) -> np.ndarray:
+    """(new, old): each row weights the old voxels around the centre of a new one with a triangle."""
+    centres = (np.arange(new) + 0.5) * (old / new) - 0.5
+    distance = np.abs(np.arange(old) - centres[:, None]) / max(old / new, 1)
+    weights = np.maximum(1 - distance, 0)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def warp(volume: np.ndarray, flow: np.ndarray, nearest: bool = False) -> np.ndarray:
+    """Sample a volume at x + flow(x), coordinates clamped to its border.
+
+    scipy.ndimage.map_coordinates takes three times as long, ONNX Runtime's GridSample more than twice
+    (docs/registration.md).
+
+    Parameters
+    ----------
+    volume : ndarray
+        (D, H, W).
+    flow : ndarray
+        float32 (3, d, h, w), voxels.
+    nearest : bool
+        Take the nearest voxel, for labels; else trilinear.
+
+    Returns
+    -------
+    ndarray
+        (d, h, w); float32, with `nearest` the dtype of `volume`.
+    """
+    shape, sizes = flow.shape[1:], volume.shape
+    strides = (sizes[1] * sizes[2], sizes[2], 1)
+    values = np.ascontiguousarray(volume if nearest else volume.astype(np.float32, copy=False)).ravel()
+    corners = [values[sum(corner) :] for corner in product(*((0, stride) for stride in strides))]
+    warped = np.empty(shape, values.dtype)
+    for start in range(0, shape[0], SLAB):
+        planes = slice(start, start + SLAB)
+        index: Any = 0
+        fractions = []
+        for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
+            ramp = np.arange(shape[axis], dtype=np.float32)
+            if axis == 0:
+                ramp = ramp[planes]
+            where = flow[axis, planes] + ramp.reshape([-1 if i == axis else 1 for i in range(3)])
+            np.clip(where, 0, size - 1, out=where)
+            if nearest:
+                where += 0.5
+            low = where.astype(np.intp)
+            if not nearest:
+                np.minimum(low, size - 2, out=low)  # so that low + 1 is a voxel too
+                where -= low
+                fractions.append(where)
+            low *= stride
+            index = index + low
+        if nearest:
+            warped[planes] = values.take(index)
+            continue
+        found = [corner.take(index) for corner in corners]
+        for fraction in reversed(fractions):
+            for low, high in zip(found[::2], found[1::2], strict=True):
+                high -= low
+                high *= fraction
+                high += low
+            found = found[1::2]
+        warped[planes] = found[0]
+    return warped
+
+
+def jacobian_determinant(flow: np.ndarray) -> np.ndarray:
+    """Determinant of d(x + flow(x))/dx by forward differences, (3, D, H, W) -> (D-1, H-1, W-1); <= 0 is a fold."""
+    here = flow[:, :-1, :-1, :-1]
+    a, b, c = (flow[:, 1:, :-1, :-1] - here, flow[:, :-1, 1:, :-1] - here, flow[:, :-1, :-1, 1:] - here)
+    for axis, column in enumerate((a, b, c)):
+        column[axis] += 1
+    return a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+
+
+def dice(one: np.ndarray, other: np.ndarray, labels: tuple[int, ...]) -> float:
+    """Mean over the labels of 2 |A and B| / (|A| + |B|); labels that neither volume has do not count."""
+    scores = []
+    for label in labels:
+        a, b = one == label, other == label
+        total = int(a.sum()) + int(b.sum())
+        if total:
+            scores.append(2 * int((a & b).sum()) / total)
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def nibabel() -> Any:
+    """The module; MissingExtra where it is not installed."""
+    try:
+        import nibabel
+    except ModuleNotFoundError as error:
+        raise MissingExtra.pip("Reading NIfTI files", "registration", error) from None
+    return nibabel
+
+
+def read_nifti(path: str | Path) -> Any:
+    """A NIfTI image, its data not read yet; InputError if there is none."""
+    from gzip import BadGzipFile
+
+    try:
+        return nibabel().load(path)
+    except (OSError, BadGzipFile, nibabel().filebasedimages.ImageFileError) as error:
+        raise InputError(f"{path}: expected a NIfTI file (.nii or .nii.gz), reading it failed: {error}") from None
+
+
+def nifti_data(image: Any, name: str) -> np.ndarray:
+    """Checked voxels of an image, float32 with the header's slope, or uint8 where they are stored so."""
+    try:
+        return check_volume(
+            np.asarray(image.dataobj) if image.get_data_dtype() == np.uint8 else image.get_fdata(dtype=np.float32), name
+        )
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{name}: expected a whole NIfTI file, reading its voxels failed: {error}") from None
