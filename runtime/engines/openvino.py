@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeflock.runtime.engines.base import check_feeds
+from edgeflock.runtime.engines.onnxruntime import lacks_vnni
 from edgeflock.runtime.errors import EngineError, MissingExtra
 
 
@@ -25,7 +26,7 @@ class OpenVinoEngine:
     Raises
     ------
     EngineError
-        The file is not a net that this OpenVINO loads.
+        The file is not a net that this OpenVINO loads, or the CPU would not compute INT8 exactly.
     MissingExtra
         OpenVINO is not installed.
     """
@@ -33,6 +34,11 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, path: str | Path, precision: str, threads: int = 1) -> None:
+        if precision == "int8" and lacks_vnni():
+            raise EngineError(
+                "this CPU has no VNNI, where OpenVINO's INT8 products can saturate: use onnxruntime-cpu, which has an "
+                "exact path, or fp32."
+            )
         try:
             import openvino
         except ImportError as error:
