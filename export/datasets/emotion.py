@@ -141,7 +141,7 @@ def prepare(examples: Iterable[Example], net: nn.Module, source: str) -> Emotion
     )
 
 
-SEEDS = {"train": 1, "val": 2, "calib": 3}
+SEEDS = {"train": 1, "val": 2}
 """Rendered images of one split are never those of another."""
 RENDERED = 700
 """How many images a rendered split has unless told otherwise."""
@@ -157,7 +157,7 @@ def open_emotion(
     net : nn.Module
         An emotion net; only its kind matters.
     folder : Path or None
-    split : {"train", "val", "calib"}
+    split : {"train", "val"}
         Which rendered images; a folder is one split.
     n : int
         How many rendered images.

@@ -29,9 +29,17 @@ class Glamor(nn.Module):
         Encoders, image to feature map (N, channels, h, w). By default the original ones.
     channels : int
         D of the post.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Class names in the order of the output.
+    stride : int
+        Pixels of the context per cell of the attention.
     """
 
     labels = LABELS
+    stride = 16
 
     def __init__(self, face: nn.Module | None = None, context: nn.Module | None = None, channels: int = 256) -> None:
         super().__init__()
@@ -60,6 +68,8 @@ class Glamor(nn.Module):
 
 class GlamorResNet18(Glamor):
     """GLAMOR-Net with ResNet-18 encoders, D = 512: the attention has 4x4 cells; 22,748,298 parameters."""
+
+    stride = 32
 
     def __init__(self) -> None:
         super().__init__(resnet18(), resnet18(), 512)

@@ -1,0 +1,171 @@
+"""Recipe of the emotion nets: what a face is to them, and when a quantised one still reads it like its original."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from edgeflock.calibration.frames import representative
+from edgeflock.export.datasets.emotion import EmotionDataset, open_emotion
+from edgeflock.export.nets import EMOTION_NETS
+from edgeflock.export.nets.glamor import CONTEXT, Glamor
+from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
+from edgeflock.export.training.checkpoint import load_checkpoint
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.manifest import Criterion, OutputSpec
+from edgeflock.runtime.tasks.emotion import attention_output, probabilities_output
+
+REFERENCES = 8
+"""Reference vectors in a bundle; they are float32 images, 0.6 MB each for the largest net."""
+
+KEEP_FLOAT = ("Softmax", "/attention/Conv_1", "/face_weight", "/context_weight")
+"""GLAMOR-Net's attention and fusion: their scores are few, go through an exponential, and cost next to nothing."""
+
+
+@dataclass(frozen=True)
+class EmotionLimits:
+    """What the gate allows."""
+
+    accuracy_drop: float = 0.01
+    """Of the accuracy, absolute, below fp32's."""
+    agreement: float = 0.98
+    """Share of the samples that must get fp32's label."""
+    distance: float = 0.05
+    """Mean total variation distance from fp32's distribution: half the sum of the probabilities' differences."""
+    constant_ratio: float = 0.7
+    """Error as a share of what always naming the most frequent emotion errs; near 1 means that the net learnt nothing.
+    The best published net on NCAER-S is at 0.62 (facts/nets.md 5.3)."""
+
+
+def emotion_recipe(
+    weights: Path,
+    validation: Path | None = None,
+    calibration: Path | None = None,
+    *,
+    net: str | None = None,
+    samples: int = 504,
+    calibration_samples: int = 128,
+    limits: EmotionLimits | None = None,
+    precision: str = "int8",
+    training: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Recipe:
+    """Recipe of a trained emotion net.
+
+    Parameters
+    ----------
+    weights : Path
+        `.safetensors`, torch file, or the authors' Keras variables as `.npz`; the net is recognised by its tensors.
+    validation, calibration : Path, optional
+        Folders <emotion>/<image> (see `folder_examples`): images that training did not see, which the gate judges, and
+        training images, from which INT8 gets its ranges. Without them, rendered ones of the same kind: synthetic.
+    net : str, optional
+        Key of `NETS` that the weights must belong to.
+    samples : int
+        How many rendered images the gate judges.
+    calibration_samples : int
+        How many calibration images are used; chosen by coverage of emotion and brightness.
+    limits : EmotionLimits, optional
+    precision : str
+        What the bundle uses unless told otherwise.
+    training : mapping, optional
+        Command, seeds, data and figures of the training run (`result.json`).
+    console : Console, optional
+        Shows the progress.
+
+    Raises
+    ------
+    InputError, DataError
+        What is wrong with weights or images.
+    """
+    name, module = load_checkpoint(weights)
+    if name not in EMOTION_NETS or net not in (None, name):
+        raise InputError(f"{weights} holds a {name}, expected {net or 'one of ' + ', '.join(EMOTION_NETS)}.")
+    judged = open_emotion(module, validation, "val", samples, console)
+    if len(np.unique(judged.labels)) < 2:
+        raise InputError(f"the gate needs images of at least 2 emotions, {judged.source} are all of one.")
+    seen = open_emotion(module, calibration, "train", 4 * calibration_samples, console)
+    limits = limits or EmotionLimits()
+    return Recipe(
+        task="emotion",
+        name=f"emotion-{name}",
+        net=name,
+        module=module,
+        inputs=judged.specs,
+        outputs=outputs(module),
+        validation=to_samples(judged),
+        calibration=to_samples(seen, _covering(seen, calibration_samples)),
+        judge=lambda fp32, candidate, on: judge(fp32, candidate, on, limits),
+        references=_covering(judged, REFERENCES).tolist(),
+        keep_float=KEEP_FLOAT if isinstance(module, Glamor) else ("Softmax",),
+        default_precision=precision,
+        training={field: value for field, value in (training or {}).items() if field != "history"},
+    )
+
+
+def outputs(net: Any) -> list[OutputSpec]:
+    """What an emotion net gives, as the manifest describes it."""
+    specs = [probabilities_output(net.labels)]
+    if isinstance(net, Glamor):
+        cells = -(-CONTEXT // net.stride)
+        specs.append(attention_output(cells, cells))
+    return specs
+
+
+def to_samples(data: EmotionDataset, index: np.ndarray | None = None) -> Samples:
+    """Examples, or those at an index, as the net takes them, with `emotion` (N,) as an index into its labels."""
+    index = np.arange(len(data)) if index is None else index
+    names = [data.names[i] for i in index]
+    return Samples(data.feeds(index), {"emotion": data.labels[index]}, names, data.digest())
+
+
+def judge(fp32: Answers, candidate: Answers, faces: Samples, limits: EmotionLimits) -> Judgement:
+    """Let a net pass only if it names and weighs emotions like its original, and far better than no net at all."""
+    labels = faces.labels["emotion"]
+    reference, got = (answers["probabilities"].astype(np.float64) for answers in (fp32, candidate))
+    named, named_fp32 = got.argmax(1), reference.argmax(1)
+    distance = np.abs(got - reference).sum(1) / 2
+    accuracy, accuracy_fp32 = float(np.mean(named == labels)), float(np.mean(named_fp32 == labels))
+    constant = float(np.bincount(labels).max() / len(labels))
+    return Judgement(
+        metric="accuracy",
+        unit="",
+        value=accuracy,
+        fp32=accuracy_fp32,
+        constant=constant,
+        criteria=[
+            Criterion(
+                name="drop of the accuracy below fp32", value=accuracy_fp32 - accuracy, limit=limits.accuracy_drop
+            ),
+            Criterion(
+                name="share of samples with fp32's label",
+                value=float(np.mean(named == named_fp32)),
+                at="least",
+                limit=limits.agreement,
+            ),
+            Criterion(
+                name="mean total variation distance from fp32", value=float(distance.mean()), limit=limits.distance
+            ),
+            Criterion(
+                name="error as a share of the constant predictor's",
+                value=(1 - accuracy) / (1 - constant),
+                limit=limits.constant_ratio,
+            ),
+        ],
+        worst=[
+            f"{faces.names[i]}: emotion {labels[i]}, fp32 {named_fp32[i]} ({reference[i].max():.2f}), "
+            f"got {named[i]} ({got[i].max():.2f})"
+            for i in np.argsort(-distance)[:3]
+        ],
+    )
+
+
+def _covering(data: EmotionDataset, count: int) -> np.ndarray:
+    """Indices that cover emotions and brightness."""
+    features = np.stack([data.labels, data.face.reshape(len(data), -1).mean(1)], 1)
+    return representative(features, count, (len(data.classes), 4))
