@@ -1,12 +1,22 @@
-"""What every engine does. One engine per file beside this one: onnxruntime, later tensorrt, qnn, openvino."""
+"""What every engine does. One engine per file beside this one: onnxruntime, qnn, tensorrt, openvino."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from edgeflock.runtime.errors import EngineError, InputError
+
+Progress = Callable[[str], None]
+"""Takes a line of text about a long step."""
+
+
+def say(line: str) -> None:
+    """Print a line of progress where it does not mix with a command's output."""
+    print(line, file=sys.stderr, flush=True)
 
 
 class Engine(Protocol):

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from edgeflock.runtime.board import cpu_flags
+from edgeflock.runtime.board import cpu_flags, installed_version
 from edgeflock.runtime.engines.base import check_feeds, check_placement
+from edgeflock.runtime.engines.cache import EngineCache, gpu_key
 from edgeflock.runtime.engines.cuda import DeviceTensors
 from edgeflock.runtime.errors import EngineError
 
@@ -54,6 +55,8 @@ class OnnxRuntimeEngine:
         Where the provider is a plug-in: its devices.
     entries : dict, optional
         Further entries of the session's configuration.
+    compiled : bytes, optional
+        What the provider made of `path` earlier; loaded in its place.
 
     Raises
     ------
@@ -71,6 +74,7 @@ class OnnxRuntimeEngine:
         provider_options: dict[str, str] | None = None,
         devices: list | None = None,
         entries: dict[str, str] | None = None,
+        compiled: bytes | None = None,
     ) -> None:
         available = onnxruntime.get_available_providers()
         if provider not in available and not devices:
@@ -99,7 +103,7 @@ class OnnxRuntimeEngine:
 
         self.name = f"onnxruntime-{provider.removesuffix('ExecutionProvider').lower()}"
         self.precision = precision
-        self._path, self._options, self._provider = str(path), options, provider
+        self._path, self._options, self._provider, self._compiled = str(path), options, provider, compiled
         self._session = self._load()
         self._wanted = {i.name: (_fixed_shape(i, path), _dtype(i, path)) for i in self._session.get_inputs()}
         self._outputs = {o.name: (_fixed_shape(o, path), _dtype(o, path)) for o in self._session.get_outputs()}
@@ -113,7 +117,8 @@ class OnnxRuntimeEngine:
         """Bind the input arrays; see `Engine.bind`."""
         check_feeds(self._wanted, feeds)
         if self._provider in GPU_PROVIDERS:
-            # Device memory bound once: what ONNX Runtime needs to replay a CUDA graph.
+            if self._tensors:  # the session's CUDA graph would go on with the addresses of before
+                self._session = self._load()
             self._tensors = DeviceTensors(feeds, self._outputs)
             device, outputs, address = "cuda", self._tensors.outputs, self._tensors.address
         else:
@@ -172,7 +177,8 @@ class OnnxRuntimeEngine:
     def _load(self) -> onnxruntime.InferenceSession:
         try:
             # Without enable_fallback=0 ONNX Runtime's Python layer retries on the CPU and only prints that it did.
-            return onnxruntime.InferenceSession(self._path, self._options, **self._providers, enable_fallback=0)
+            net = self._compiled or self._path
+            return onnxruntime.InferenceSession(net, self._options, **self._providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's own classes have no common base
             raise EngineError(
                 f"ONNX Runtime {onnxruntime.__version__} does not load {self._path} on {self._provider}: {error}"
@@ -206,19 +212,18 @@ def _tensorrt_options(path: str | Path, precision: str) -> dict[str, str]:
     The provider loads whatever engine it finds under its cache folder, so that folder is named after everything that
     an engine depends on.
     """
-    from edgeflock.runtime.engines.cache import EngineCache, gpu_key
-
     flags = {
         "trt_fp16_enable": str(int(precision == "fp16")),
         "trt_int8_enable": str(int(precision == "int8-trt")),
         "trt_cuda_graph_enable": "1",
         "trt_builder_optimization_level": "3",
     }
-    key = gpu_key(path, precision, flags, {"onnxruntime": onnxruntime.__version__})
+    versions = {name: str(installed_version(name)) for name in ("onnxruntime-gpu", "tensorrt")}
+    key = gpu_key(path, precision, versions | {"onnxruntime": onnxruntime.__version__}, flags)
     cache = EngineCache("onnxruntime-tensorrt")
     return flags | {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(cache.folder_of(key)),
+        "trt_engine_cache_path": str(cache.path(key, "")),
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(cache.folder),
     }

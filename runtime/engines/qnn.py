@@ -1,17 +1,20 @@
 """Qualcomm NPUs through the plug-in provider of ONNX Runtime (package onnxruntime-qnn); facts/checks.md 2.
 
-Only the Hexagon HTP backend is offered: it is the NPU. What it does not take is an error, never the CPU. The code was
-executed up to the session on a machine without an NPU (with onnxruntime-qnn 2.3.0 under emulation the provider lowers
-nets with its `ir` backend); no NPU has run it.
+Only the Hexagon HTP backend is offered: it is the NPU. What it does not take is an error, never the CPU. Executed
+under emulation with onnxruntime-qnn 2.3.0: registering, devices, and sessions with the provider's `ir` backend, which
+lowers the net and runs nothing. No NPU has run it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from edgeflock.runtime.board import board_model, installed_version
+from edgeflock.runtime.engines.base import Progress, say
+from edgeflock.runtime.engines.cache import EngineCache, file_sha256
 from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgeflock.runtime.errors import EngineError
 
@@ -35,6 +38,7 @@ def open_qnn(
     performance_mode: str = "burst",
     optimization: Literal["0", "1", "2", "3"] = "3",
     context_cache: str | Path | None = None,
+    progress: Progress = say,
 ) -> OnnxRuntimeEngine:
     """Load an `int8-qnn` ONNX file on the NPU.
 
@@ -49,7 +53,9 @@ def open_qnn(
     optimization : str
         ``htp_graph_finalization_optimization_mode``: 3 takes longest to prepare and runs fastest.
     context_cache : path, optional
-        Folder for the compiled context, by default `edgeflock.runtime.engines.cache.folder`.
+        Folder for compiled contexts, by default that of `EngineCache`.
+    progress : callable
+        Gets a line when the net has to be compiled.
 
     Raises
     ------
@@ -62,25 +68,38 @@ def open_qnn(
         raise EngineError(f"htp_arch must be one of {', '.join(HTP_ARCHS)} (0 asks the board), got {htp_arch!r}.")
     if problem := npu_problem():
         raise EngineError(f"onnxruntime-qnn cannot be used here: {problem}")
-    from edgeflock.runtime.engines.cache import context_file
-
     options = {
         "backend_type": "htp",
         "htp_arch": htp_arch,
         "htp_performance_mode": performance_mode,
         "htp_graph_finalization_optimization_mode": optimization,
     }
-    compiled = context_file(path, precision, options, context_cache)
-    entries = {} if compiled.exists() else {"ep.context_enable": "1", "ep.context_file_path": str(compiled)}
-    return OnnxRuntimeEngine(
-        compiled if compiled.exists() else path,
-        precision,
-        provider=PROVIDER,
-        allow_fallback=allow_fallback,
-        provider_options=options,
-        devices=_devices()[:1],
-        entries=entries,
-    )
+    versions = {name: str(installed_version(name)) for name in ("onnxruntime", "onnxruntime-qnn")}
+    key = {"onnx": file_sha256(path), "precision": precision, "board": board_model(), **versions, **options}
+    cache = EngineCache("onnxruntime-qnn", context_cache)
+
+    def load(compiled: bytes | None = None, entries: dict[str, str] | None = None) -> OnnxRuntimeEngine:
+        return OnnxRuntimeEngine(
+            path,
+            precision,
+            provider=PROVIDER,
+            allow_fallback=allow_fallback,
+            provider_options=options,
+            devices=_devices()[:1],
+            entries=entries,
+            compiled=compiled,
+        )
+
+    if compiled := cache.load(key):
+        return load(compiled)
+    progress(f"QNN compiles {Path(path).name}: {cache.miss(key)}.")
+    with TemporaryDirectory(dir=cache.folder) as folder:
+        context = Path(folder) / "context.onnx"
+        entries = {"ep.context_enable": "1", "ep.context_embed_mode": "1", "ep.context_file_path": str(context)}
+        engine = load(entries=entries)
+        if context.exists():
+            cache.store(key, context.read_bytes())
+    return engine
 
 
 def npu_problem() -> str | None:

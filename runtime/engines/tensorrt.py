@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.runtime.engines.base import check_feeds
+from edgeflock.runtime.engines.base import Progress, check_feeds, say
 from edgeflock.runtime.engines.cache import EngineCache
 from edgeflock.runtime.engines.cuda import DeviceTensors, driver
-from edgeflock.runtime.engines.tensorrt_build import Progress, engine_for, import_tensorrt, say
+from edgeflock.runtime.engines.tensorrt_build import engine_for, import_tensorrt
 from edgeflock.runtime.errors import EngineError
 
 # Own table: TensorRT's nptype() of 8.5 uses numpy.bool, which numpy dropped in 1.24.

@@ -8,22 +8,19 @@ and the cache were executed with TensorRT-RTX 1.7.1 without a GPU; the attribute
 from __future__ import annotations
 
 import importlib
-import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from edgeflock.runtime.engines.base import Progress, say
 from edgeflock.runtime.engines.cache import EngineCache, Key, gpu_key
 from edgeflock.runtime.errors import EngineError
 
 OLDEST = (8, 5)
 PROGRESS_S = 3.0
 """Seconds between two lines of progress."""
-
-Progress = Callable[[str], None]
 
 
 def import_tensorrt(name: str = "tensorrt") -> ModuleType:
@@ -50,11 +47,6 @@ def import_tensorrt(name: str = "tensorrt") -> ModuleType:
             "onnxruntime-tensorrt or onnxruntime-cpu, or JetPack 5.1 or newer."
         )
     return trt
-
-
-def say(line: str) -> None:
-    """Print a line of progress where it does not mix with a command's output."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def engine_for(
