@@ -1,288 +1,380 @@
-"""INT8 for CPU boards (QDQ: uint8 activations, int8 weights per channel, int32 bias), and the accuracy gate.
+"""INT8 in the three forms that boards take, each QDQ (opset 17, no foreign operators), and the proof of each form.
 
-QOperator is never made: it gives wrong answers for these nets (facts/checks.md 5). TensorRT, and a DSP that must not
-see float, need forms of their own (facts/checks.md 6.1).
+QOperator is never made: it gives wrong answers for these nets (facts/checks.md 5). One INT8 file does not suit all:
+NVIDIA's parser refuses int32 biases and zero points, which CPUs need to be fast (facts/checks.md 3.4, 6.1).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from edgeflock.export.onnx import finish, predict
-from edgeflock.runtime.bundle import GateReport
-from edgeflock.runtime.errors import GateError, InputError
+from edgeflock.export.onnx import finish
+from edgeflock.runtime.errors import GateError
 
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
 
-INTEGER = ("Conv", "MaxPool", "Add", "Relu")
-"""What is quantised: the trunk, whose convolutions then hand integers to each other. Norms, support pooling,
-accumulation and head stay float: with everything in INT8 the four steering nets lose 0.7 to 8 dB of SQNR and up to a
-tenth of their speed, because CPUs have no integer kernel for most of the rest. `sensitivity` measures it for a net."""
-
-SHIPPED = " ".join(INTEGER)
-
-STEERED = 0.02
-"""rad (1.1 degrees): below it left and right mean nothing, so a changed sign is not counted."""
+_SHOWN = 5  # problems that an error lists
+Q, DQ = "QuantizeLinear", "DequantizeLinear"
 
 
-def quantize(fp32: onnx.ModelProto, ranges: TensorsData) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Form:
+    """What is quantised, and how.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Operators that are quantised wherever they stand; empty for every operator there is.
+    followers : tuple of str
+        Operators that are quantised where all that they get comes from quantised ones, so that integers are handed on.
+    carriers : tuple of str
+        Operators that stay float between two quantised ones without breaking the chain: the engine fuses them.
+    symmetric : bool
+        S8 activations with zero point 0 and float biases, else U8 activations with a zero point and int32 biases.
+    """
+
+    layers: tuple[str, ...] = ()
+    followers: tuple[str, ...] = ()
+    carriers: tuple[str, ...] = ()
+    symmetric: bool = False
+
+
+FORMS = {
+    # What CPUs have integer kernels for. Dense layers, global pooling, supports and heads stay float: none of our nets
+    # gets faster with them (docs/quantisation.md), all lose SQNR.
+    "int8": Form(("Conv", "ConvTranspose"), ("MaxPool", "Add", "Relu", "Clip", "Concat")),
+    # A DSP must not see float: everything between the graph's inputs and outputs.
+    "int8-qnn": Form(),
+    # What NVIDIA's parser fuses. The outputs of layers stay float up to where the next one quantises them, so that a
+    # layer, its ReLU and the quantisation become one kernel.
+    "int8-trt": Form(
+        ("Conv", "ConvTranspose", "Gemm", "MatMul"), ("MaxPool", "Add"), ("Relu", "Clip", "LeakyRelu"), symmetric=True
+    ),
+}
+
+OUTPUT_MARGIN = 0.25
+"""`int8-qnn` quantises the answer too: each end of its range goes this share of the span further out, since the
+sharpest turn of the calibration samples is not the sharpest there is."""
+
+
+def quantize(
+    fp32: onnx.ModelProto, ranges: TensorsData, form: str, keep_float: Collection[str] = ()
+) -> onnx.ModelProto:
     """Post-training quantisation to INT8 in QDQ form.
 
-    The node that gives the steering angle stays float: in 8 bits it would end at the sharpest turn of the calibration
-    frames.
+    In `int8` and `int8-trt` the node that gives an output stays float: in 8 bits its answer would end at the largest
+    one of the calibration samples.
 
     Parameters
     ----------
     fp32 : onnx.ModelProto
         From `edgeflock.export.onnx.export_onnx`.
     ranges : TensorsData
-        From `edgeflock.calibration.ranges.activation_ranges`, with frames as the net takes them.
+        From `edgeflock.calibration.ranges.activation_ranges`, with samples as the net takes them.
+    form : {"int8", "int8-qnn", "int8-trt"}
+        Key of `FORMS`.
+    keep_float : collection of str
+        Operator types, nodes or name prefixes up to a "/" that stay float. `int8-qnn` has none.
 
     Raises
     ------
     GateError
-        The result is not pure QDQ with every convolution in INT8.
+        The net cannot take this form; names the nodes.
     """
-    model = _qdq(fp32, ranges, INTEGER)
-    problems = check_qdq(model)
+    source = prepare(fp32, form)
+    model = insert(source, ranges, form, quantisable(source, form, keep_float))
+    problems = check_form(model, form, keep_float)
     if problems:
-        raise GateError(f"quantisation gave a net that no board should get: {'; '.join(problems)}.")
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise GateError(f"this net has no {form} form that a board should get: {'; '.join(problems[:_SHOWN])}{more}.")
     return model
 
 
-@dataclass(frozen=True)
-class Sensitivity:
-    """What one choice of operators in INT8 does to the steering angle."""
+def prepare(fp32: onnx.ModelProto, form: str) -> onnx.ModelProto:
+    """Copy with a name for every node and a type for every tensor, which `quantisable` and `insert` need."""
+    model = onnx.ModelProto()
+    model.CopyFrom(fp32)
+    names: set[str] = set()
+    for i, node in enumerate(model.graph.node):
+        if not node.name or node.name in names:
+            node.name = f"{node.op_type}_{i}"
+        names.add(node.name)
+    if not FORMS[form].layers:
+        norms_to_convolutions(model)
+    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    # Spares QDQQuantizer a second inference through a file.
+    helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})
+    return model
 
-    quantised: str
-    """One convolution alone, `INTEGER` as shipped, or `INTEGER` and one more kind of operator."""
-    sqnr_db: float
-    """10 log10 of mean(fp32^2) / mean((int8 - fp32)^2)."""
-    rmse: float
-    """Against the labels, rad."""
 
+def norms_to_convolutions(model: onnx.ModelProto) -> None:
+    """Replace each batch norm that could not be folded by the depthwise 1x1 convolution that it is, in place.
 
-def sensitivity(
-    fp32: onnx.ModelProto, ranges: TensorsData, images: np.ndarray, angles: np.ndarray
-) -> list[Sensitivity]:
-    """Measure which layer costs how much, and what it would cost to quantise more.
-
-    SQNR is the figure to compare: rounding can lower the RMSE of a hundred frames by luck.
-
-    Parameters
-    ----------
-    fp32, ranges
-        As for `quantize`.
-    images, angles : ndarray
-        Calibration frames (N, 200, 200) and their labels in rad, (N,); the frames of the gate stay out of decisions.
-
-    Returns
-    -------
-    list of Sensitivity
-        Each convolution alone, in the order of the graph; the shipped form; the shipped form and one kind more.
+    Every integer engine has that layer, with a scale for each channel; some DSPs have no BatchNormalization
+    (facts/boards.md 5.5), and on FADNet it costs 3 dB more.
     """
-    reference = predict(fp32, images)
-
-    def measure(what: str, kinds: Iterable[str], nodes: Iterable[str] = ()) -> Sensitivity:
-        got = predict(_qdq(fp32, ranges, kinds, nodes), images)
-        return Sensitivity(what, _sqnr(reference, got), _rmse(got, angles))
-
-    nodes = [node for node in fp32.graph.node if node.name != _steering(fp32).name]
-    more = dict.fromkeys(node.op_type for node in nodes if node.op_type not in INTEGER)
-    return [
-        *(measure(node.name, ["Conv"], [node.name]) for node in nodes if node.op_type == "Conv"),
-        measure(SHIPPED, INTEGER),
-        *(measure(f"{SHIPPED} + {kind}", [*INTEGER, kind]) for kind in more),
-    ]
-
-
-def check_qdq(model: onnx.ModelProto) -> list[str]:
-    """What keeps a net from being pure QDQ with every convolution in INT8; empty where it is."""
-    problems = []
-    foreign = {
-        n.op_type for n in model.graph.node if n.domain or n.op_type.startswith("QLinear") or "Integer" in n.op_type
-    }
-    if foreign:
-        problems.append(f"expected QuantizeLinear and DequantizeLinear only, got {', '.join(sorted(foreign))}")
-    dequantised = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
-    convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
-    floats = [n.name for n in convolutions if not dequantised.issuperset(n.input)]
-    if floats or not convolutions:
-        problems.append(f"expected every Conv in INT8, got float: {', '.join(floats) or 'no Conv at all'}")
-    return problems
-
-
-@dataclass(frozen=True)
-class GateLimits:
-    """What the gate allows; the fields of `GateReport` say what is measured."""
-
-    rmse_drop: float = 0.02
-    sign_flips: float = 0.005
-    constant_ratio: float = 0.5
-    max_deviation: float = 0.1
-    """rad."""
-
-
-def run_gate(
-    fp32: onnx.ModelProto,
-    candidate: onnx.ModelProto,
-    images: np.ndarray,
-    angles: np.ndarray,
-    *,
-    precision: str = "int8",
-    names: Sequence[str] | None = None,
-    data: str = "",
-    limits: GateLimits | None = None,
-    observe: Callable[[GateReport, np.ndarray, np.ndarray], None] | None = None,
-) -> GateReport:
-    """Let a net pass only if it drives like its fp32 original, measured on ONNX Runtime, which is what robots run.
-
-    The constant predictor is the best there is: the mean label of these very frames. A net near it has learnt nothing,
-    and no quantisation can make it worse, so the other criteria alone would let it pass.
-
-    Parameters
-    ----------
-    fp32, candidate : onnx.ModelProto
-        The original and what shall be shipped; where fp32 itself is shipped, both are the same.
-    images, angles : ndarray
-        Frames that neither training nor calibration saw, (N, 200, 200), and their labels in rad, (N,).
-    precision : str
-        Of the candidate. "int8" must be pure QDQ with every convolution quantised.
-    names : sequence of str, optional
-        Names of the frames for the error, by default their index.
-    data : str
-        Says in the report which frames these were.
-    limits : GateLimits, optional
-    observe : callable, optional
-        Gets the report and the answers of both nets before a failed gate raises.
-
-    Raises
-    ------
-    GateError
-        Lists every criterion that failed, with what was expected and got, and the frames that deviate most.
-    InputError
-        Fewer than two frames, shapes that do not agree, or labels that are all the same.
-    """
-    limits = limits or GateLimits()
-    angles = np.asarray(angles, np.float64)
-    if angles.shape != images.shape[:1] or len(angles) < 2 or not np.ptp(angles) > 0:
-        raise InputError(
-            f"the gate needs frames (N, 200, 200) and labels (N,) that differ, N >= 2; got {images.shape} and "
-            f"{angles.shape}{' with one and the same label' if angles.size and not np.ptp(angles) else ''}."
-        )
-    name = (lambda i: names[i]) if names is not None else (lambda i: f"frame {i}")
-    reference = predict(fp32, images).astype(np.float64)
-    got = reference if candidate is fp32 else predict(candidate, images).astype(np.float64)
-    for net, answers in (("fp32", reference), (precision, got)):
-        if not np.isfinite(answers).all():
-            bad = np.flatnonzero(~np.isfinite(answers))
-            raise GateError(
-                f"the gate refuses the net: {net} answers {answers[bad[0]]} to {name(bad[0])} and to {len(bad)} of "
-                f"{len(answers)} frames; expected a finite angle for each."
+    constants = _constants(model)
+    shapes = onnx.shape_inference.infer_shapes(model).graph
+    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in [*shapes.value_info, *shapes.input]}
+    for node in model.graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
+        scale, bias, mean, variance = (constants[name].astype(np.float64) for name in node.input[1:5])
+        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+        scale = scale / np.sqrt(variance + epsilon)
+        spatial = [1] * (ranks[node.input[0]] - 2)
+        weight = {
+            f"{node.name}.weight": scale.reshape(-1, 1, *spatial),
+            f"{node.name}.bias": bias - mean * scale,
+        }
+        model.graph.initializer.extend(numpy_helper.from_array(v.astype(np.float32), n) for n, v in weight.items())
+        node.CopyFrom(
+            helper.make_node(
+                "Conv",
+                [node.input[0], *weight],
+                [node.output[0]],
+                node.name,
+                group=len(scale),
+                kernel_shape=spatial,
             )
-
-    deviation = np.abs(got - reference)
-    steered = np.abs(reference) > STEERED
-    flips = steered & (np.sign(got) != np.sign(reference))
-    rmse, rmse_fp32, rmse_constant = _rmse(got, angles), _rmse(reference, angles), float(np.std(angles))
-    measured = {
-        "rmse_drop": rmse / rmse_fp32 - 1 if rmse_fp32 else float(rmse > 0),
-        "sign_flips": float(flips.sum() / max(steered.sum(), 1)),
-        "constant_ratio": rmse / rmse_constant,
-        "max_deviation": float(deviation.max()),
-    }
-    failures = check_qdq(candidate) if precision == "int8" else []
-    failures += [
-        f"{_CRITERIA[field]}: expected at most {getattr(limits, field):.4g}, got {value:.4g}"
-        for field, value in measured.items()
-        if not value <= getattr(limits, field)
-    ]
-    report = GateReport(
-        passed=not failures,
-        precision=precision,
-        data=data,
-        frames=len(angles),
-        rmse=rmse,
-        rmse_fp32=rmse_fp32,
-        rmse_constant=rmse_constant,
-        mean_deviation=float(deviation.mean()),
-        **measured,
-        **{f"{field}_limit": getattr(limits, field) for field in measured},
-    )
-    if observe:
-        observe(report, reference, got)
-    if failures:
-        worst = "; ".join(
-            f"{name(i)}: label {angles[i]:+.3f}, fp32 {reference[i]:+.3f}, {precision} {got[i]:+.3f} rad"
-            for i in np.argsort(-(deviation if deviation.any() else np.abs(got - angles)))[:3]
         )
-        raise GateError(
-            f"the gate refuses the {precision} net. {'. '.join(failures)}. Worst frames: {worst}. "
-            f"RMSE {rmse:.4f} rad, fp32 {rmse_fp32:.4f}, constant predictor {rmse_constant:.4f}, {len(angles)} frames. "
-            f"Way out: train longer, calibrate with other frames or another method, or ship fp32 alone."
-        )
-    return report
+    _drop_unused(model)
 
 
-_CRITERIA = {
-    "rmse_drop": "relative rise of the RMSE over fp32",
-    "sign_flips": f"share of frames beyond {STEERED} rad not steered to the same side as fp32",
-    "constant_ratio": "RMSE as a share of the constant predictor's",
-    "max_deviation": "largest distance from fp32 in rad",
-}
+def quantisable(model: onnx.ModelProto, form: str, keep_float: Collection[str] = ()) -> list[str]:
+    """Names of the nodes of a prepared net that a form quantises, in the order of the graph."""
+    rules = FORMS[form]
+    if not rules.layers:
+        return [node.name for node in model.graph.node]
+    constants = {i.name for i in model.graph.initializer}
+    outputs = {o.name for o in model.graph.output}
+    chain: set[str] = set()
+    nodes = []
+    for node in model.graph.node:
+        handed_on = all(name in chain for name in node.input if name and name not in constants)
+        if _stays_float(node, outputs, keep_float):
+            continue
+        if (node.op_type in rules.layers and _has_weights(node, constants)) or (
+            node.op_type in rules.followers and handed_on
+        ):
+            nodes.append(node.name)
+            chain.update(node.output)
+        elif node.op_type in rules.carriers and handed_on:
+            chain.update(node.output)
+    return nodes
 
 
-def _steering(model: onnx.ModelProto) -> onnx.NodeProto:
-    """Node that gives the steering angle."""
-    return next(node for node in model.graph.node if model.graph.output[0].name in node.output)
-
-
-def _qdq(
-    fp32: onnx.ModelProto, ranges: TensorsData, kinds: Iterable[str], nodes: Iterable[str] = ()
-) -> onnx.ModelProto:
-    """QDQ form of the operators of these kinds, or only of the nodes named."""
+def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Iterable[str]) -> onnx.ModelProto:
+    """QDQ around these nodes of a prepared net."""
     from onnxruntime.quantization import QDQQuantizer, QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
+    rules, chosen = FORMS[form], set(nodes)
+    model = onnx.ModelProto()
+    model.CopyFrom(source)
+    data = dict(ranges.items())  # QDQQuantizer changes the ranges that it is given
+    options: dict[str, Any] = {"WeightSymmetric": True}
+    if rules.symmetric:
+        options |= {"ActivationSymmetric": True, "QuantizeBias": False}
+        options |= {"OpTypesToExcludeOutputQuantization": [*rules.layers, "Add"]}
+    if not rules.layers:
+        options |= {"ForceQuantizeNoInputCheck": True, "MinimumRealRange": 1e-4}  # as ONNX Runtime's QNN configuration
+        options |= {"TensorQuantOverrides": _qnn_overrides(model, QuantType.QInt8)}
+        for output in model.graph.output:
+            low, high = (np.float32(end) for end in data[output.name].range_value)
+            span = np.float32(OUTPUT_MARGIN) * (high - low)
+            data[output.name] = TensorData(lowest=low - span, highest=high + span)
     quantizer = QDQQuantizer(
-        onnx.shape_inference.infer_shapes(fp32, strict_mode=True),
+        model,
         per_channel=True,
         reduce_range=False,  # the engine's exact path serves CPUs without VNNI at no cost in accuracy
         weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,
-        tensors_range=ranges,
-        nodes_to_quantize=list(nodes),
-        nodes_to_exclude=[_steering(fp32).name],
-        op_types_to_quantize=list(kinds),
-        extra_options={"WeightSymmetric": True},
+        activation_qType=QuantType.QInt8 if rules.symmetric else QuantType.QUInt8,
+        tensors_range=TensorsData(ranges.calibration_method, data),
+        nodes_to_quantize=sorted(chosen),
+        nodes_to_exclude=[],
+        # An empty list of nodes would mean all of them, an empty list of operators means none.
+        op_types_to_quantize=sorted({node.op_type for node in model.graph.node if node.name in chosen}),
+        extra_options=options,
     )
     with _quiet():
         quantizer.quantize_model()
     quantizer.model.topological_sort()
+    del quantizer.model.model.metadata_props[:]
     return finish(quantizer.model.model)
+
+
+def _qnn_overrides(model: onnx.ModelProto, weight_type: Any) -> dict[str, list[dict[str, Any]]]:
+    """Dense weights per tensor, sigmoids in 1/256: what QNN takes (onnxruntime's `QnnCompatibilityOverrides`)."""
+    constants = _constants(model)
+    overrides: dict[str, list[dict[str, Any]]] = {}
+    for node in model.graph.node:
+        if node.op_type in ("Gemm", "MatMul"):
+            for name in set(node.input[:2]) & set(constants):
+                overrides[name] = [{"quant_type": weight_type, "symmetric": True}]
+        elif node.op_type == "Sigmoid":
+            overrides[node.output[0]] = [{"scale": np.float32(1 / 256), "zero_point": np.uint8(0)}]
+    return overrides
+
+
+@dataclass
+class _Graph:
+    """Where the tensors of a QDQ graph come from and go to."""
+
+    model: onnx.ModelProto
+    constants: Mapping[str, np.ndarray] = field(init=False)
+    made_by: dict[str, onnx.NodeProto] = field(init=False)
+    users: dict[str, list[onnx.NodeProto]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.constants = _constants(self.model)
+        self.made_by = {name: node for node in self.model.graph.node for name in node.output}
+        self.users = {}
+        for node in self.model.graph.node:
+            for name in node.input:
+                self.users.setdefault(name, []).append(node)
+
+    def dequantised(self, name: str) -> onnx.NodeProto | None:
+        """The DequantizeLinear that gives a tensor."""
+        node = self.made_by.get(name)
+        return node if node is not None and node.op_type == DQ else None
+
+    def has_weights(self, node: onnx.NodeProto) -> bool:
+        """Whether the second input is a constant, quantised or not."""
+        given = self.dequantised(node.input[1])
+        return (node.input[1] if given is None else given.input[0]) in self.constants
+
+    def scale(self, node: onnx.NodeProto) -> np.ndarray:
+        """Of a QuantizeLinear or DequantizeLinear whose parameters are constants."""
+        return self.constants[node.input[1]]
+
+    def zero_point(self, node: onnx.NodeProto) -> np.ndarray:
+        """Of a QuantizeLinear or DequantizeLinear whose parameters are constants."""
+        return self.constants[node.input[2]]
+
+
+def check_form(model: onnx.ModelProto, form: str, keep_float: Collection[str] = ()) -> list[str]:
+    """What keeps a net from being in a form, node by node; empty where it is.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    form : {"int8", "int8-qnn", "int8-trt"}
+    keep_float : collection of str
+        As given to `quantize`: layers that may be float. Any other layer must be quantised.
+    """
+    rules, graph = FORMS[form], _Graph(model)
+    foreign = {
+        n.op_type for n in model.graph.node if n.domain or n.op_type.startswith("QLinear") or "Integer" in n.op_type
+    }
+    if foreign:
+        return [f"expected QuantizeLinear and DequantizeLinear only, got {', '.join(sorted(foreign))}"]
+    pairs = [n for n in model.graph.node if n.op_type in (Q, DQ)]
+    variable = [n.name for n in pairs if len(n.input) < 3 or not {n.input[1], n.input[2]} <= set(graph.constants)]
+    if variable:
+        return [f"expected scales and zero points as constants, not so in {', '.join(variable)}"]
+    outputs = {o.name for o in model.graph.output}
+    layers = [
+        node
+        for node in model.graph.node
+        if node.op_type in (rules.layers or ("Conv", "ConvTranspose"))
+        and not _stays_float(node, outputs if rules.layers else (), keep_float if rules.layers else ())
+        and (node.op_type in ("Conv", "ConvTranspose") or graph.has_weights(node))
+    ]
+    problems = [] if layers else ["expected layers in INT8, got none"]
+    for node in layers:
+        problems += _layer_problems(graph, node, rules.symmetric)
+    allowed = {np.dtype(np.int8)} if rules.symmetric else {np.dtype(np.uint8)}
+    for node in pairs:
+        zero = graph.zero_point(node)
+        if node.input[0] not in graph.constants and zero.dtype not in allowed:
+            problems.append(
+                f"{node.name}: expected activations in {'S8' if rules.symmetric else 'U8'}, got {zero.dtype}"
+            )
+        if (rules.symmetric or zero.dtype in (np.int8, np.int32)) and zero.any():
+            problems.append(f"{node.name}: expected zero point 0, got {zero.ravel()[np.argmax(np.abs(zero))]}")
+    return problems + ([] if rules.layers else _float_inside(graph))
+
+
+def _layer_problems(graph: _Graph, node: onnx.NodeProto, symmetric: bool) -> list[str]:
+    """What keeps one layer from integer inputs, weights per channel and the bias of the form."""
+    given, weight = (graph.dequantised(name) for name in node.input[:2])
+    if given is None or weight is None:
+        return [f"{node.name}: expected {node.op_type} in INT8, got float"]
+    problems = []
+    scales, values = graph.scale(weight), graph.constants.get(weight.input[0])
+    if node.op_type in ("Conv", "ConvTranspose"):
+        axis = 0 if node.op_type == "Conv" else 1
+        given_axis = next((a.i for a in weight.attribute if a.name == "axis"), 1)
+        if values is None or values.dtype != np.int8 or scales.shape != values.shape[axis : axis + 1]:
+            problems.append(f"{node.name}: expected S8 weights with one scale per channel, got {scales.shape} scales")
+        elif given_axis != axis:
+            problems.append(f"{node.name}: expected the scales on axis {axis}, got axis {given_axis}")
+    if len(node.input) > 2 and node.input[2]:
+        bias = graph.dequantised(node.input[2])
+        if symmetric and bias is not None:
+            problems.append(f"{node.name}: expected a float bias, got a quantised one")
+        elif not symmetric and (
+            bias is None
+            or graph.constants[bias.input[0]].dtype != np.int32
+            or not np.allclose(graph.scale(bias), graph.scale(given) * scales, rtol=1e-5, atol=0)
+        ):
+            problems.append(f"{node.name}: expected an int32 bias with the scale of input times weights")
+    return problems
+
+
+def _float_inside(graph: _Graph) -> list[str]:
+    """Nodes that would compute in float although all inputs and outputs of the net's nodes should be 8 bit."""
+    typed = onnx.shape_inference.infer_shapes(graph.model).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in [*typed.value_info, *typed.input, *typed.output]}
+    problems = []
+    for node in graph.model.graph.node:
+        if node.op_type in (Q, DQ):
+            continue
+        got = [n for n in node.input if types.get(n) == TensorProto.FLOAT and graph.dequantised(n) is None]
+        given = [n for n in node.output if types.get(n) != TensorProto.FLOAT]
+        given += [n for n in set(node.output) - set(given) if {u.op_type for u in graph.users.get(n, [])} != {Q}]
+        if got or given:
+            problems.append(f"{node.name}: expected {node.op_type} in INT8, got {', '.join([*got, *given])} in float")
+    return problems
+
+
+def _stays_float(node: onnx.NodeProto, outputs: Collection[str], keep_float: Collection[str]) -> bool:
+    kept = any(node.op_type == k or node.name == k or node.name.startswith(f"{k.rstrip('/')}/") for k in keep_float)
+    return kept or any(name in outputs for name in node.output)
+
+
+def _has_weights(node: onnx.NodeProto, constants: Collection[str]) -> bool:
+    """Whether the second input is a constant: a product of two activations is no layer."""
+    return len(node.input) > 1 and node.input[1] in constants
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+
+
+def _drop_unused(model: onnx.ModelProto) -> None:
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [i for i in model.graph.initializer if i.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """ONNX Runtime logs a warning per BatchNorm parameter that it leaves per tensor, which is what is wanted."""
+    """ONNX Runtime logs a warning for each tensor that it leaves as it is, which is what is wanted."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
         logging.disable(level)
-
-
-def _rmse(got: np.ndarray, expected: np.ndarray | float) -> float:
-    return float(np.sqrt(np.mean(np.square(np.asarray(got, np.float64) - expected))))
-
-
-def _sqnr(reference: np.ndarray, got: np.ndarray) -> float:
-    return 20 * float(np.log10(_rmse(reference, 0) / max(_rmse(got, reference), 1e-12)))

@@ -1,0 +1,165 @@
+"""As few layers as possible in float, so that the gate holds (like NNCF's `quantize_with_accuracy_control`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from edgeflock.calibration.observe import OnProgress
+from edgeflock.export.quantize import FORMS, quantize
+from edgeflock.export.recipe import Judgement
+from edgeflock.export.sensitivity import Score, Sensitivity, float_gains, sensitivity
+
+if TYPE_CHECKING:
+    from onnxruntime.quantization.calibrate import TensorsData
+
+TRIALS = 48
+"""Most gate runs of one search. Bisection needs two for every doubling of the layers; the rest is for giving layers
+back."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One candidate that the gate judged."""
+
+    kept: list[str]
+    """Layers in float."""
+    passed: bool
+    value: float
+    """The task's metric."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What came out.
+
+    Attributes
+    ----------
+    model : onnx.ModelProto
+        What passed; where nothing did, the fully quantised form.
+    kept : list of str
+        Layers in float; none of them can be quantised without failing the gate, unless `TRIALS` ran out.
+    judgement : Judgement
+        Of `model`.
+    table : list of Sensitivity
+        In the order of the graph; empty where nothing was quantised.
+    steps : list of Step
+        Every candidate that was judged.
+    """
+
+    model: onnx.ModelProto
+    kept: list[str]
+    judgement: Judgement
+    table: list[Sensitivity]
+    steps: list[Step] = field(default_factory=list)
+
+
+def search(
+    fp32: onnx.ModelProto,
+    ranges: TensorsData,
+    form: str,
+    passes: Callable[[onnx.ModelProto], Judgement],
+    feeds: Mapping[str, np.ndarray],
+    keep_float: Collection[str] = (),
+    *,
+    score: Score | None = None,
+    on_progress: OnProgress | None = None,
+) -> SearchResult:
+    """Quantise what the form allows; where the gate refuses, leave the most sensitive layers in float until it holds.
+
+    Layers go by what the answers gain where each alone stays in float. Their number is doubled until the gate holds,
+    then bisected; then each is tried in INT8 again, the least sensitive first. `int8-qnn` must not hold float: there
+    the result is what the gate says of the whole, with the table that names the layers to blame.
+
+    Parameters
+    ----------
+    fp32, ranges, form, keep_float
+        As for `edgeflock.export.quantize.quantize`.
+    passes : callable
+        The gate.
+    feeds, score
+        As for `edgeflock.export.sensitivity.sensitivity`.
+    on_progress : callable, optional
+        Gets how much of a phase is done, of how much, and what it is at.
+
+    Returns
+    -------
+    SearchResult
+        Its judgement fails where no choice of layers helps.
+
+    Raises
+    ------
+    GateError
+        The net cannot take this form at all.
+    """
+    say = on_progress or (lambda done, total, text: None)
+    trials = _Trials(lambda kept: quantize(fp32, ranges, form, [*keep_float, *kept]), passes, say)
+    whole = trials.run([])
+    table = sensitivity(fp32, ranges, form, feeds, keep_float, score=score, on_progress=on_progress)
+    if whole.passed or not FORMS[form].layers:
+        return trials.result([], table)
+    table = float_gains(table, fp32, ranges, form, feeds, keep_float, on_progress=on_progress)
+    order = [row.node for row in sorted(table, key=lambda row: (-(row.gain_db or 0), row.sqnr_db))]
+    failed, count = 0, 1
+    while count < len(order) and not trials.run(order[:count]).passed:
+        failed, count = count, min(2 * count, max(len(order) - 1, count + 1))
+    if count >= len(order):
+        return trials.result([], table)
+    while count - failed > 1:
+        middle = (failed + count) // 2
+        if trials.run(order[:middle]).passed:
+            count = middle
+        else:
+            failed = middle
+    return trials.result(_give_back(order[:count], trials), table)
+
+
+def _give_back(kept: list[str], trials: _Trials) -> list[str]:
+    """Quantise again what the gate does not need in float, until no single layer can be given back."""
+    changed = True
+    while changed:
+        changed = False
+        for node in reversed(kept):
+            fewer = [other for other in kept if other != node]
+            if fewer and trials.left and trials.run(fewer).passed:
+                kept, changed = fewer, True
+    return kept
+
+
+class _Trials:
+    """Candidates and what the gate said of them; none is judged twice."""
+
+    def __init__(
+        self,
+        build: Callable[[list[str]], onnx.ModelProto],
+        passes: Callable[[onnx.ModelProto], Judgement],
+        say: OnProgress,
+    ) -> None:
+        self._build, self._passes, self._say = build, passes, say
+        self._seen: dict[frozenset[str], Judgement] = {}
+        self._steps: list[Step] = []
+
+    @property
+    def left(self) -> int:
+        """Gate runs that may still be spent."""
+        return TRIALS - len(self._seen)
+
+    def run(self, kept: list[str]) -> Judgement:
+        """What the gate says with these layers in float."""
+        key = frozenset(kept)
+        if key not in self._seen:
+            self._say(len(self._seen), TRIALS, f"gate with {len(kept)} layers in float")
+            self._seen[key] = judgement = self._passes(self._build(kept))
+            self._steps.append(Step(sorted(kept), judgement.passed, judgement.value))
+        return self._seen[key]
+
+    def result(self, kept: list[str], table: list[Sensitivity]) -> SearchResult:
+        """The candidate with these layers in float."""
+        order = [row.node for row in table]
+        return SearchResult(
+            self._build(kept), sorted(kept, key=order.index), self._seen[frozenset(kept)], table, self._steps
+        )
