@@ -51,6 +51,8 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(threads),
+            # A pinned thread waits for its core while others are idle: on a busy machine the median was 4 times this.
+            "ENABLE_CPU_PINNING": "NO",
         }
         try:
             core = openvino.Core()
@@ -79,9 +81,8 @@ class OpenVinoEngine:
         if not self._bound:
             raise EngineError("bind() the input arrays before run().")
         try:
-            # infer() would build a dictionary of copied results; this pair allocates nothing.
-            self._request.start_async()
-            self._request.wait()
+            # In the calling thread, where start_async() would wake another; without share_outputs it copies results.
+            self._request.infer(share_outputs=True)
         except Exception as error:
             raise EngineError(f"{self.name} failed on {self._path}: {error}") from error
 

@@ -118,7 +118,7 @@ def test_nothing_is_allocated_per_run(engine, image):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 2048
+    assert peak < 4096  # a few Python objects, no array
 
 
 # OpenVINO's ReLU turns NaN into 0; on this engine only finite, wrong answers come from broken weights, and the

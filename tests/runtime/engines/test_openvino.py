@@ -1,5 +1,7 @@
 """OpenVINO: fp32 is fp32, INT8 really runs in 8 bits, and not where it would saturate."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,17 @@ def test_it_computes_in_float32_for_latency_on_the_threads_asked_for(nets, threa
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert compiled.get_property("NUM_STREAMS") == 1
     assert compiled.get_property("INFERENCE_NUM_THREADS") == threads
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_one_thread_means_the_callers(nets):
+    engine = OpenVinoEngine(nets.fp32, "fp32")
+    engine.bind({"image": nets.images[:1].copy()})
+    engine.run()
+    own, all_threads = time.thread_time(), time.process_time()
+    for _ in range(200):
+        engine.run()
+    assert time.thread_time() - own > 0.9 * (time.process_time() - all_threads)
 
 
 def test_no_layer_of_fp32_runs_in_less(nets):
