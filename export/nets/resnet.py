@@ -87,7 +87,7 @@ class ResNet(nn.Module):
         self.layer4 = self._layer(block, 512, depths[3], 2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.kaiming_uniform_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def _layer(self, block: type[BasicBlock] | type[Bottleneck], width: int, depth: int, stride: int) -> nn.Sequential:
         blocks = []
