@@ -1,0 +1,111 @@
+"""`edgeflock calibrate`: thin, every verb calls one function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from edgeflock.runtime.errors import InputError, MissingExtra
+
+calibrate_app = typer.Typer(no_args_is_help=True, help="Calibrate a camera, or compare calibration methods.")
+
+
+@calibrate_app.callback()
+def calibration() -> None:
+    """Calibrate a camera, or compare the methods that find INT8 ranges."""
+
+
+@calibrate_app.command()
+def camera(
+    source: Annotated[
+        str, typer.Argument(help='Folder of pictures, video, bag, RealSense recording, /dev/videoN, or "realsense".')
+    ],
+    board: Annotated[
+        str | None, typer.Option(help="Inner corners of the board, 9x6; without it the camera's own calibration.")
+    ] = None,
+    square: Annotated[float, typer.Option(help="Side of a square in metres.")] = 0.025,
+    marker: Annotated[float | None, typer.Option(help="Side of a marker in metres: the board is a ChArUco.")] = None,
+    dictionary: Annotated[str, typer.Option(help="Of the ChArUco markers.")] = "DICT_5X5_100",
+    model: Annotated[
+        Literal["plumb_bob", "rational_polynomial"], typer.Option(help="5 coefficients, or 8 for wide lenses.")
+    ] = "plumb_bob",
+    views: Annotated[int, typer.Option(min=8, help="Distinct views after which no more are read.")] = 40,
+    max_rms: Annotated[float, typer.Option(min=0, help="Refuse a larger reprojection error, px.")] = 0.5,
+    topic: Annotated[str | None, typer.Option(help="Colour topic of a bag.")] = None,
+    out: Annotated[Path, typer.Option(help="camera_info YAML of ROS, or .json.")] = Path("camera.yaml"),
+    name: Annotated[str, typer.Option(help="Name of the camera in the YAML.")] = "camera",
+    bundle: Annotated[Path | None, typer.Option(help="Store it in this bundle too.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Private key that signs the bundle.")] = None,
+) -> None:
+    """Find a camera's intrinsics with a checkerboard, or read those that a RealSense or a bag carries.
+
+    Refused where the error is large, the board was not tilted, or parts of the image never saw it; the picture beside
+    --out (camera.png) shows why.
+
+    Example:
+
+      edgeflock calibrate camera pictures/ --board 9x6 --square 0.025 --out camera.yaml
+    """
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    from edgeflock.calibration.camera import Board, draw, write_camera
+    from edgeflock.runtime.camera_calibration import calibrate_from, factory_intrinsics, store_camera
+
+    if bundle and not key:
+        raise InputError("expected a private key to sign the bundle with: give --key (`edgeflock bundle keygen`).")
+    console = Console()
+    if board is None:
+        found = factory_intrinsics(source, topic)
+    else:
+        columns, rows = _corners(board)
+        with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), console=console) as bar:
+            task = bar.add_task("views", total=views, text="")
+
+            def update(looked: int, distinct: int, wanted: str) -> None:
+                text = f"{looked} pictures" + (f", not yet seen: {wanted}" if wanted else "")
+                bar.update(task, completed=distinct, text=text)
+
+            result = calibrate_from(
+                source,
+                Board(columns, rows, square, marker, dictionary),
+                model,
+                views=views,
+                topic=topic,
+                on_frame=update,
+            )
+        for view, reason in result.dropped.items():
+            console.print(f"left out {view}: {reason}", highlight=False)
+        try:
+            draw(out.with_suffix(".png"), result)
+            console.print(f"picture: {out.with_suffix('.png')}", highlight=False)
+        except MissingExtra as missing:
+            console.print(f"No picture: {missing}")
+        found = result.intrinsics
+        console.print(
+            f"RMS {result.rms:.3f} px over {len(result.views)} views, {result.coverage:.0%} of the image, tilt "
+            f"{result.tilt:.0f} degrees; standard deviations "
+            + ", ".join(f"{n} {d:.2f}" for n, d in zip(("fx", "fy", "cx", "cy"), result.deviations, strict=True))
+            + " px",
+            highlight=False,
+        )
+        if problems := result.problems(max_rms):
+            raise InputError(f"the calibration is refused: {'; '.join(problems)}.")
+    write_camera(out, found, name)
+    console.print(
+        f"{found.width}x{found.height}, fx {found.fx:.2f}, fy {found.fy:.2f}, cx {found.cx:.2f}, cy {found.cy:.2f}, "
+        f"{found.model} {[round(c, 5) for c in found.coeffs]}: {out}",
+        highlight=False,
+    )
+    if bundle and key:
+        store_camera(bundle, found, key)
+        console.print(f"stored in {bundle}, signed", highlight=False)
+
+
+def _corners(board: str) -> tuple[int, int]:
+    columns, _, rows = board.partition("x")
+    if not (columns.isdigit() and rows.isdigit()):
+        raise InputError(f"expected the board as COLUMNSxROWS of inner corners, such as 9x6, got {board!r}.")
+    return int(columns), int(rows)
