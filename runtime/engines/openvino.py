@@ -34,10 +34,10 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, path: str | Path, precision: str, threads: int = 1) -> None:
-        if precision == "int8" and lacks_vnni():
+        if precision == "int8" and lacks_vnni():  # on an emulated Haswell FADNet was off by up to 0.014 rad
             raise EngineError(
-                "this CPU has no VNNI, where OpenVINO's INT8 products can saturate: use onnxruntime-cpu, which has an "
-                "exact path, or fp32."
+                "this CPU has no VNNI, and without it OpenVINO's INT8 answers differ: use onnxruntime-cpu, which has "
+                "an exact path, or fp32."
             )
         try:
             import openvino
