@@ -201,7 +201,8 @@ class EmotionPreprocess:
 def to_range(pixels: np.ndarray, range_: tuple[float, float], out: np.ndarray) -> np.ndarray:
     """Map 0..255 to a range, into `out` float32: x (high - low) / 255 + low."""
     low, high = range_
-    np.multiply(pixels, np.float32((high - low) / 255), out=out, dtype=np.float32)
+    np.copyto(out, pixels)
+    np.multiply(out, np.float32((high - low) / 255), out=out)
     if low:
         np.add(out, np.float32(low), out=out)
     return out

@@ -84,7 +84,7 @@ def rendered_scenes(n: int, seed: int, size: tuple[int, int] = SCENE) -> tuple[n
 
 def each_face(n: int, seed: int, size: int = 112) -> Iterator[tuple[np.ndarray, int]]:
     """Image and label of `rendered_faces`, one after the other."""
-    _check(n, size)
+    _check(size)
     for i, label in enumerate(_labels(n, seed)):
         rng = np.random.default_rng([seed, i, 1])
         image = np.empty((size, size, 3), np.uint8)
@@ -103,7 +103,7 @@ def each_scene(
 ) -> Iterator[tuple[np.ndarray, tuple[int, int, int, int], int]]:
     """Image, box and label of `rendered_scenes`, one after the other."""
     height, width = size
-    _check(n, min(size))
+    _check(min(size))
     for i, label in enumerate(_labels(n, seed)):
         rng = np.random.default_rng([seed, i, 2])
         image = np.empty((height, width, 3), np.uint8)
@@ -140,9 +140,9 @@ def _labels(n: int, seed: int) -> np.ndarray:
     return np.concatenate([*groups, np.empty(0, np.int64)])[:n].astype(np.int64)
 
 
-def _check(n: int, side: int) -> None:
-    if n < 0 or side < 32:
-        raise InputError(f"expected n >= 0 images of at least 32 pixels, got n={n} and {side} pixels.")
+def _check(side: int) -> None:
+    if side < 32:
+        raise InputError(f"images must have at least 32 pixels on a side, got {side}.")
 
 
 def _backdrop(image: np.ndarray, rng: np.random.Generator) -> None:

@@ -1,0 +1,111 @@
+"""Emotion data sets: the same pixels as on the robot, folders of images, NCAER-S' boxes, classes by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeflock.export.datasets.emotion import folder_examples, open_emotion, prepare, rendered_examples
+from edgeflock.export.nets import NETS
+from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.preprocess_face import EmotionPreprocess
+
+GLAMOR, FER = NETS["glamor"](), NETS["fer-resnet50"]()
+
+
+@pytest.mark.parametrize("net", [GLAMOR, FER])
+def test_training_sees_exactly_what_the_robot_feeds(net) -> None:
+    examples = list(rendered_examples(net, 4, 5))
+    data = prepare(examples, net, "test")
+    feeds = data.feeds()
+    robot = EmotionPreprocess(data.specs)
+    for i, (image, box, emotion, _) in enumerate(examples):
+        robot(image, box)
+        assert all(np.array_equal(feeds[name][i], robot.inputs[name][0]) for name in feeds)
+        assert data.classes[data.labels[i]] == emotion
+
+
+def test_labels_are_matched_by_name_in_each_nets_own_order() -> None:
+    for net, happy in ((GLAMOR, 3), (FER, 1)):
+        data = prepare(rendered_examples(net, 7, 1), net, "test")
+        assert sorted(data.labels) == list(range(7)) and data.classes[happy] == "Happy"
+    assert prepare(rendered_examples(FER, 7, 1), FER, "test").classes[0] == "Neutral"
+
+
+def picture(path: Path, seed: int = 0) -> np.ndarray:
+    """Write a PNG; returns it as RGB."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8)
+    cv2.imwrite(str(path), image[:, :, ::-1])
+    return image
+
+
+def test_a_folder_per_emotion_is_read_under_common_names(tmp_path: Path) -> None:
+    rgb = picture(tmp_path / "Happiness" / "a.png")
+    picture(tmp_path / "anger" / "b.png", 1)
+    (tmp_path / "anger" / "note.txt").write_text("no image")
+    found = {name: (image, box, emotion) for image, box, emotion, name in folder_examples(tmp_path, FER)}
+    image, box, emotion = found[str(tmp_path / "Happiness" / "a.png")]
+    assert np.array_equal(image, rgb) and box == (0, 0, 80, 60) and emotion == "Happy"
+    assert len(found) == 2 and len(open_emotion(FER, tmp_path, "train")) == 2
+
+
+def test_boxes_stand_beside_the_images_or_where_ncaer_s_has_them(tmp_path: Path) -> None:
+    images, crops = tmp_path / "images" / "train", tmp_path / "crop" / "train"
+    picture(images / "Sad" / "a.png")
+    picture(images / "Sad" / "b.png")
+    picture(images / "Sad" / "c.png")
+    (images / "Sad" / "a.txt").write_text("1,2,30,40\n")
+    (crops / "Sad").mkdir(parents=True)
+    (crops / "Sad" / "b.txt").write_text("5,6,50,51")
+    (crops / "Sad" / "c.txt").write_text("0,0,0,0")
+    boxes = {Path(name).stem: box for _, box, _, name in folder_examples(images, GLAMOR)}
+    assert boxes == {"a": (1, 2, 30, 40), "b": (5, 6, 50, 51), "c": (0, 0, 0, 0)}
+    data = open_emotion(GLAMOR, images, "train")
+    assert not data.face[2].any() and data.context is not None and data.context[2].all(2).mean() > 0.9
+
+
+def broken(tmp_path: Path, name: str, text: str | None = None) -> Path:
+    picture(tmp_path / name)
+    if text is not None:
+        (tmp_path / name).with_suffix(".txt").write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("make", "net", "message"),
+    [
+        (lambda p: p, FER, "expected a folder per emotion"),
+        (lambda p: p / "missing", FER, "missing: expected a folder per emotion"),
+        (lambda p: broken(p, "Boredom/a.png"), FER, "folders named Neutral, Happy.*got 'Boredom'"),
+        (lambda p: broken(p, "Sad/a.png"), GLAMOR, r"needs the face box: expected a\.txt"),
+        (lambda p: broken(p, "Sad/a.png", "1,2,3"), FER, "expected one line x1,y1,x2,y2 in pixels, got '1,2,3'"),
+        (lambda p: broken(p, "Sad/a.png", "9,9,3,12"), FER, r"a\.png: a face box must have x1 < x2"),
+        (lambda p: broken(p, "Sad/a.png", "90,0,99,9"), GLAMOR, "lies outside the image of 80x60"),
+        (
+            lambda p: broken(p, "Sad/a.png", "0,0,0,0"),
+            FER,
+            "no face was found in it, and FerResNet50 sees nothing else",
+        ),
+    ],
+)
+def test_broken_folders_are_named(tmp_path: Path, make, net, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_emotion(net, make(tmp_path), "train")
+
+
+def test_an_image_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "Sad").mkdir()
+    (tmp_path / "Sad" / "a.jpg").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"a\.jpg: not a readable image"):
+        open_emotion(FER, tmp_path, "train")
+
+
+def test_the_digest_follows_pixels_and_labels() -> None:
+    data, same = (prepare(rendered_examples(FER, 3, 1), FER, "test") for _ in range(2))
+    assert data.digest() == same.digest()
+    same.labels[0] = (same.labels[0] + 1) % 7
+    assert data.digest() != same.digest()

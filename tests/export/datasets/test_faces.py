@@ -1,0 +1,84 @@
+"""Rendered faces and scenes: repeatable, balanced, different from each other, and what the emotion changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeflock.export.datasets.faces import EMOTIONS, expression, rendered_faces, rendered_scenes
+from edgeflock.export.datasets.head import ACTION_UNITS, Head
+from edgeflock.runtime.errors import InputError
+
+
+def test_a_seed_gives_the_same_images_and_a_longer_set_begins_like_a_shorter() -> None:
+    for render, size in ((rendered_faces, 48), (rendered_scenes, (60, 80))):
+        short, long, other = render(5, 7, size), render(9, 7, size), render(5, 8, size)
+        assert all(np.array_equal(a, b[:5]) for a, b in zip(short, long, strict=True))
+        assert not np.array_equal(short[0], other[0])
+
+
+def test_every_emotion_comes_equally_often() -> None:
+    labels = rendered_faces(21, 1, 32)[1]
+    assert np.bincount(labels, minlength=len(EMOTIONS)).tolist() == [3] * len(EMOTIONS)
+    assert len(set(labels[:7])) == 7
+
+
+def test_images_are_rgb_pictures_of_their_own() -> None:
+    images, labels = rendered_faces(8, 2, 64)
+    assert images.shape == (8, 64, 64, 3) and images.dtype == np.uint8 and labels.dtype == np.int64
+    assert images.reshape(8, -1).std(1).min() > 15
+    distance = np.abs(images[:, None].astype(int) - images[None]).mean((2, 3, 4))
+    assert distance[~np.eye(8, dtype=bool)].min() > 10
+
+
+def test_boxes_lie_in_the_frame_around_the_face() -> None:
+    images, boxes, _ = rendered_scenes(14, 3)
+    assert images.shape == (14, 240, 320, 3)
+    x1, y1, x2, y2 = boxes.T
+    assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= 320).all() and (y2 <= 240).all()
+    assert ((x2 - x1) > 20).all() and ((y2 - y1) > 60).all()
+
+
+def drawn(**units: float) -> np.ndarray:
+    """The same person with these action units, 128x128 in grey."""
+    person = Head.random(np.random.default_rng(0), units)
+    person.yaw = person.pitch = person.roll = person.skew = 0.0
+    person.gaze, person.hair_style, person.glasses, person.beard = (0.0, 0.0), 0, False, False
+    canvas = np.full((128, 128, 3), 128, np.uint8)
+    person.draw(canvas, (64, 64), 60)
+    return canvas.mean(2)
+
+
+@pytest.mark.parametrize(
+    ("unit", "rows"),
+    [
+        ("AU1", (20, 60)),
+        ("AU4", (30, 65)),
+        ("AU5", (48, 68)),
+        ("AU12", (65, 112)),
+        ("AU15", (80, 118)),
+        ("AU26", (80, 128)),
+    ],
+)
+def test_an_action_unit_changes_its_part_of_the_face_alone(unit: str, rows: tuple[int, int]) -> None:
+    change = np.abs(drawn(**{unit: 1.0}) - drawn()) > 8
+    inside = change[slice(*rows)]
+    assert inside.sum() > 20 and change.sum() == inside.sum()
+
+
+def test_every_action_unit_shows() -> None:
+    neutral = drawn()
+    assert [unit for unit in ACTION_UNITS if np.abs(drawn(**{unit: 1.0}) - neutral).max() < 20] == []
+
+
+def test_expressions_vary_between_people_and_stay_in_range() -> None:
+    some = [expression("Fear", np.random.default_rng(seed)) for seed in range(20)]
+    strengths = np.array([[units[name] for name in ACTION_UNITS] for units in some])
+    assert strengths.min() >= 0 and strengths.max() <= 1.2
+    assert strengths[:, list(ACTION_UNITS).index("AU5")].min() > 0.35 and strengths.std(0).min() > 0
+
+
+@pytest.mark.parametrize("render", [lambda: rendered_faces(3, 0, 16), lambda: rendered_scenes(3, 0, (64, 16))])
+def test_images_too_small_for_a_face_are_refused(render) -> None:
+    with pytest.raises(InputError, match="at least 32 pixels on a side, got 16"):
+        render()
