@@ -180,3 +180,27 @@ def nifti_data(image: Any, name: str) -> np.ndarray:
         )
     except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{name}: expected a whole NIfTI file, reading its voxels failed: {error}") from None
+
+
+def check_same_space(fixed: Any, moving: Any, names: tuple[str, str]) -> None:
+    """InputError unless two NIfTI images have the same orientation, shape and affine."""
+    nib = nibabel()
+    way_out = (
+        "Bring moving onto fixed's grid first: nibabel.processing.resample_from_to(moving, fixed), or roughly align "
+        "the two with a rigid registration."
+    )
+    for what, (a, b) in {
+        "orientation": ["".join(nib.aff2axcodes(image.affine)) for image in (fixed, moving)],
+        "shape": [image.shape[:3] for image in (fixed, moving)],
+    }.items():
+        if a != b:
+            raise InputError(f"{names[0]} has the {what} {a}, {names[1]} has {b}. {way_out}")
+    corner = np.array([*fixed.shape[:3], 1])
+    voxel = np.linalg.norm(fixed.affine[:3, :3], axis=0).min()
+    for point in (np.array([0, 0, 0, 1]), corner):
+        distance = float(np.linalg.norm((fixed.affine - moving.affine) @ point))
+        if distance > 0.5 * voxel:
+            raise InputError(
+                f"{names[0]} and {names[1]} place the voxel {tuple(int(i) for i in point[:3])} {distance:.2f} mm apart "
+                f"(expected at most half a voxel, {0.5 * voxel:.2f} mm). {way_out}"
+            )

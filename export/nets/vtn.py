@@ -95,6 +95,8 @@ class AffineStem(nn.Module):
 class VTNAffine(Cascade):
     """Affine stem and n deformable stems: 42,418,491 parameters for one cascade, 70,670,694 and 98,922,897 for 2, 3."""
 
+    AFFINE_FIRST = True
+
     def __init__(self, cascades: int = 1, size: int = 128) -> None:
         super().__init__([AffineStem(size), *(VTN() for _ in range(cascades))])
 

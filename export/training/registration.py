@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from edgeflock.export.datasets.volumes import VolumeDataset, bspline_field
 from edgeflock.export.nets import REGISTRATION_NETS
-from edgeflock.export.nets.spatial import Cascade, jacobian_determinant, warp
+from edgeflock.export.nets.spatial import Cascade, jacobian_determinant, linear_part, warp
 from edgeflock.export.nets.vtn import AffineStem
 from edgeflock.export.training.run import Metric, Run, RunConfig, build_net, prefetched
 from edgeflock.runtime import volumes
@@ -139,10 +139,8 @@ def affine_penalties(flow: Tensor) -> tuple[Tensor, Tensor]:
 
     Both are 0 for a rotation; 1e-5 on the diagonal of A^T A keeps the eigenvalues away from 0.
     """
-    origin = flow[:, :, 0, 0, 0]
-    columns = [flow[:, :, 1, 0, 0] - origin, flow[:, :, 0, 1, 0] - origin, flow[:, :, 0, 0, 1] - origin]
     identity = torch.eye(3, device=flow.device, dtype=flow.dtype)
-    a = torch.stack(columns, 2) + identity
+    a = linear_part(flow) + identity
     gram = a.transpose(1, 2) @ a + 1e-5 * identity
     # traces instead of eigenvalues: their sum and the sum of their reciprocals, with a gradient also where two agree
     traces = gram.diagonal(dim1=1, dim2=2).sum(1) + torch.linalg.inv(gram).diagonal(dim1=1, dim2=2).sum(1)
