@@ -50,6 +50,21 @@ KNOWN_BAD = (
         stops=("int8-trt",),
     ),
     KnownBad(
+        package="tensorrt",
+        versions=">=11.3,<11.5",
+        reason="it does not support JetPack (NVIDIA's migration guides of 11.3.0 and 11.4.0)",
+        way_out="use the TensorRT that JetPack brings",
+        board="Jetson",
+    ),
+    KnownBad(
+        package="tensorrt",
+        versions=">=11",
+        reason="ONNX Runtime supports it from 1.27 on (NVIDIA's migration guide of 11)",
+        way_out="use the engine tensorrt, or a newer onnxruntime-gpu",
+        beside="onnxruntime-gpu",
+        beside_versions="<1.27",
+    ),
+    KnownBad(
         package="nvidia-modelopt",
         versions="",
         reason="its INT8 models fail in Myelin on SM 8.7 (TensorRT issue 4832)",
