@@ -12,7 +12,8 @@ from edgeflock.calibration.cli import calibrate_app
 from edgeflock.runtime.bundle import Bundle
 from edgeflock.runtime.camera_calibration import calibrate_from, factory_intrinsics, store_camera
 from edgeflock.runtime.cameras import Intrinsics
-from edgeflock.runtime.errors import BundleTampered, CameraError, InputError
+from edgeflock.runtime.cameras.realsense import _intrinsics, librealsense
+from edgeflock.runtime.errors import BundleTampered, CameraError, InputError, MissingExtra
 
 MATRIX = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
 SIZE = (320, 240)
@@ -89,6 +90,24 @@ def test_what_a_recording_carries_is_read(record_realsense, tmp_path):
     lens = record_realsense(tmp_path / "cam.db3", frames)
     found = factory_intrinsics(str(tmp_path / "cam.db3"))
     assert (found.width, found.fx, found.cx) == (64, pytest.approx(lens["fx"]), lens["ppx"])
+
+
+def test_the_coefficients_of_a_realsense_are_those_of_plumb_bob():
+    """As a D455's colour stream has them, "inverse": librealsense and OpenCV must mean the same pixels."""
+    try:
+        rs = librealsense()
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    lens = rs.intrinsics()
+    lens.width, lens.height, lens.fx, lens.fy, lens.ppx, lens.ppy = 640, 480, 385.0, 384.0, 318.0, 243.0
+    lens.model, lens.coeffs = rs.distortion.inverse_brown_conrady, [-0.056, 0.068, 2e-4, 5e-4, -0.022]
+    found = _intrinsics(lens)
+    matrix = np.array([[found.fx, 0, found.cx], [0, found.fy, found.cy], [0, 0, 1]])
+    pixels = [[u, v] for u in (5.0, 160.0, 320.0, 630.0) for v in (5.0, 240.0, 470.0)]
+    points = np.array([rs.rs2_deproject_pixel_to_point(lens, pixel, 2.0) for pixel in pixels])
+    ours = cv2.projectPoints(points, np.zeros(3), np.zeros(3), matrix, np.array(found.coeffs))[0][:, 0]
+    assert found.model == "plumb_bob"
+    np.testing.assert_allclose(ours, pixels, atol=0.01)
 
 
 def test_a_video_carries_none(tmp_path):
