@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import onnx
 from rich.console import Console
+from rich.progress import Progress
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 
+from edgeflock.calibration.observe import OnProgress, progress
 from edgeflock.calibration.ranges import Method, activation_ranges
 from edgeflock.export.fp16 import to_fp16
 from edgeflock.export.onnx import IR, OPSET, PARITY, check_parity, export_onnx, predict
@@ -31,6 +33,7 @@ from edgeflock.runtime.tasks.base import thinned
 
 PRECISIONS = ("fp32", "fp16", *FORMS)
 PARITY_SAMPLES = 256
+SENSITIVITY_SAMPLES = 16
 
 _TOOLS = ("edgeflock", "torch", "onnx", "onnxslim", "onnxruntime", "numpy")
 
@@ -113,36 +116,35 @@ def export_bundle(
     def judge(model: onnx.ModelProto) -> Judgement:
         return _judge(recipe, reference, reference if model is fp32 else predict(model, samples.feeds))
 
-    source, ranges = fp32, None
+    quantise = None
     if quantised and calibration is not None:
-        with _step(console, f"ranges from {len(calibration)} calibration samples") as done:
-            source = recipe.rewrite(fp32) if recipe.rewrite else fp32
-            ranges = activation_ranges(source, calibration.feeds, method)
-            done(f"{method}, {len(ranges.data)} tensors")
+        quantise = _quantiser(recipe, calibration, fp32, judge, method, console)
         provenance["calibration"] = {"method": method, "samples": len(calibration), "data": calibration.digest}
 
     models: dict[str, onnx.ModelProto] = {}
     gates: dict[str, GateReport] = {}
     for precision in wanted:
-        with _step(console, precision) as done:
-            if precision in FORMS:
-                found = search(source, ranges, precision, judge, calibration.feeds, recipe.keep_float)
+        try:
+            if quantise and precision in FORMS:
+                found = quantise(precision)
             else:
                 model = fp32 if precision == "fp32" else to_fp16(fp32)
                 found = SearchResult(model, [], judge(model), [])
             verdict = found.judgement.report(precision, data, len(samples))
             write_report(report, verdict, found)
             if not verdict.passed:
-                refusal = GateError(_refusal(precision, found.judgement))
-                if precision in ("fp32", recipe.default_precision):
-                    raise refusal
-                provenance.setdefault("left_out", {})[precision] = str(refusal)
-                done(f"left out: {refusal}")
-                continue
-            models[precision], gates[precision] = found.model, verdict
-            if found.kept:
-                provenance[precision] = {"kept_in_float": found.kept}
-            done(_verdict(verdict, found.kept))
+                raise GateError(_refusal(precision, found.judgement))
+        except GateError as refusal:
+            if precision in ("fp32", recipe.default_precision):
+                raise
+            provenance.setdefault("left_out", {})[precision] = str(refusal)
+            console.print(f"[yellow]left out[/yellow] {precision}: {refusal}", highlight=False, soft_wrap=True)
+            continue
+        models[precision], gates[precision] = found.model, verdict
+        if found.kept:
+            provenance[precision] = {"kept_in_float": found.kept}
+        said = _verdict(verdict, found.kept)
+        console.print(f"[green]gate[/green] {precision}: {said}", highlight=False, soft_wrap=True)
 
     with _step(console, "boards") as done:
         targets = supported(models, recipe.task)
@@ -172,6 +174,39 @@ def export_bundle(
         sign_bundle(out, key)
         done(f"{out}: look at it with `edgeflock bundle show {out}`")
     return out
+
+
+def _quantiser(
+    recipe: Recipe,
+    calibration: Samples,
+    fp32: onnx.ModelProto,
+    judge: Callable[[onnx.ModelProto], Judgement],
+    method: Method,
+    console: Console,
+) -> Callable[[str], SearchResult]:
+    """Function that makes the form of a name; the samples pass the net once for all forms."""
+    source = recipe.rewrite(fp32) if recipe.rewrite else fp32
+    few = calibration.take(np.unique(np.linspace(0, len(calibration) - 1, SENSITIVITY_SAMPLES).astype(int)))
+    reference = predict(source, few.feeds)
+
+    def quantise(form: str) -> SearchResult:
+        with progress(console, f"{form} calibration") as on_progress:
+            ranges = activation_ranges(
+                source, dict(calibration.feeds), method, symmetric=FORMS[form].symmetric, on_progress=on_progress
+            )
+        with _bar(console, form) as on_progress:
+            return search(
+                source,
+                ranges,
+                form,
+                judge,
+                few.feeds,
+                recipe.keep_float,
+                score=lambda answers: recipe.judge(reference, answers, few).value,
+                on_progress=on_progress,
+            )
+
+    return quantise
 
 
 def _judge(recipe: Recipe, fp32: Answers, candidate: Answers) -> Judgement:
@@ -229,6 +264,14 @@ def _digests(samples: Samples) -> list[bytes]:
     """SHA-256 of each sample's inputs."""
     feeds = [np.ascontiguousarray(feed) for feed in samples.feeds.values()]
     return [hashlib.sha256(b"".join(feed[i].data for feed in feeds)).digest() for i in range(len(samples))]
+
+
+@contextmanager
+def _bar(console: Console, title: str) -> Iterator[OnProgress]:
+    """Bar that says what it is at."""
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(title)
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=f"{title}: {text}")
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from typer.core import TyperGroup
 from edgeflock.runtime.bundle import Bundle, default_bundle, generate_key, read_manifest, sign_bundle
 from edgeflock.runtime.doctor import doctor
 from edgeflock.runtime.errors import BundleError, EdgeflockError, MissingExtra
-from edgeflock.runtime.manifest import Manifest
+from edgeflock.runtime.manifest import GateReport, Manifest
+from edgeflock.runtime.tune import tune_command
 
 GROUP = "edgeflock.commands"
 _EXTRAS = {"train": "export", "record": "sim"}  # the other verbs are named like the extra they need
@@ -88,6 +89,7 @@ def edgeflock(
 
 
 app.command(epilog="Example: edgeflock doctor --json")(doctor)
+app.command("tune", epilog="Example: edgeflock tune my_bundle --hz 30")(tune_command)
 
 # ---- edgeflock bundle
 
@@ -131,12 +133,12 @@ def verify(path: BundlePath = None, key: Keys = None) -> None:
     def passed(text: str) -> None:
         typer.echo(f"{typer.style('ok', fg='green')} {text}")
 
+    from edgeflock.runtime.engines import REFERENCE
     from edgeflock.runtime.tasks import open_task
-    from edgeflock.runtime.tasks.base import REFERENCE_ENGINE
 
     opened = Bundle.open(path or default_bundle(), key, passed)
     for precision in opened.manifest.artefacts:
-        task = open_task(opened, precision, engine=REFERENCE_ENGINE)
+        task = open_task(opened, precision, engine=REFERENCE)
         unit = opened.manifest.outputs[0].unit
         passed(f"{task.engine.name} answers the reference inputs in {precision} within {task.deviation:.1g} {unit}")
     typer.echo(f"{typer.style('verified', fg='green', bold=True)} {opened.path}, SHA-256 {opened.digest}")
@@ -199,20 +201,31 @@ def _print_manifest(manifest: Manifest, digest: str, problem: str | None) -> Non
 
     console = Console(markup=False)
     console.print(facts, files, sep="\n")
-    for precision, gate in manifest.gates.items():
-        table = Table("", "value", "limit", title=f"gate {precision}, {gate.data}", title_justify="left")
-        figures = {gate.metric: gate.value, "fp32": gate.fp32, "constant predictor": gate.constant}
-        for name, value in figures.items():
-            table.add_row(name, f"{value:.4g} {gate.unit}", "")
-        for criterion in gate.criteria:
-            limit = f"at {criterion.at} {criterion.limit:.4g} {criterion.unit}"
-            table.add_row(criterion.name, f"{criterion.value:.4g} {criterion.unit}", limit)
-        console.print(table)
+    if manifest.gates:
+        _print_gates(manifest.gates, console)
     if manifest.targets:
         boards = Table("target", "precision", "engine", "", title="boards", title_justify="left")
         for target, support in manifest.targets.items():
             boards.add_row(target, support.precision, support.engine, support.note)
         console.print(boards)
+
+
+def _print_gates(gates: dict[str, GateReport], console: Console) -> None:
+    """One row a precision: what its gate measured; below it what is allowed."""
+    first = next(iter(gates.values()))
+
+    def head(name: str, unit: str) -> str:
+        return f"{name}, {unit}" if unit else name
+
+    table = Table("", head(first.metric, first.unit), title=f"gate, {first.data}", title_justify="left")
+    for criterion in first.criteria:
+        table.add_column(head(criterion.name, criterion.unit))
+    for precision, gate in gates.items():
+        table.add_row(precision, f"{gate.value:.3g}", *(f"{criterion.value:.2g}" for criterion in gate.criteria))
+    table.add_section()
+    table.add_row("limit", "", *(f"at {criterion.at} {criterion.limit:.4g}" for criterion in first.criteria))
+    table.add_row("constant", f"{first.constant:.3g}")
+    console.print(table)
 
 
 def main() -> None:

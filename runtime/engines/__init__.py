@@ -19,7 +19,10 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
     "onnxruntime-cuda": ("fp16", "fp32"),
     "onnxruntime-qnn": ("int8-qnn",),
 }
-"""Precisions that each engine takes, best first. The engine with the fewest parts comes first."""
+"""Precisions that pay with each engine, best first. The engine with the fewest parts comes first."""
+
+REFERENCE = "onnxruntime-cpu"
+"""Runs every precision, if not always fast: what a bundle's reference answers were made with."""
 
 ENGINES = tuple(PRECISIONS)
 """Names of the engines, as reports print them and profiles store them."""
@@ -35,7 +38,7 @@ def open_engine(name: str, path: str | Path, precision: str, threads: int = 1, a
     path : str or Path
         ONNX file, every shape fixed.
     precision : str
-        The manifest's name for it, one of ``PRECISIONS[name]``.
+        The manifest's name for it, one of ``PRECISIONS[name]``; `REFERENCE` takes any.
     threads : int
         CPU threads inside an operator; engines on a GPU or NPU have no use for them.
     allow_fallback : bool
@@ -49,7 +52,7 @@ def open_engine(name: str, path: str | Path, precision: str, threads: int = 1, a
     """
     if name not in PRECISIONS:
         raise EngineError(f"there is no engine '{name}', only {', '.join(ENGINES)}.")
-    if precision not in PRECISIONS[name]:
+    if precision not in PRECISIONS[name] and name != REFERENCE:
         takers = ", ".join(engine for engine in ENGINES if precision in PRECISIONS[engine]) or "no engine"
         raise EngineError(f"{name} takes {', '.join(PRECISIONS[name])}, not '{precision}', which is for {takers}.")
     if problem := _PROBLEMS[name]() or _stopped(name, (precision,)):

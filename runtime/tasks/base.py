@@ -10,12 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeflock.runtime.bundle import Bundle
-from edgeflock.runtime.engines import open_engine
+from edgeflock.runtime.engines import REFERENCE, open_engine
 from edgeflock.runtime.errors import BundleError, ParityError
 from edgeflock.runtime.manifest import VECTORS, Manifest, OutputSpec
 from edgeflock.runtime.profile import choice
-
-REFERENCE_ENGINE = "onnxruntime-cpu"
 
 FP32_TOLERANCE = 1e-5
 """Of the reference engine in fp32, relative to max(1, |y|); x86 and ARM CPUs differ by up to 4.8e-7
@@ -78,7 +76,7 @@ class NetTask(ABC):
             precision, engine, threads = tuned.precision, tuned.engine, threads or tuned.threads
         self.precision = precision or manifest.default_precision
         self.engine = open_engine(
-            engine or REFERENCE_ENGINE, self.bundle.artefact(self.precision), self.precision, threads or 1
+            engine or REFERENCE, self.bundle.artefact(self.precision), self.precision, threads or 1
         )
         self.inputs = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in manifest.inputs}
         self.outputs = self.engine.bind(self.inputs)
@@ -131,7 +129,7 @@ class NetTask(ABC):
     def _compare(self, index: int, spec: OutputSpec, expected: np.ndarray) -> float:
         got = self.outputs[spec.name][thinned(spec)][0]
         limit = np.full(expected.shape, spec.tolerance)
-        if self.precision == "fp32" and self.engine.name == REFERENCE_ENGINE:
+        if self.precision == "fp32" and self.engine.name == REFERENCE:
             limit = FP32_TOLERANCE * np.maximum(1, np.abs(expected))
         deviation = np.abs(got.astype(np.float64) - expected)
         if not np.all(deviation <= limit):  # this way round, NaN fails
