@@ -130,17 +130,17 @@ def judge(fp32: Answers, candidate: Answers, faces: Samples, limits: EmotionLimi
     reference, got = (answers["probabilities"].astype(np.float64) for answers in (fp32, candidate))
     named, named_fp32 = got.argmax(1), reference.argmax(1)
     distance = np.abs(got - reference).sum(1) / 2
-    accuracy, accuracy_fp32 = float(np.mean(named == labels)), float(np.mean(named_fp32 == labels))
-    constant = float(np.bincount(labels).max() / len(labels))
+    right, right_fp32, count = int(np.sum(named == labels)), int(np.sum(named_fp32 == labels)), len(labels)
+    constant = float(np.bincount(labels).max() / count)
     return Judgement(
         metric="accuracy",
         unit="",
-        value=accuracy,
-        fp32=accuracy_fp32,
+        value=right / count,
+        fp32=right_fp32 / count,
         constant=constant,
         criteria=[
             Criterion(
-                name="drop of the accuracy below fp32", value=accuracy_fp32 - accuracy, limit=limits.accuracy_drop
+                name="drop of the accuracy below fp32", value=(right_fp32 - right) / count, limit=limits.accuracy_drop
             ),
             Criterion(
                 name="share of samples with fp32's label",
@@ -153,7 +153,7 @@ def judge(fp32: Answers, candidate: Answers, faces: Samples, limits: EmotionLimi
             ),
             Criterion(
                 name="error as a share of the constant predictor's",
-                value=(1 - accuracy) / (1 - constant),
+                value=(1 - right / count) / (1 - constant),
                 limit=limits.constant_ratio,
             ),
         ],

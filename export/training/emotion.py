@@ -97,7 +97,8 @@ def train_emotion(
     def loss(net: nn.Module, batch: Batch) -> Tensor:
         inputs, labels = batch
         device = next(net.parameters()).device
-        scores = logits(net, [torch.from_numpy(array).to(device) for array in inputs])
+        images = [torch.from_numpy(array).to(device, memory_format=torch.channels_last) for array in inputs]
+        scores = logits(net, images)
         return F.cross_entropy(scores.float(), torch.from_numpy(labels).to(device))
 
     def validate(net: nn.Module) -> dict[str, float]:
