@@ -314,10 +314,15 @@ def camera_info_yaml(camera: Intrinsics, name: str = "camera") -> str:
     return text
 
 
-def write_camera(path: Path, camera: Intrinsics, name: str = "camera") -> None:
-    """Write intrinsics as ROS's camera_info YAML, or as JSON where the name ends in .json."""
+def check_file_name(path: Path) -> None:
+    """InputError for a name that `write_camera` would refuse, before the work."""
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise InputError(f"expected a file name ending in .yaml or .json, got {path}.")
+
+
+def write_camera(path: Path, camera: Intrinsics, name: str = "camera") -> None:
+    """Write intrinsics as ROS's camera_info YAML, or as JSON where the name ends in .json."""
+    check_file_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     as_json = path.suffix == ".json"
     path.write_text(json.dumps(asdict(camera), indent=2) + "\n" if as_json else camera_info_yaml(camera, name), "utf-8")

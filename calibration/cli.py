@@ -41,8 +41,8 @@ def camera(
 ) -> None:
     """Find a camera's intrinsics with a checkerboard, or read those that a RealSense or a bag carries.
 
-    Refused where the error is large, the board was not tilted, or parts of the image never saw it; the picture beside
-    --out (camera.png) shows why.
+    Refused where the error is large, the board was not tilted, or parts of the image never saw it; a picture beside
+    the file shows why.
 
     Example:
 
@@ -51,11 +51,15 @@ def camera(
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 
-    from edgeflock.calibration.camera import Board, draw, write_camera
+    from edgeflock.calibration.camera import Board, check_file_name, draw, write_camera
     from edgeflock.runtime.camera_calibration import calibrate_from, factory_intrinsics, store_camera
+    from edgeflock.runtime.signing import read_private_key
 
+    check_file_name(out)
     if bundle and not key:
         raise InputError("expected a private key to sign the bundle with: give --key (`edgeflock bundle keygen`).")
+    if key:
+        read_private_key(key)  # a wrong key shall not show up after minutes of work
     console = Console()
     if board is None:
         found = factory_intrinsics(source, topic)

@@ -198,3 +198,6 @@ def test_the_command_refuses_before_the_work(tmp_path):
     for board in ("9", "9x", "x6", "9x6x3"):
         assert "COLUMNSxROWS" in str(run(tmp_path, "--board", board).exception)
     assert "give --key" in str(run(tmp_path, "--bundle", tmp_path).exception)
+    assert "ending in .yaml" in str(run(tmp_path, "--out", tmp_path / "camera.txt").exception)
+    (tmp_path / "bad.pem").write_text("no key")
+    assert "bad.pem" in str(run(tmp_path, "--key", tmp_path / "bad.pem").exception)
