@@ -20,6 +20,7 @@ SENSITIVE = {
 }
 """Operators that stay in float32."""
 
+_MOVED = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Expand", "Concat"}
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Abs", "Min", "Max", "Clip"}
 _FLOAT_INPUTS = {"Resize": (2,)}  # that the standard wants in float32
 _LARGEST, _SMALLEST = 65504.0, 2.0**-24  # of float16, the smallest one subnormal
@@ -60,6 +61,7 @@ class _Writer:
     def __init__(self, model: onnx.ModelProto, floats: set[str]) -> None:
         self._model = model
         self._floats = floats
+        self._outputs = {o.name for o in model.graph.output} & floats
         self._constants = {i.name: i for i in model.graph.initializer if i.data_type == TensorProto.FLOAT}
         self._halves: set[str] = set()  # tensors that are made in float16
         self._made: dict[str, str] = {}  # by its name, the tensor in the other precision
@@ -77,8 +79,14 @@ class _Writer:
         del written.input[:]
         written.input.extend(inputs)
         self._nodes.append(written)
-        if half:
-            self._halves.update(set(node.output) & self._floats)
+        if not half:
+            return
+        for i, name in enumerate(node.output):
+            if name in self._outputs:
+                written.output[i] = self._made[name] = f"{name}_fp16"
+                self._nodes.append(_cast(written.output[i], name, half=False))
+            elif name in self._floats:
+                self._halves.add(name)
 
     def _as(self, name: str, half: bool) -> str:
         """Name of a float tensor in the precision asked for."""
@@ -94,17 +102,8 @@ class _Writer:
         return self._made[name]
 
     def finished(self) -> onnx.ModelProto:
-        """The model, its outputs in float32 under their own names."""
+        """The model, written."""
         graph = self._model.graph
-        for output in graph.output:
-            if output.name in self._halves:
-                inner = f"{output.name}_fp16"
-                for node in self._nodes:
-                    for names in (node.input, node.output):
-                        for i, name in enumerate(names):
-                            if name == output.name:
-                                names[i] = inner
-                self._nodes.append(_cast(inner, output.name, half=False))
         used = {name for node in self._nodes for name in node.input}
         initializers = [i for i in [*graph.initializer, *self._initializers] if i.name in used]
         for part, content in ((graph.node, self._nodes), (graph.initializer, initializers), (graph.value_info, [])):
@@ -134,11 +133,15 @@ def _in_float(model: onnx.ModelProto, keep_float: Collection[str]) -> set[str]:
     while True:
         more = set()
         for node in nodes:
-            if node.op_type not in _ELEMENTWISE or node.name in kept:
+            if node.op_type not in _ELEMENTWISE | _MOVED or node.name in kept:
                 continue
             sources = [made_by[name].name for name in node.input if name in made_by]
             targets = [user.name for name in node.output for user in users.get(name, [])]
-            if kept.intersection(targets) or (sources and kept.issuperset(sources)):
+            if node.op_type in _ELEMENTWISE:
+                prepares = bool(kept.intersection(targets))
+            else:
+                prepares = bool(targets) and kept.issuperset(targets)
+            if prepares or (sources and kept.issuperset(sources)):
                 more.add(node.name)
         if not more:
             return kept

@@ -222,7 +222,7 @@ def _qnn_overrides(model: onnx.ModelProto, weight_type: Any) -> dict[str, list[d
             for name in set(node.input[:2]) & set(constants):
                 overrides[name] = [{"quant_type": weight_type, "symmetric": True}]
         elif node.op_type == "Sigmoid":
-            overrides[node.output[0]] = [{"scale": np.float32(1 / 256), "zero_point": np.uint8(0)}]
+            overrides[node.output[0]] = [{"scale": np.array(1 / 256, np.float32), "zero_point": np.array(0, np.uint8)}]
     return overrides
 
 

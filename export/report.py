@@ -67,14 +67,12 @@ def _markdown(verdict: GateReport, found: SearchResult) -> list[str]:
             f"| {c.name} | at {c.at} {c.limit:.4g} {c.unit} | {c.value:.4g} | {'' if c.passed else 'FAILED'} |"
         )
     if found.table:
-        scored = any(row.score is not None for row in found.table)
-        searched = any(row.gain_db is not None for row in found.table)
         head = ["layer", "operator", "SQNR alone in INT8, dB"]
-        head += [f"{verdict.metric} then"] * scored + ["gain alone in float, dB"] * searched + ["kept in float"]
-        lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        optional = {f"{verdict.metric} then": "score", "gain alone in float, dB": "gain_db"}
+        columns = {h: f for h, f in optional.items() if getattr(found.table[0], f) is not None}
+        lines += ["", f"| {' | '.join([*head, *columns, 'kept in float'])} |", "|---" * (4 + len(columns)) + "|"]
         for row in sorted(found.table, key=lambda row: row.sqnr_db):
-            cells = [row.node, row.op, f"{row.sqnr_db:.1f}"]
-            cells += [f"{row.score:.4g}"] * scored + [f"{row.gain_db:+.2f}"] * searched
+            cells = [row.node, row.op, f"{row.sqnr_db:.1f}", *(f"{getattr(row, f):.4g}" for f in columns.values())]
             lines.append(f"| {' | '.join([*cells, 'yes' if row.node in found.kept else ''])} |")
     if found.steps[1:]:
         lines += ["", "| tried: layers in float | gate | metric |", "|---|---|---|"]

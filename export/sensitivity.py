@@ -30,7 +30,7 @@ class Sensitivity:
     node: str
     op: str
     sqnr_db: float
-    """Of the answers where this layer alone is quantised, in dB; of several outputs the worst."""
+    """Of the answers where of all layers only this one is quantised, in dB; of several outputs the worst."""
     score: float | None = None
     """The task's metric then."""
     gain_db: float | None = None
@@ -72,7 +72,9 @@ def sensitivity(
     rows = []
     nodes = layers(source, form, keep_float)
     for i, node in enumerate(nodes):
-        answers = predict(insert(source, ranges, form, [node.name]), feeds)
+        others = [other.name for other in nodes if other is not node]
+        alone = quantisable(source, form, [*keep_float, *others]) if FORMS[form].layers else [node.name]
+        answers = predict(insert(source, ranges, form, alone), feeds)
         rows.append(
             Sensitivity(node.name, node.op_type, sqnr_db(reference, answers), score(answers) if score else None)
         )
