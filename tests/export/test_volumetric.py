@@ -10,8 +10,10 @@ from onnx import helper
 from torch import nn
 from torch.nn import functional as F
 
+from edgeflock.calibration.ranges import activation_ranges
 from edgeflock.export.nets import NETS
 from edgeflock.export.onnx import check_parity, export_onnx, predict
+from edgeflock.export.quantize import check_form, quantize
 from edgeflock.export.volumetric import to_2d
 from edgeflock.runtime.errors import InputError
 
@@ -154,18 +156,33 @@ def test_an_activation_stays_where_its_input_is_used_twice():
     assert_same(Shared(), 1, 2, 3, 3, 3)
 
 
-@pytest.mark.parametrize("name", ["ldr", "vtn"])
-def test_registration_net_is_the_same_in_2d(name):
-    size = 32 if name == "ldr" else 64
-    net = NETS[name]()
-    model = export_onnx(net, dict.fromkeys(("fixed", "moving"), (1, 1, size, size, size)), ["flow"])
+def ldr(size):
+    torch.manual_seed(0)
+    net = NETS["ldr"]()
+    nn.init.normal_(net.flow.weight, std=0.01)  # it starts with no flow at all
+    return export_onnx(net, dict.fromkeys(("fixed", "moving"), (1, 1, size, size, size)), ["flow"])
+
+
+def test_ldr_is_the_same_in_2d_and_its_layers_keep_their_names():
+    model = ldr(32)
     flat = to_2d(model)
-    feeds = volumes(1, 1, size, size, size, count=1, inputs=("fixed", "moving"))
-    np.testing.assert_allclose(predict(flat, feeds)["flow"], predict(model, feeds)["flow"], atol=1e-5)
+    feeds = volumes(1, 1, 32, 32, 32, inputs=("fixed", "moving"))
+    expected = predict(model, feeds)["flow"]
+    error = np.abs(predict(flat, feeds)["flow"] - expected) / np.maximum(1, np.abs(expected))
+    assert error.max() < 1e-5
     assert_2d(flat)
     names = [[node.name for node in m.graph.node if node.op_type in ("Conv", "ConvTranspose")] for m in (model, flat)]
     assert names[0] == names[1], "settings that name layers must fit both forms"
-    assert flat.graph.input == model.graph.input and flat.graph.output == model.graph.output
+    assert flat.graph.input == model.graph.input
+    assert flat.graph.output == model.graph.output
+
+
+def test_every_layer_of_the_2d_form_runs_in_int8():
+    flat, feeds = to_2d(ldr(16)), volumes(1, 1, 16, 16, 16, inputs=("fixed", "moving"))
+    quantised = quantize(flat, activation_ranges(flat, feeds, "minmax"), "int8")
+    assert check_form(quantised, "int8") == []
+    expected, got = predict(flat, feeds)["flow"], predict(quantised, feeds)["flow"]
+    assert 10 * np.log10(np.mean(expected**2) / np.mean((got - expected) ** 2)) > 20  # dB
 
 
 def test_the_original_is_left_as_it_is():
