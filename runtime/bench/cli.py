@@ -1,0 +1,172 @@
+"""`edgeflock bench`: measure, report, compare. Thin; every verb calls one function."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeflock.runtime.bench.diff import BUCKETS, Metric, compare
+from edgeflock.runtime.bench.record import BenchFile, Measured, Missing, read_all
+from edgeflock.runtime.errors import MissingExtra
+
+bench_app = typer.Typer(no_args_is_help=True)
+
+Keys = Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")]
+
+
+@bench_app.callback(epilog="Example: edgeflock bench run --seconds 60 --mode paced --rate 30")
+def bench() -> None:
+    """Measure a net on this board, and say what the figures are worth."""
+
+
+@bench_app.command(epilog="Example: edgeflock bench run my_bundle --scope task --mode paced --rate 30 --out records")
+def run(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder (default: the one of edgeflock).")] = None,
+    net: Annotated[Path | None, typer.Option(help="Measure this ONNX file instead, fed with noise.")] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeat for more; 'all' records why the others are not usable."),
+    ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="Repeat for more (default: all of the bundle).")] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="net (the engine), task (frame to answer), chain (message to command). Default: net, task."),
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(help="back-to-back, paced, max-throughput. Default: back-to-back, paced."),
+    ] = None,
+    rate: Annotated[list[float] | None, typer.Option(help="Of the paced mode, Hz. Default: 30.", min=0.1)] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Of each measurement; 600 states every percentile.")] = 10.0,
+    warm_up: Annotated[float, typer.Option(min=0.0, help="Longest warm-up, s.")] = 30.0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine and of OpenCV.")] = 1,
+    source: Annotated[str | None, typer.Option(help="Of scope chain: sim, realsense or a recording.")] = None,
+    board: Annotated[str | None, typer.Option(help="Name of this board in reports (default: its model).")] = None,
+    out: Annotated[Path, typer.Option(help="File, or folder for <board>-<net>.json.")] = Path("bench"),
+    key: Keys = None,
+) -> None:
+    """Measure latency, throughput, CPU time, memory, clocks and power, and write the record."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from edgeflock.runtime.bench.machine import commit, this_board
+    from edgeflock.runtime.bench.measure import measure_apart
+    from edgeflock.runtime.bench.plan import plans
+    from edgeflock.runtime.bench.report import table
+
+    name, wanted = plans(
+        bundle=bundle,
+        net=net,
+        engines=engine,
+        precisions=precision,
+        scopes=scope or ["net", "task"],
+        modes=mode or ["back-to-back", "paced"],
+        rates=rate or [30.0],
+        seconds=seconds,
+        warm_up_s=warm_up,
+        threads=threads,
+        source=source,
+        keys=key or [],
+    )
+    console, cells = Console(), []
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(wanted))
+        for plan in wanted:
+            if isinstance(plan, Missing):
+                cells.append(plan)
+            else:
+                progress.update(bar, description=f"{plan.engine} {plan.precision} {plan.scope} {plan.mode}")
+                cells.append(measure_apart(plan, name))
+            progress.advance(bar)
+    file = BenchFile(
+        edgeflock=version("edgeflock"),
+        commit=commit(),
+        command=shlex.join(["edgeflock", *sys.argv[1:]]),
+        board=this_board(board),
+        cells=cells,
+    )
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{file.board.name}-{name}".lower()).strip("-")
+    path = out if out.suffix == ".json" else out / f"{slug}.json"
+    file.write(path)
+    console.print(table([file]), highlight=False)
+    _print_missing(console, cells)
+    console.print(f"Record: {path}", highlight=False, soft_wrap=True)
+    if not any(isinstance(cell, Measured) for cell in cells):
+        raise typer.Exit(1)
+
+
+@bench_app.command(epilog="Example: edgeflock bench report docs/perf/records --out site")
+def report(
+    records: Annotated[list[Path], typer.Argument(help="Record files, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for benchmark.md, benchmark.html and pictures.")] = Path("report"),
+) -> None:
+    """Make a table, pictures and one HTML page of records."""
+    from edgeflock.runtime.bench.report import write_report
+
+    for path in write_report(read_all(records), out):
+        typer.echo(path)
+
+
+@bench_app.command(epilog="Example: edgeflock bench diff old.json new.json --fail-above 1.2")
+def diff(
+    old: Annotated[Path, typer.Argument(help="Record file, or folder of them.")],
+    new: Annotated[Path, typer.Argument(help="The same, newer.")],
+    metric: Annotated[Metric, typer.Option(help="Latencies are those of the work, waiting left out.")] = "p50",
+    fail_above: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="End with 1 when a cell is worse by more than this factor, or gone."),
+    ] = None,
+) -> None:
+    """Sort the changes between two sets of records into buckets."""
+    found = compare(read_all([old]), read_all([new]), metric)
+    unit = "frames/s" if metric == "fps" else "ms"
+    for bucket in (*reversed(BUCKETS[1:]), None):
+        changes = [c for c in found.changes if c.bucket == bucket]
+        if changes and bucket is None:
+            typer.echo(f"unchanged within {BUCKETS[0]:g}x: {len(changes)}")
+        elif changes:
+            low = BUCKETS[BUCKETS.index(bucket) - 1]
+            typer.echo(f"{low:g}x to {bucket:g}x" if bucket != BUCKETS[-1] else f"{low:g}x and more")
+            for c in changes:
+                way = "worse" if c.worse else "better"
+                typer.echo(f"  {way:6} {c.factor:.2f}x  {c.old:g} -> {c.new:g} {unit} {metric}  {c.key}")
+    for key in found.new:
+        typer.echo(f"new: {key}")
+    for key, reason in found.gone.items():
+        typer.echo(f"gone: {key}: {reason or 'no record says why'}")
+    if fail_above is not None and (failures := found.failures(fail_above)):
+        typer.echo("\n".join(["", *failures]), err=True)
+        raise typer.Exit(1)
+
+
+@bench_app.command(
+    epilog="Example: edgeflock bench peers my_bundle --seconds 60",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def peers(context: typer.Context) -> None:
+    """Measure the same weights in other runtimes, interleaved in one run. See `edgeflock bench peers --help`."""
+    entry = next(iter(entry_points(group="edgeflock.bench", name="peers")), None)
+    try:
+        if entry is None:
+            raise ImportError("no entry point peers")
+        command: Any = entry.load()
+    except ImportError as error:
+        raise MissingExtra.pip("edgeflock bench peers", "export", error) from error
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(epilog="Example: edgeflock bench peers my_bundle --seconds 60")(command)
+    app(context.args, prog_name="edgeflock bench peers", standalone_mode=False)
+
+
+def _print_missing(console: Any, cells: list[Measured | Missing]) -> None:
+    missing = [cell for cell in cells if isinstance(cell, Missing)]
+    for reason, group in itertools.groupby(missing, key=lambda cell: (cell.engine, cell.reason)):
+        names = sorted({f"{cell.precision} {cell.scope}" for cell in group})
+        console.print(f"not measured: {reason[0]} ({', '.join(names)}): {reason[1]}", highlight=False, soft_wrap=True)

@@ -1,0 +1,105 @@
+"""Which cells a benchmark measures: every engine, precision, scope, mode and rate that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+from edgeflock.runtime.bench.measure import Plan
+from edgeflock.runtime.bench.record import Missing, Mode, Scope
+from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.engines import ENGINES, PRECISIONS, engine_problems
+from edgeflock.runtime.errors import InputError
+
+
+def plans(
+    *,
+    bundle: Path | None,
+    net: Path | None,
+    engines: Sequence[str] | None,
+    precisions: Sequence[str] | None,
+    scopes: Sequence[str],
+    modes: Sequence[str],
+    rates: Sequence[float],
+    keys: list[Path],
+    **same: Any,
+) -> tuple[str, list[Plan | Missing]]:
+    """Name of the net, and the cells: to measure, or missing for a reason that is known beforehand.
+
+    Parameters
+    ----------
+    bundle, net
+        One of them; neither: edgeflock's own bundle.
+    engines : sequence of str, optional
+        None: those usable here. "all": every one, with the reason of those that are not usable.
+    precisions : sequence of str, optional
+        None: all of the bundle, of an ONNX file fp32.
+    scopes, modes, rates
+        Combined; scope chain is paced, whatever the modes are, and takes the engine that the node chooses.
+    keys, **same
+        Fields of `Plan`.
+
+    Raises
+    ------
+    InputError
+        There is no such engine, scope or mode, or nothing goes together.
+    BundleError
+        The bundle is refused.
+    """
+    for what, given, known in (("scope", scopes, get_args(Scope)), ("mode", modes, get_args(Mode))):
+        if unknown := set(given) - set(known):
+            raise InputError(f"There is no {what} {', '.join(sorted(unknown))}, only {', '.join(known)}.")
+    if bundle and net:
+        raise InputError("Expected a bundle or --net, got both.")
+    if net:
+        if not net.is_file():
+            raise InputError(f"There is no file {net}.")
+        name, held, scopes = net.stem, list(precisions or ["fp32"]), ["net"]
+    else:
+        bundle = bundle or default_bundle()
+        manifest = Bundle.open(bundle, keys).manifest
+        name, held = manifest.net, list(precisions or manifest.artefacts)
+        if unknown := set(held) - set(manifest.artefacts):
+            raise InputError(f"The bundle holds {', '.join(manifest.artefacts)}, not {', '.join(sorted(unknown))}.")
+    problems = engine_problems()
+    usable = [engine for engine in ENGINES if problems[engine] is None]
+    chosen = list(ENGINES) if engines and "all" in engines else list(engines or usable)
+    if unknown := set(chosen) - set(ENGINES):
+        raise InputError(f"There is no engine {', '.join(sorted(unknown))}, only {', '.join(ENGINES)}, or 'all'.")
+    found: list[Plan | Missing] = []
+    for engine in chosen:
+        taken = [precision for precision in held if precision in PRECISIONS[engine]]
+        for precision, scope, mode in product(taken, [s for s in scopes if s != "chain"], modes):
+            for rate in rates if mode == "paced" else [None]:
+                plan = Plan(
+                    bundle=bundle,
+                    net=net,
+                    engine=engine,
+                    precision=precision,
+                    scope=scope,
+                    mode=mode,
+                    rate_hz=rate,
+                    keys=keys,
+                    **same,
+                )
+                found.append(plan.missing(problem, name) if (problem := problems[engine]) else plan)
+    if "chain" in scopes:
+        for precision, rate in product(precisions or [manifest.default_precision], rates):
+            found.append(
+                Plan(
+                    bundle=bundle,
+                    engine="onnxruntime-cpu",
+                    precision=precision,
+                    scope="chain",
+                    mode="paced",
+                    rate_hz=rate,
+                    keys=keys,
+                    **same,
+                )
+            )
+    if not found:
+        takes = "; ".join(f"{engine} takes {', '.join(PRECISIONS[engine])}" for engine in chosen)
+        raise InputError(f"Nothing to measure: the net is there in {', '.join(held)}, and {takes}.")
+    return name, found

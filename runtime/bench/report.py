@@ -1,0 +1,278 @@
+"""Tables, pictures and one HTML page of benchmark records. matplotlib and jinja2 are loaded when asked for."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from edgeflock.runtime.bench.diff import cells
+from edgeflock.runtime.bench.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION
+from edgeflock.runtime.bench.latency import PERCENTILES, Latency
+from edgeflock.runtime.bench.record import BenchFile, Key, Measured, Missing
+from edgeflock.runtime.errors import InputError, MissingExtra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, "#CC79A7", "#56B4E9", GREY)
+COLUMNS = (
+    *("engine", "precision", "threads", "scope", "mode", "p50", "p90", "p99", "p99.9", "max", "frames/s"),
+    *("dropped", "CPU ms", "MiB", "W", "frames"),
+)
+_NARROW = ("p50", "p90", "p99", "max", "frames/s", "dropped")
+
+
+class Row(NamedTuple):
+    """One line of the table: a key, and the texts of `COLUMNS`."""
+
+    key: Key
+    texts: tuple[str, ...]
+
+
+def shown(cell: Measured) -> Latency:
+    """The latency that stands in reports: with the waiting where frames wait for each other, else that of the work."""
+    return cell.response if cell.mode == "max-throughput" and cell.response else cell.latency
+
+
+def rows(files: Iterable[BenchFile]) -> list[Row]:
+    """The measured cells, ordered by net, board, scope and mode, the fastest first."""
+    measured = [(key, cell) for key, cell in cells(files).items() if isinstance(cell, Measured)]
+    measured.sort(key=lambda kc: (kc[0].net, kc[0].board, kc[0].scope, kc[0].mode, kc[0].rate_hz or 0, median(kc[1])))
+    return [Row(key, _texts(key, cell)) for key, cell in measured]
+
+
+def median(cell: Measured) -> float:
+    """p50 in ms; infinite where too few frames were measured."""
+    p50 = shown(cell).percentiles["p50"].ms
+    return math.inf if p50 is None else p50
+
+
+def _texts(key: Key, cell: Measured) -> tuple[str, ...]:
+    latency = shown(cell)
+    found = [latency.percentiles[name] for name in ("p50", "p90", "p99", "p99_9")]
+    percentiles = [f"n < {p.samples_needed}" if p.ms is None else f"{p.ms:.3f}" for p in found]
+    # Jetson and RAPL name several rails, of which the input or the package is the sum.
+    total = [rail.mean_w for name, rail in cell.power.items() if name.startswith(("VDD_IN", "VIN", "POM_5V_IN"))]
+    power = total or [rail.mean_w for name, rail in cell.power.items() if name.startswith(("package", "gpu", "psys"))]
+    mode = f"{key.mode} {key.rate_hz:g} Hz" if key.rate_hz else key.mode
+    return (
+        key.engine,
+        key.precision,
+        str(key.threads),
+        key.scope,
+        mode,
+        *percentiles,
+        f"{latency.max_ms:.3f}",
+        f"{cell.fps:.1f}",
+        str(cell.dropped),
+        "" if cell.cpu_ms_per_frame is None else f"{cell.cpu_ms_per_frame:.3f}",
+        "" if cell.peak_rss_mib is None else f"{cell.peak_rss_mib:.0f}",
+        f"{power[0]:.1f}" if power else "",
+        str(cell.frames),
+    )
+
+
+def table(files: Iterable[BenchFile]) -> Table:
+    """For the terminal, latencies in ms; narrower than the page's."""
+    from rich.table import Table
+
+    made, kept = Table(box=None, pad_edge=False), [n for n, column in enumerate(COLUMNS) if column in _NARROW]
+    made.add_column("measured", overflow="fold")
+    for n in kept:
+        made.add_column(COLUMNS[n], justify="right", no_wrap=True)
+    for line in rows(files):
+        made.add_row(line.key.label, *(line.texts[n] for n in kept))
+    return made
+
+
+def notes(files: Iterable[BenchFile]) -> list[str]:
+    """What a reader has to know beside the table: throttling, warm-ups that did not settle, cells that are missing."""
+    found = []
+    for key, cell in sorted(cells(files).items(), key=lambda item: str(item[0])):
+        if isinstance(cell, Missing):
+            found.append(f"{key}: not measured: {cell.reason}")
+            continue
+        if cell.throttling:
+            events = ", ".join(f"{name} {count}" for name, count in cell.throttling.items())
+            found.append(f"{key}: throttled: {events}")
+        if not cell.warm_up.steady and cell.scope != "chain":
+            found.append(f"{key}: still settling after {cell.warm_up.seconds:g} s of warm-up")
+        others = [g for g in cell.before.governors if g != "performance"]
+        if others:
+            found.append(f"{key}: governor {', '.join(others)}: idle clocks slow the first frames down")
+        if cell.before.busy_percent > 20:
+            found.append(f"{key}: the machine was {cell.before.busy_percent:.0f} % busy before")
+    return found
+
+
+def markdown(files: list[BenchFile]) -> str:
+    """One table per net and board, and what to know about them."""
+    parts = [
+        "# Benchmark",
+        "",
+        "Made by `edgeflock bench report`; latencies in ms.",
+    ]
+    for (net, board), group in groupby(rows(files), key=lambda line: (line.key.net, line.key.board)):
+        file = next(f for f in files if f.board.name == board)
+        parts += ["", f"## {net} on {board}", "", _machine(file), ""]
+        parts.append("| " + " | ".join(COLUMNS) + " |")
+        parts.append("| " + " | ".join("---" if n < 5 else "---:" for n in range(len(COLUMNS))) + " |")
+        parts += ["| " + " | ".join(line.texts) + " |" for line in group]
+    if said := notes(files):
+        parts += ["", "## To know", "", *(f"- {note}" for note in said)]
+    return "\n".join(parts) + "\n"
+
+
+def _machine(file: BenchFile) -> str:
+    b = file.board
+    parts = [b.model, b.processor, f"{b.cores} cores, {b.memory_gib:g} GiB", b.system, b.jetson_linux or ""]
+    versions = ", ".join(f"{name} {version}" for name, version in b.versions.items())
+    return "; ".join(part for part in [*parts, versions, f"commit {file.commit}" if file.commit else ""] if part)
+
+
+def write_report(files: list[BenchFile], out: Path) -> list[Path]:
+    """Write benchmark.md, the pictures and benchmark.html, in which the pictures are contained.
+
+    Raises
+    ------
+    InputError
+        No cell was measured.
+    MissingExtra
+        A package of the extra `report` is missing; benchmark.md is written all the same.
+    """
+    measured = {key: cell for key, cell in cells(files).items() if isinstance(cell, Measured)}
+    if not measured:
+        raise InputError("None of the records has a measured cell, only missing ones: " + "; ".join(notes(files)))
+    out.mkdir(parents=True, exist_ok=True)
+    made = [out / "benchmark.md"]
+    made[0].write_text(markdown(files), encoding="utf-8")
+    pictures: list[tuple[str, list[Path]]] = []
+    for (net, board), group in groupby(rows(files), key=lambda line: (line.key.net, line.key.board)):
+        mine = {line.key: measured[line.key] for line in group}
+        stem = out / f"{_slug(net)}-{_slug(board)}"
+        curves, bars = stem.with_name(stem.name + "-latency.png"), stem.with_name(stem.name + "-fps.png")
+        latency_figure(mine).savefig(curves)
+        fps_figure(mine).savefig(bars)
+        pictures.append((f"{net} on {board}", [curves, bars]))
+        made += [curves, bars]
+    made.append(out / "benchmark.html")
+    made[-1].write_text(_page(files, pictures), encoding="utf-8")
+    return made
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text.lower()).strip("-")
+
+
+def _figure(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no global state, no display
+    except ImportError as error:
+        raise MissingExtra.pip("The benchmark report", "report", error) from error
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    columns = min(2, panels)
+    axes = figure.subplots(math.ceil(panels / columns), columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+    for unused in axes[panels:]:
+        unused.set_visible(False)
+    return figure, list(axes[:panels])
+
+
+def _spread(p: float | np.ndarray) -> float | np.ndarray:
+    """Percentiles on an axis that gives each nine of the tail as much room as the body."""
+    return -np.log10(1 - np.asarray(p))
+
+
+def latency_figure(measured: dict[Key, Measured]) -> Figure:
+    """Latency over percentile, a panel for each scope and mode; a curve ends where its samples do not carry it."""
+    loads = list(dict.fromkeys(key.load for key in measured))
+    nets = list(dict.fromkeys(key.unit for key in measured))
+    figure, panels = _figure(9.0, 0.6 + 3.0 * math.ceil(len(loads) / 2), len(loads))
+    for panel, load in zip(panels, loads, strict=True):
+        for key, cell in measured.items():
+            if key.load != load:
+                continue
+            latency = shown(cell)
+            counts, edges = np.array(latency.histogram.counts), latency.histogram.edges_ms()
+            share = np.minimum(np.cumsum(counts) / counts.sum(), 1 - 1 / (counts.sum() + 1))
+            stated = [p for name, p in PERCENTILES.items() if latency.percentiles[name].ms is not None]
+            kept = share <= max(stated, default=0.0)
+            n = nets.index(key.unit)
+            style, colour = "-" if n < len(COLOURS) else "--", COLOURS[n % len(COLOURS)]
+            panel.plot(_spread(share[kept]), edges[1:][kept], style, color=colour, label=key.unit, lw=1.6)
+        ticks = [0.0, *PERCENTILES.values()]
+        panel.set_xticks([float(_spread(p)) for p in ticks], ["0", "50", "90", "95", "99", "99.9"])
+        panel.set(xlabel="percentile", ylabel="latency (ms)", yscale="log")
+        panel.set_title(load, fontsize=9)
+        panel.grid(alpha=0.25)
+        panel.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def fps_figure(measured: dict[Key, Measured]) -> Figure:
+    """Frames per second: the throughput found, else what the median latency allows, with a whisker to what p99 does."""
+    figure, (axes,) = _figure(8.4, 1.0 + 0.3 * len(measured))
+    for y, (key, cell) in enumerate(reversed(measured.items())):
+        p50, p99 = (shown(cell).percentiles[name].ms for name in ("p50", "p99"))
+        if p50 is None:
+            continue
+        rate = cell.fps if key.mode == "max-throughput" else 1000 / p50
+        axes.barh(y, rate, color={"net": BLUE, "task": ORANGE, "chain": GREEN}[key.scope], height=0.7)
+        if p99 is not None and key.mode != "max-throughput":
+            axes.plot([1000 / p99, rate], [y, y], color="black", lw=1)
+            axes.plot([1000 / p99], [y], "|", color="black", ms=8)
+        axes.annotate(f"{rate:.0f}", (rate, y), (4, 0), textcoords="offset points", va="center", fontsize=7)
+    axes.set_yticks(range(len(measured)), [key.label for key in reversed(measured)], fontsize=7)
+    axes.set_ylim(-0.6, len(measured) - 0.4)
+    axes.set(xlabel="frames/s: 1000 / latency (ms) at p50, whisker to p99; max-throughput: the rate sustained")
+    return figure
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>edgeflock benchmark</title>
+<style>
+  body { font: 15px/1.45 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
+  h1 { font-size: 1.35rem } h2 { font-size: 1.15rem; margin-top: 2.5rem } img { max-width: 100% }
+  .machine { color: #555; font-size: .85rem } .scroll { overflow-x: auto }
+  table { border-collapse: collapse; font-size: .85rem }
+  td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap }
+  td:nth-child(n+6), th:nth-child(n+6) { text-align: right; font-variant-numeric: tabular-nums }
+</style>
+<h1>edgeflock benchmark</h1>
+<p>Latencies in ms. "n &lt; 662": too few frames were measured to state that percentile with 99 % confidence.</p>
+{% for part in parts %}
+<h2>{{ part.title }}</h2><p class="machine">{{ part.machine }}</p>
+<div class="scroll"><table><tr>{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr>
+{% for line in part.lines %}<tr>{% for text in line.texts %}<td>{{ text }}</td>{% endfor %}</tr>{% endfor %}
+</table></div>
+{% for picture in part.pictures %}<p><img alt="{{ part.title }}" src="data:image/png;base64,{{ picture }}"></p>
+{% endfor %}
+{% endfor %}
+{% if notes %}<h2>To know</h2><ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>{% endif %}
+</html>
+"""
+
+
+def _page(files: list[BenchFile], pictures: list[tuple[str, list[Path]]]) -> str:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtra.pip("The benchmark report", "report", error) from error
+    lines = rows(files)
+    parts = []
+    for title, files_of in pictures:
+        mine = [line for line in lines if f"{line.key.net} on {line.key.board}" == title]
+        machine = _machine(next(f for f in files if f.board.name == mine[0].key.board))
+        images = [base64.b64encode(file.read_bytes()).decode() for file in files_of]
+        parts.append({"title": title, "machine": machine, "lines": mine, "pictures": images})
+    page = jinja2.Environment(autoescape=True).from_string(_PAGE)
+    return page.render(parts=parts, columns=COLUMNS, notes=notes(files))
