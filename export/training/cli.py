@@ -91,7 +91,9 @@ def registration(
     smoothness: Annotated[float, typer.Option(min=0, help="Weight of the flow's smoothness.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of start weights, pairs and augmentation.")] = 1204,
     init: Annotated[Path | None, typer.Option(help="Start weights of the same net.")] = None,
-    bf16: Annotated[bool, typer.Option(help="bfloat16 convolutions, faster on CPUs that have it.")] = True,
+    bf16: Annotated[
+        bool, typer.Option(help="bfloat16 convolutions: faster, but VTN's gradients were infinite.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds a run.")] = False,
 ) -> None:

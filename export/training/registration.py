@@ -38,6 +38,9 @@ class RegistrationConfig(RunConfig):
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0, ge=0)
     ema: float = Field(0.99, ge=0, lt=1)
+    bf16: bool = Field(
+        False, description="torch 2.13's bfloat16 gradients of VTN's convolutions were infinite on a CPU"
+    )
     smoothness: float = Field(1.0, ge=0, description="weight of the smoothness of each deformable stem's flow")
     affine: float = Field(0.1, ge=0, description="weight of the two regularisers of an affine stem")
     bend: float = Field(0.1, ge=0, description="largest B-spline displacement of the moving volume, parts of its side")
@@ -113,13 +116,14 @@ def registration_loss(net: nn.Module, fixed: Tensor, moving: Tensor, config: Reg
     """1 - correlation of the last warped image, plus the regularisers of every stem."""
     stems = list(net.stems) if isinstance(net, Cascade) else [net]
     flows, aggregate = net.stages(fixed, moving) if isinstance(net, Cascade) else ([net(fixed, moving)], None)
-    total = (1 - correlation(warp(moving, flows[0] if aggregate is None else aggregate), fixed)).mean()
-    for stem, flow in zip(stems, flows, strict=True):
-        if isinstance(stem, AffineStem):
-            determinant, orthogonality = affine_penalties(flow.float())
-            total = total + config.affine * (determinant + orthogonality)
-        else:
-            total = total + config.smoothness * smoothness(flow.float())
+    with torch.autocast(fixed.device.type, enabled=False):
+        aggregate = flows[0].float() if aggregate is None else aggregate.float()
+        total = (1 - correlation(warp(moving, aggregate), fixed)).mean()
+        for stem, flow in zip(stems, flows, strict=True):
+            if isinstance(stem, AffineStem):
+                total = total + config.affine * sum(affine_penalties(flow.float()))
+            else:
+                total = total + config.smoothness * smoothness(flow.float())
     return total
 
 
