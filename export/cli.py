@@ -84,6 +84,171 @@ def steering(
     _export(recipe, out, key, precision, method, report)
 
 
+@export_app.command()
+def registration(
+    weights: Annotated[Path, typer.Option(help="best.safetensors of a training run at 128^3.")],
+    data: Annotated[Path, typer.Option(help="The authors' spec (.json) or a folder of NIfTI files.")],
+    out: Out,
+    key: Key,
+    calib: Annotated[
+        Path | None, typer.Option(help="Training volumes; by default the training split of --data.")
+    ] = None,
+    net: Net = None,
+    precision: Precisions = None,
+    default: Default = "int8",
+    method: CalibrationMethod = "percentile",
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs that the gate judges, and that INT8 is calibrated on.")] = 8,
+    max_drop: Annotated[float, typer.Option(min=0, help="Gate: Dice lost to fp32, absolute.")] = 0.01,
+    max_folded: Annotated[float, typer.Option(min=0, help="Gate: share of folded voxels above fp32's.")] = 0.005,
+    min_gain: Annotated[float, typer.Option(min=0, help="Gate: Dice above no registration.")] = 0.05,
+    training: Training = None,
+    report: Report = None,
+) -> None:
+    """Export a registration net (LDR, VTN, VoxelMorph, cascades); the gate judges Dice and folds.
+
+    Example:
+
+      edgeflock export registration --weights runs/ldr/best.safetensors --data data/phantoms/phantoms.json
+      --training runs/ldr/result.json --key fleet.pem --out ldr
+    """
+    try:
+        from edgeflock.export.registration import RegistrationLimits, registration_recipe
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    from edgeflock.export.datasets.volumes import open_volumes
+
+    recipe = registration_recipe(
+        weights,
+        open_volumes(data, "val"),
+        open_volumes(calib or data, "train"),
+        net=net,
+        pairs=pairs,
+        limits=RegistrationLimits(drop=max_drop, folded_rise=max_folded, gain=min_gain),
+        precision=default,
+        training=_result(training),
+    )
+    _export(recipe, out, key, precision, method, report)
+
+
+@export_app.command()
+def emotion(
+    weights: Annotated[
+        Path, typer.Option(help="best.safetensors of a training run, a .pth, or the authors' Keras variables (.npz).")
+    ],
+    out: Out,
+    key: Key,
+    data: Annotated[
+        Path | None, typer.Option(help="Validation images in a folder per emotion; rendered (synthetic) by default.")
+    ] = None,
+    calib: Annotated[Path | None, typer.Option(help="Training images in the same form; goes with --data.")] = None,
+    net: Net = None,
+    precision: Precisions = None,
+    default: Default = "int8",
+    method: CalibrationMethod = "percentile",
+    samples: Annotated[int, typer.Option(min=2, help="Rendered images that the gate judges.")] = 504,
+    frames: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
+    max_drop: Annotated[float, typer.Option(min=0, help="Gate: accuracy lost to fp32, absolute.")] = 0.01,
+    min_agreement: Annotated[float, typer.Option(min=0, help="Gate: share of images with fp32's label.")] = 0.98,
+    max_distance: Annotated[
+        float, typer.Option(min=0, help="Gate: mean total variation distance from fp32's distribution.")
+    ] = 0.02,
+    training: Training = None,
+    report: Report = None,
+) -> None:
+    """Export an emotion net (GLAMOR-Net, LDLVA's ResNets); the gate judges accuracy and agreement.
+
+    Example:
+
+      edgeflock export emotion --weights runs/glamor/best.safetensors --training runs/glamor/result.json
+      --key fleet.pem --out glamor
+    """
+    try:
+        from edgeflock.export.emotion import EmotionLimits, emotion_recipe
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    from rich.console import Console
+
+    if (data is None) != (calib is None):
+        raise InputError("--data and --calib go together: name both folders, or none for rendered images.")
+    recipe = emotion_recipe(
+        weights,
+        data,
+        calib,
+        net=net,
+        samples=samples,
+        calibration_samples=frames,
+        limits=EmotionLimits(accuracy_drop=max_drop, agreement=min_agreement, distance=max_distance),
+        precision=default,
+        training=_result(training),
+        console=Console(),
+    )
+    _export(recipe, out, key, precision, method, report)
+
+
+@export_app.command()
+def targets(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the section of docs/targets.md.")] = False,
+) -> None:
+    """Show what every board takes: engines, precisions, operator sets, refused operators, known-bad versions.
+
+    Example:
+
+      edgeflock export targets --markdown
+    """
+    try:
+        from edgeflock.export.targets import table
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    from rich.console import Console
+
+    if markdown:
+        typer.echo(table.markdown())
+    else:
+        Console().print(table.terminal())
+
+
+@export_app.command("compile")
+def compile_for(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    target: Annotated[str, typer.Option(help="Board, see `edgeflock export targets`.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for the board's files.")],
+    inputs: Annotated[
+        Path | None, typer.Option(help="safetensors with calibration inputs (N, ...) by name; else the bundle's own.")
+    ] = None,
+    sdk_python: Annotated[str, typer.Option(help="Python that the vendor's tools run in.")] = "python3.10",
+    key: Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")] = None,
+) -> None:
+    """Prepare a bundle for a vendor's tools: QAIRT for the RB5 ($QNN_SDK_ROOT), operator set 13 for the Jetson Nano.
+
+    Example:
+
+      QNN_SDK_ROOT=~/qairt/2.45.0.260326 edgeflock export compile steering --target rb5 --out rb5
+    """
+    try:
+        from edgeflock.export.targets import compile_bundle
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    from rich.console import Console
+
+    from edgeflock.runtime.bundle import Bundle
+
+    feeds = None
+    if inputs is not None:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            feeds = load_file(inputs)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{inputs} is not a safetensors file with inputs: {error}.") from None
+    console = Console()
+    made = compile_bundle(target, Bundle.open(bundle, key), out, feeds, sdk_python, console)
+    for line in (*made.did, *(f"wrote {path}" for path in made.files), *(["then:"] if made.on_board else [])):
+        console.print(line, highlight=False, soft_wrap=True)
+    for command in made.on_board:
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+
+
 def _export(recipe: Any, out: Path, key: Path, precisions: list[str] | None, method: str, report: Path | None) -> None:
     from rich.console import Console
 
