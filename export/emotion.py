@@ -35,7 +35,7 @@ class EmotionLimits:
     """Of the accuracy, absolute, below fp32's."""
     agreement: float = 0.98
     """Share of the samples that must get fp32's label."""
-    distance: float = 0.05
+    distance: float = 0.02
     """Mean total variation distance from fp32's distribution: half the sum of the probabilities' differences."""
     constant_ratio: float = 0.7
     """Error as a share of what always naming the most frequent emotion errs; near 1 means that the net learnt nothing.
@@ -63,7 +63,8 @@ def emotion_recipe(
         `.safetensors`, torch file, or the authors' Keras variables as `.npz`; the net is recognised by its tensors.
     validation, calibration : Path, optional
         Folders <emotion>/<image> (see `folder_examples`): images that training did not see, which the gate judges, and
-        training images, from which INT8 gets its ranges. Without them, rendered ones of the same kind: synthetic.
+        training images, from which the quantised forms get their ranges. Without `validation` both are rendered, that
+        is synthetic; own images are never mixed with rendered ones.
     net : str, optional
         Key of `NETS` that the weights must belong to.
     samples : int
@@ -86,10 +87,14 @@ def emotion_recipe(
     name, module = load_checkpoint(weights)
     if name not in EMOTION_NETS or net not in (None, name):
         raise InputError(f"{weights} holds a {name}, expected {net or 'one of ' + ', '.join(EMOTION_NETS)}.")
+    if validation is None and calibration is not None:
+        raise InputError("own calibration images need own validation images: rendered ones would judge another net.")
     judged = open_emotion(module, validation, "val", samples, console)
     if len(np.unique(judged.labels)) < 2:
         raise InputError(f"the gate needs images of at least 2 emotions, {judged.source} are all of one.")
-    seen = open_emotion(module, calibration, "train", 4 * calibration_samples, console)
+    seen = None
+    if validation is None or calibration is not None:
+        seen = open_emotion(module, calibration, "train", 4 * calibration_samples, console)
     limits = limits or EmotionLimits()
     return Recipe(
         task="emotion",
@@ -99,7 +104,7 @@ def emotion_recipe(
         inputs=judged.specs,
         outputs=outputs(module),
         validation=to_samples(judged),
-        calibration=to_samples(seen, _covering(seen, calibration_samples)),
+        calibration=to_samples(seen, _covering(seen, calibration_samples)) if seen else None,
         judge=lambda fp32, candidate, on: judge(fp32, candidate, on, limits),
         references=_covering(judged, REFERENCES).tolist(),
         keep_float=KEEP_FLOAT if isinstance(module, Glamor) else ("Softmax",),

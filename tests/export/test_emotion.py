@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from edgeflock.export.datasets.faces import EMOTIONS, each_face
 from edgeflock.export.emotion import EmotionLimits, emotion_recipe, judge
 from edgeflock.export.nets import NETS
 from edgeflock.export.pipeline import export_bundle
@@ -78,6 +80,19 @@ def test_other_nets_are_refused(tmp_path, weights):
         emotion_recipe(tmp_path / "dronet.safetensors")
     with pytest.raises(InputError, match="holds a glamor, expected fer-resnet18"):
         emotion_recipe(weights, net="fer-resnet18")
+
+
+def test_own_images_are_never_mixed_with_rendered_ones(tmp_path, weights):
+    for i, (image, label) in enumerate(each_face(4, 1, 64)):
+        path = tmp_path / EMOTIONS[label] / f"{i}.png"
+        path.parent.mkdir()
+        cv2.imwrite(str(path), image[:, :, ::-1])
+        path.with_suffix(".txt").write_text("8,4,56,60")
+    recipe = emotion_recipe(weights, tmp_path)
+    assert len(recipe.validation) == 4 and recipe.calibration is None
+    assert len(emotion_recipe(weights, tmp_path, tmp_path).calibration) == 4
+    with pytest.raises(InputError, match="own calibration images need own validation images"):
+        emotion_recipe(weights, None, tmp_path)
 
 
 # ---- the judge
