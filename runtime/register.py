@@ -142,7 +142,6 @@ def draw(path: Path, fixed: np.ndarray, moving: np.ndarray, result: Registration
     except ModuleNotFoundError as error:
         raise MissingExtra.pip("The picture", "report", error) from None
     grey = [normalise(volume) for volume in (fixed, moving, result.warped)]
-    determinant = jacobian_determinant(result.flow)
     figure = Figure(figsize=(9, 9), layout="constrained")
     axes = figure.subplots(3, 3, squeeze=False)
     for axis, row in enumerate(axes):
@@ -151,9 +150,9 @@ def draw(path: Path, fixed: np.ndarray, moving: np.ndarray, result: Registration
         board = (rows[:, None] + columns) % 2 == 0
         for plot, other in zip(row, (before, after), strict=False):
             plot.imshow(np.where(board, still, other), cmap="gray", vmin=0, vmax=1, origin="lower")
-        shown = row[2].imshow(
-            np.take(determinant, determinant.shape[axis] // 2, axis).T, cmap="RdBu", vmin=0, vmax=2, origin="lower"
-        )
+        middle = result.flow.shape[axis + 1] // 2 - 1
+        determinant = jacobian_determinant(result.flow.take([middle, middle + 1], axis + 1))
+        shown = row[2].imshow(determinant.squeeze(axis).T, cmap="RdBu", vmin=0, vmax=2, origin="lower")
     for plot, title in zip(axes[0], ("fixed and moving", "fixed and warped", "Jacobian determinant"), strict=True):
         plot.set_title(title)
     for plot in axes.flat:

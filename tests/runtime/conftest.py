@@ -135,3 +135,54 @@ def home(tmp_path, monkeypatch):
     """No test depends on, or touches, the keys of whoever runs it."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def shift_bundle_folder(tmp_path_factory, key):
+    """Registration bundle whose net answers every pair with the flow (1, -2, 0.5) voxels on a grid of 16^3."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from safetensors.numpy import save
+
+    from edgeflock.runtime.tasks.registration import REGISTRATION_INPUTS, REGISTRATION_OUTPUT
+
+    side = 16
+    volume, flow = (1, 1, side, side, side), (1, 3, side, side, side)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Concat", ["fixed", "moving"], ["pair"], axis=1),
+            helper.make_node("Conv", ["pair", "zero", "shift"], ["flow"]),
+        ],
+        "shift",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, volume) for name in ("fixed", "moving")],
+        [helper.make_tensor_value_info("flow", TensorProto.FLOAT, flow)],
+        [
+            numpy_helper.from_array(np.zeros((3, 2, 1, 1, 1), np.float32), "zero"),
+            numpy_helper.from_array(np.array([1, -2, 0.5], np.float32), "shift"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    manifest = Manifest(
+        name="shift",
+        net="shift",
+        task="registration",
+        inputs=[spec.model_copy(update={"shape": volume}) for spec in REGISTRATION_INPUTS],
+        outputs=[REGISTRATION_OUTPUT.model_copy(update={"shape": flow})],
+        artefacts={"fp32": Artefact(file="shift_fp32.onnx", opset=17, ir=8)},
+        default_precision="fp32",
+    )
+    pair = np.random.default_rng(5).integers(0, 256, (2, *volume), np.uint8)
+    answer = np.broadcast_to(np.array([1, -2, 0.5], np.float32)[:, None, None, None], (1, 3, 2, 2, 2))
+    vectors = {"fixed": pair[0], "moving": pair[1], "flow_fp32": np.ascontiguousarray(answer)}
+    files = {"shift_fp32.onnx": model.SerializeToString(), "vectors.safetensors": save(vectors)}
+    return sign_bundle(write_bundle(tmp_path_factory.mktemp("bundles") / "shift", manifest, files), key)
+
+
+@pytest.fixture
+def shift_bundle(shift_bundle_folder, key, home):
+    """Its folder, signed by a key that the user of this machine trusts."""
+    keys = home / ".config" / "edgeflock" / "keys"
+    keys.mkdir(parents=True)
+    (keys / "test.pub").write_text(key.with_suffix(".pub").read_text())
+    return shift_bundle_folder
