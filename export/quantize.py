@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SHOWN = 5  # problems that an error lists
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
 
+MOVERS = ("Concat", "Slice", "Split", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators that only move values: on integers they move a quarter of the bytes."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -51,7 +54,7 @@ class Form:
 FORMS = {
     # What CPUs have integer kernels for. Dense layers, global pooling, supports and heads stay float: none of our nets
     # gets faster with them (docs/quantisation.md), all lose SQNR.
-    "int8": Form(("Conv", "ConvTranspose"), ("MaxPool", "Add", "Relu", "Clip", "Concat")),
+    "int8": Form(("Conv", "ConvTranspose"), ("MaxPool", "Add", "Relu", "Clip", *MOVERS)),
     # A DSP must not see float: everything between the graph's inputs and outputs.
     "int8-qnn": Form(),
     # What NVIDIA's parser fuses. The outputs of layers stay float up to where the next one quantises them, so that a
