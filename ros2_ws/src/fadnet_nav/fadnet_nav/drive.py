@@ -133,10 +133,10 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
         world = make_world(options.world, options.seed)
     console.print(_title(options), highlight=False)
     failure = None
-    with _listening(options, world) as (monitor, spin), Supervisor(options.out / "logs") as nodes:
+    with listening(options, world) as (monitor, spin), Supervisor(options.out / "logs") as nodes:
         try:
             with _terminated_like_interrupted(), _live(monitor, console) as refresh:
-                _start(nodes, options, world, monitor, spin)
+                start_nodes(nodes, options, world, monitor, spin)
                 while not (monitor.over or nodes.ended("camera")):
                     spin()
                     nodes.check()
@@ -214,7 +214,7 @@ def _ros_arguments() -> list[str]:
 
 
 @contextlib.contextmanager
-def _listening(options: DriveOptions, world: World | None) -> Iterator[tuple[Monitor, Callable[[], None]]]:
+def listening(options: DriveOptions, world: World | None) -> Iterator[tuple[Monitor, Callable[[], None]]]:
     """The monitor, and what lets it hear: one message, or nothing for 50 ms."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -235,7 +235,7 @@ def _listening(options: DriveOptions, world: World | None) -> Iterator[tuple[Mon
         rclpy.shutdown(context=context)
 
 
-def _start(
+def start_nodes(
     nodes: Supervisor, options: DriveOptions, world: World | None, monitor: Monitor, spin: Callable[[], None]
 ) -> None:
     """Start the nodes, the camera last, and wait until all were heard."""
