@@ -68,7 +68,7 @@ def precheck(path: Path) -> str:
     """
     import tensorrt_rtx as trt
 
-    class Log(trt.ILogger):  # type: ignore[misc]
+    class Log(trt.ILogger):
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []
@@ -141,7 +141,7 @@ NANO_TRTEXEC = Route(
     precisions=("fp32",),
     opset=13,
     ir=7,
-    source="operators.md of onnx-tensorrt 7.2 and 8.2",
+    source="operators.md of onnx-tensorrt 7.2, the nearest at hand",
     limits=(Limit("GridSample", "TensorRT 8.2 has none", None),),
     note="trtexec --fp16; the GPU has no INT8",
 )
