@@ -1,0 +1,1 @@
+"""Robots that learn together: which one talks to which, when, and what that costs."""

@@ -1,0 +1,204 @@
+"""Plans: which edges bind in which round.
+
+A multigraph gives every edge of an overlay a period: the edge is strong (the receiver waits for it) in every round that
+its period divides, and weak (its transfer runs in the background) in between. A ring where all periods are 1 is the
+plain ring. A plan is a pure function of the roster, the delay matrix and t, so every robot computes the same, and its
+hash tells when two do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.fleet.delay import Delays
+from edgeflock.runtime.fleet.overlays import complete, delta_mbst, mst, ring, star
+from edgeflock.runtime.fleet.tours import improved_tour
+
+VERSION = 1
+T = 5  # periods up to this; the post's value
+DECIMALS = 6  # of delays in plans, in ms: a nanosecond
+BASES: dict[str, Callable[[Delays], np.ndarray]] = {
+    "ring": lambda delays: ring(improved_tour(delays.pairs)),
+    "mst": mst,
+    "delta_mbst": delta_mbst,
+    "star": lambda delays: star(len(delays)),
+    "complete": lambda delays: complete(len(delays)),
+}
+"""Overlays by name, each from its delays."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Edges of an overlay, and how often each one binds.
+
+    Parameters
+    ----------
+    roster : tuple of str
+        Names of the silos; the index of an edge's end counts here.
+    base : str
+        Name of the overlay.
+    t : int
+        Largest period allowed.
+    edges : ndarray of int, shape (m, 2)
+        From, to.
+    periods : ndarray of int, shape (m,)
+        Edge e is strong in the rounds k with `k % periods[e] == 0`.
+    delay_ms : ndarray, shape (m,)
+        From the start of the sender's local steps to the receiver's having the model.
+    """
+
+    roster: tuple[str, ...]
+    base: str
+    t: int
+    edges: np.ndarray
+    periods: np.ndarray
+    delay_ms: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """Number of silos."""
+        return len(self.roster)
+
+    @cached_property
+    def states(self) -> int:
+        """Rounds after which the pattern repeats: the least common multiple of the periods."""
+        return math.lcm(*map(int, np.unique(self.periods)))
+
+    @property
+    def staleness(self) -> int:
+        """Age in rounds of the oldest model that is ever mixed in."""
+        return int(self.periods.max()) - 1
+
+    @property
+    def mutual(self) -> bool:
+        """Whether every edge has its reverse, of the same period."""
+        there = {(int(i), int(j)): int(p) for (i, j), p in zip(self.edges, self.periods, strict=True)}
+        return all(there.get((j, i)) == p for (i, j), p in there.items())
+
+    def strong(self, k: int) -> np.ndarray:
+        """Which edges bind in round k: bool (m,)."""
+        return k % self.periods == 0
+
+    def isolated(self, k: int) -> np.ndarray:
+        """Indices of the silos that neither wait nor are waited for in round k."""
+        return np.setdiff1d(np.arange(self.n), self.edges[self.strong(k)])
+
+    def content(self) -> dict:
+        """What the hash covers, as plain JSON values."""
+        edges = [
+            {
+                "from": self.roster[i],
+                "to": self.roster[j],
+                "period": int(p),
+                "delay_ms": round(float(d), DECIMALS),
+            }
+            for (i, j), p, d in zip(self.edges.tolist(), self.periods, self.delay_ms, strict=True)
+        ]
+        return {"version": VERSION, "roster": list(self.roster), "base": self.base, "t": self.t, "edges": edges}
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over the canonical JSON."""
+        text = json.dumps(self.content(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """JSON with the hash, for `from_json`."""
+        return json.dumps(self.content() | {"states": self.states, "hash": self.hash}, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: str | Path = "the plan") -> Plan:
+        """Plan from its JSON; `DataError` when it is none, is inconsistent, or is not what its hash says."""
+        try:
+            data = json.loads(text)
+            if data["version"] != VERSION:
+                raise DataError(f"{source} is a plan of version {data['version']}, expected {VERSION}: make it again.")
+            roster = tuple(data["roster"])
+            at = {name: i for i, name in enumerate(roster)}
+            edges = np.array([(at[e["from"]], at[e["to"]]) for e in data["edges"]])
+            periods = np.array([e["period"] for e in data["edges"]])
+            delay = np.array([e["delay_ms"] for e in data["edges"]], dtype=float)
+            plan = cls(roster, data["base"], data["t"], edges, periods, delay)
+            stated = data["hash"]
+        except (ValueError, KeyError, TypeError) as e:
+            raise DataError(
+                f"{source} is no plan ({type(e).__name__}: {e}). Make it again: edgeflock fleet plan"
+            ) from e
+        if periods.dtype.kind != "i" or periods.min() < 1 or not np.isfinite(delay).all():
+            raise DataError(f"{source}: periods are whole numbers from 1 up, delays are finite. Make it again.")
+        if stated != plan.hash:
+            raise DataError(f"{source} was changed: its content has the hash {plan.hash}, it states {stated}.")
+        return plan
+
+
+def make_plan(
+    roster: Sequence[str], delay_ms: np.ndarray, t: int = T, base: str | list[int] = "ring", compute_ms: float = 0.0
+) -> Plan:
+    """Multigraph plan of a fleet from the delays that it measured.
+
+    The same for every order of the roster and on every machine: names are sorted and delays are rounded to nanoseconds
+    first. `plan_of` does the same for a network and a workload.
+
+    Parameters
+    ----------
+    roster : sequence of str
+        Names of the silos, each once.
+    delay_ms : ndarray, shape (n, n)
+        From row to column: local steps and transfer of one model.
+    t : int
+        Largest period: a model is at most `t - 1` rounds old when it is mixed in.
+    base : str or list of int
+        Overlay by name, or the order of the silos in a ring.
+    compute_ms : float
+        The part of the delays that is local steps.
+    """
+    n, delay = len(roster), np.asarray(delay_ms, dtype=float)
+    if n < 2 or len(set(roster)) < n:
+        raise InputError(f"a roster needs two silos or more, each once; got {', '.join(roster) or 'none'}.")
+    apart = ~np.eye(n, dtype=bool)
+    if delay.shape != (n, n) or not (np.isfinite(delay[apart]).all() and (delay[apart] > 0).all()):
+        raise InputError(f"expected a delay matrix {n} x {n} of numbers above 0 off the diagonal, got {delay.shape}.")
+    order = sorted(range(n), key=lambda i: roster[i])
+    if isinstance(base, list):
+        base = [order.index(i) for i in base]
+    delay = np.round(np.where(apart, delay, 0), DECIMALS)[np.ix_(order, order)]
+    latency = np.where(apart, delay - compute_ms, 0)
+    return plan_of(tuple(roster[i] for i in order), Delays(compute_ms, latency, np.zeros((n, n)), 0.0), t, base)
+
+
+def plan_of(roster: Sequence[str], delays: Delays, t: int = T, base: str | list[int] = "ring") -> Plan:
+    """Multigraph plan on a base overlay; `t=1` is the plain overlay. Parameters as for `make_plan`."""
+    if t < 1:
+        raise InputError(f"t is the largest period, from 1 up; got {t}.")
+    if isinstance(base, list):
+        if sorted(base) != list(range(len(roster))):
+            raise InputError(f"a ring visits each of the {len(roster)} silos once; got the order {base}.")
+        name, edges = "ring", ring(base)
+    elif base in BASES:
+        name, edges = base, BASES[base](delays)
+    else:
+        raise InputError(f"no base '{base}': expected one of {', '.join(BASES)}.")
+    delay = np.round(delays.along(edges), DECIMALS)
+    return Plan(tuple(roster), name, t, edges, multiplicities(edges, delay, t), delay)
+
+
+def multiplicities(edges: np.ndarray, delay_ms: np.ndarray, t: int) -> np.ndarray:
+    """Copies of every edge, `min(t, round(d / d_min))`, of which one is strong (facts 1.4 item 8).
+
+    `d_min` is the smallest delay of the overlay. Both directions of a pair get the slower one's, so that they stay in step.
+    """
+    slower = {}
+    for (i, j), d in zip(edges.tolist(), delay_ms.tolist(), strict=True):
+        pair = (min(i, j), max(i, j))
+        slower[pair] = max(d, slower.get(pair, 0.0))
+    delay = np.array([slower[min(i, j), max(i, j)] for i, j in edges.tolist()])
+    return np.minimum(t, np.rint(delay / delay_ms.min())).astype(int)
