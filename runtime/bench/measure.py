@@ -109,7 +109,7 @@ class MeasureChain(Protocol):
     """The entry point `chain` of the group `edgeflock.bench`."""
 
     def __call__(
-        self, bundle: Path, precision: str, source: str, rate_hz: float, seconds: float, settle_s: float
+        self, bundle: Path, engine: str, precision: str, source: str, rate_hz: float, seconds: float, settle_s: float
     ) -> Chain:
         """Drive the processes and listen."""
 
@@ -233,7 +233,7 @@ def _measure_chain(plan: Plan) -> Measured:
             fed = _sha256(Path(source)) if Path(source).is_file() else hashlib.sha256(source.encode()).hexdigest()
         before, throttled = board_state(), throttling()
         with Sampler() as sampler:
-            got = run_chain(plan.bundle, plan.precision, source, rate, plan.seconds, settle)
+            got = run_chain(plan.bundle, plan.engine, plan.precision, source, rate, plan.seconds, settle)
     if not len(got.latency_ns):
         raise EdgeflockError(f"No frame of the chain was answered in {plan.seconds:g} s at {rate:g} Hz.")
     return Measured(

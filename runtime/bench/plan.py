@@ -37,7 +37,7 @@ def plans(
     precisions : sequence of str, optional
         None: all of the bundle, of an ONNX file fp32.
     scopes, modes, rates
-        Combined; scope chain is paced, whatever the modes are, and takes the engine that the node chooses.
+        Combined; scope chain is paced, whatever the modes are, and runs what is named, else the bundle's default.
     keys, **same
         Fields of `Plan`.
 
@@ -86,19 +86,19 @@ def plans(
                 )
                 found.append(plan.missing(problem, name) if (problem := problems[engine]) else plan)
     if "chain" in scopes:
-        for precision, rate in product(precisions or [manifest.default_precision], rates):
-            found.append(
-                Plan(
-                    bundle=bundle,
-                    engine="onnxruntime-cpu",
-                    precision=precision,
-                    scope="chain",
-                    mode="paced",
-                    rate_hz=rate,
-                    keys=keys,
-                    **same,
-                )
+        named = chosen if engines else ["onnxruntime-cpu"]
+        for engine, precision, rate in product(named, precisions or [manifest.default_precision], rates):
+            plan = Plan(
+                bundle=bundle,
+                engine=engine,
+                precision=precision,
+                scope="chain",
+                mode="paced",
+                rate_hz=rate,
+                keys=keys,
+                **same,
             )
+            found.append(plan.missing(problem, name) if (problem := problems[engine]) else plan)
     if not found:
         takes = "; ".join(f"{engine} takes {', '.join(PRECISIONS[engine])}" for engine in chosen)
         raise InputError(f"Nothing to measure: the net is there in {', '.join(held)}, and {takes}.")

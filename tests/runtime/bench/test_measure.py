@@ -108,7 +108,7 @@ def test_what_cannot_be_measured_says_why(fields, says):
 def test_the_chain_comes_through_an_entry_point(monkeypatch):
     asked = {}
 
-    def chain(bundle, precision, source, rate_hz, seconds, settle_s):
+    def chain(bundle, engine, precision, source, rate_hz, seconds, settle_s):
         asked.update(source=source, rate_hz=rate_hz, settle_s=settle_s)
         return Chain(np.full(90, 4_000_000), 3.0, 2, 90_000_000, 300.0, CPU, precision)
 
@@ -164,6 +164,13 @@ def test_every_combination_is_a_cell():
     precisions = {p.precision for p in found}
     assert name == "fadnet" and {"fp32", "int8"} <= precisions
     assert len(found) == len(precisions) * 2 * (1 + 2)
+
+
+def test_the_chain_is_paced_and_runs_the_bundles_default_unless_named():
+    _, (default,) = all_plans(engines=None, scopes=["chain"])
+    assert (default.engine, default.mode, default.rate_hz) == (CPU, "paced", 30.0)
+    _, found = all_plans(scopes=["chain"], precisions=["fp32", "int8"], rates=[30.0, 60.0])
+    assert len(found) == 4
 
 
 def test_an_engine_that_is_not_usable_is_a_missing_cell_with_its_reason(monkeypatch):

@@ -21,14 +21,16 @@ from fadnet_nav.supervisor import Supervisor, stay_on_this_machine
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
-def chain(bundle: Path, precision: str, source: str, rate_hz: float, seconds: float, settle_s: float) -> Chain:
+def chain(
+    bundle: Path, engine: str, precision: str, source: str, rate_hz: float, seconds: float, settle_s: float
+) -> Chain:
     """Run the nodes on a source for a while and listen.
 
     Parameters
     ----------
     bundle : Path
-    precision : str
-        Of the net; the node chooses the engine.
+    engine, precision : str
+        To run the net.
     source : str
         sim, realsense or the path of a recording or video, which has to last for all of it.
     rate_hz : float
@@ -55,6 +57,7 @@ def chain(bundle: Path, precision: str, source: str, rate_hz: float, seconds: fl
             out=Path(folder),
             duration=settle_s + seconds,
             source=source,
+            engine=engine,
             precision=precision,
             bundle=bundle,
             fps=round(rate_hz),
@@ -76,12 +79,13 @@ def chain(bundle: Path, precision: str, source: str, rate_hz: float, seconds: fl
             while not (monitor.over or nodes.ended("camera")):
                 spin()
                 nodes.check()
-            cpu_s, wall_s, memory = _cpu_s(nodes) - busy, time.monotonic() - start, _peak_rss_mib(nodes)
+            if not monitor.over:
+                seen_s = time.monotonic() - start + settle_s
+                raise EdgeflockError(f"{source} ended after {seen_s:.1f} s: a longer one is needed.")
+            cpu_s, memory = _cpu_s(nodes) - busy, _peak_rss_mib(nodes)
             end_ns, patience = monitor.end(), time.monotonic() + SETTLE_S
             while not monitor.answered(end_ns) and time.monotonic() < patience:
                 spin()
-        if nodes.ended("camera") and not monitor.over:
-            raise EdgeflockError(f"{source} ended after {wall_s + settle_s:.1f} s: a longer one is needed.")
     trace, begin = monitor.trace, (monitor.start_ns or 0) + round(settle_s * 1e9)
     frames = [stamp for stamp in trace.frames if begin <= stamp < end_ns]
     return Chain(
@@ -90,7 +94,7 @@ def chain(bundle: Path, precision: str, source: str, rate_hz: float, seconds: fl
         dropped=sum(stamp not in trace.steering for stamp in frames),
         cpu_ns=round(cpu_s * 1e9),
         peak_rss_mib=memory,
-        engine=trace.engine or "unknown",
+        engine=trace.engine or engine,
         precision=trace.precision or precision,
     )
 
