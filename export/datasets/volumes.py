@@ -196,7 +196,7 @@ def _h5py() -> Any:
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise MissingExtra.pip("Reading HDF5 files", "export", error) from None
+        raise MissingExtra.pip("The authors' data layout (HDF5)", "registration", error) from None
     return h5py
 
 
