@@ -44,7 +44,7 @@ def export_bundle(
     key: Path,
     *,
     precisions: Sequence[str] = PRECISIONS,
-    method: Method = "percentile",
+    method: Method = "entropy",
     report: Path | None = None,
     console: Console | None = None,
 ) -> Path:

@@ -26,7 +26,7 @@ from edgeflock.runtime.manifest import GateReport, Manifest
 from edgeflock.runtime.tune import tune_command
 
 GROUP = "edgeflock.commands"
-_EXTRAS = {"train": "export", "record": "sim"}  # the other verbs are named like the extra they need
+_EXTRAS = {"train": "export", "record": "sim", "register": "registration", "phantoms": "registration"}
 
 
 class _Verbs(TyperGroup):

@@ -1,12 +1,18 @@
 """Recordings and bundles that several test folders need, all made on the spot by the real libraries."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 import time
 
 import numpy as np
 import pytest
 
+# Calibration keeps what it saw by content: tests neither find nor leave anything in the home of whoever runs them.
+os.environ["EDGEFLOCK_CACHE"] = tempfile.mkdtemp(prefix="edgeflock-cache-")
+atexit.register(shutil.rmtree, os.environ["EDGEFLOCK_CACHE"], ignore_errors=True)
 # mujoco chooses its renderer when it is imported, and any test module may import it first.
 os.environ.setdefault("MUJOCO_GL", "egl")
 # A shell without job control starts `pytest &` with SIGINT ignored, and every process that a test starts inherits that.
