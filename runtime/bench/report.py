@@ -212,6 +212,7 @@ def latency_figure(measured: dict[Key, Measured]) -> Figure:
         ticks = [0.0, *PERCENTILES.values()]
         panel.set_xticks([float(_spread(p)) for p in ticks], ["0", "50", "90", "95", "99", "99.9"])
         panel.set(xlabel="percentile", ylabel="latency (ms)", yscale="log")
+        panel.tick_params(labelbottom=True)  # shared axes hide it above the last row
         panel.set_title(load, fontsize=9)
         panel.grid(alpha=0.25)
         panel.legend(fontsize=7, frameon=False)
