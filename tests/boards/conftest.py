@@ -168,9 +168,9 @@ def integers(tmp_path_factory):
 def same_integers():
     """``same_integers(path, mine, theirs, tolerance)`` compares what a net of `integers` gave on two processors.
 
-    Convolutions must agree bit for bit. A quantised Add need not: between Arm and x86 ONNX Runtime rounds a few sums one
-    step apart, which is seen nowhere else, and what follows inherits it. There the answers must be within `tolerance`.
-    Returns the result in words.
+    Convolutions must agree bit for bit. A quantised Add need not: between Arm and x86 ONNX Runtime rounds a few sums
+    one step apart, which is seen nowhere else, and what follows inherits it. There the answers must be within
+    `tolerance`. Returns the result in words.
     """
 
     def compare(path, mine, theirs, tolerance):
