@@ -69,8 +69,8 @@ def event(plan: Plan, compute_ms: float) -> float:
     """Long-run time per round by the silos' own clocks, exact, in ms (max-plus spectral theory).
 
     A silo that finished its local steps sends; over an edge of period p the model of round `k - p + 1` is awaited in
-    round k. State 0 has all edges strong, so nothing is under way after it, and one period of states is a max-plus linear
-    map of the n clocks; its largest cycle mean is the period's length.
+    round k. State 0 has all edges strong, so nothing is under way after it, and one period of states is a max-plus
+    linear map of the n clocks; its largest cycle mean is the period's length.
     """
     if plan.base == "star" and plan.states == 1:
         return star_cycle(plan, compute_ms)

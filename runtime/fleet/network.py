@@ -284,7 +284,7 @@ def _routes(n: int, links: np.ndarray, length: np.ndarray, ms_per_bit: np.ndarra
     from scipy.sparse.csgraph import dijkstra
 
     per_hop = 1e-9 * max(float(length.max()), 1e-3)  # breaks ties, far below any real difference
-    short, before = dijkstra(_sparse(n, links, length + per_hop), directed=False, return_predecessors=True)
+    _, before = dijkstra(_sparse(n, links, length + per_hop), directed=False, return_predecessors=True)
     link_length, link_ms = np.zeros((n, n)), np.zeros((n, n))
     for cell, values in ((link_length, length), (link_ms, ms_per_bit)):
         cell[links[:, 0], links[:, 1]] = cell[links[:, 1], links[:, 0]] = values

@@ -48,8 +48,8 @@ def mst(delays: Delays) -> np.ndarray:
 def delta_mbst(delays: Delays) -> np.ndarray:
     """Spanning tree of the smallest cycle time under bounded degree (facts 1.4 item 4).
 
-    Candidates are a Hamiltonian path in the cube of the minimum spanning tree, and the trees that Prim's algorithm grows
-    when no silo may have more than delta neighbours, for every delta up to the degree where the bound no longer binds.
+    Candidates are a Hamiltonian path in the cube of the minimum spanning tree, and the trees that Prim's algorithm
+    grows when no silo may have more than delta neighbours, for every delta up to where the bound no longer binds.
     """
     weights = delays.compute_ms + delays.latency_ms + 2 * np.maximum(delays.core_ms, delays.access_ms)
     weights = (weights + weights.T) / 2

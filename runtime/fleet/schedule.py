@@ -78,7 +78,7 @@ class Plan:
         """Age in rounds of the oldest model that is ever mixed in."""
         return int(self.periods.max()) - 1
 
-    @property
+    @cached_property
     def mutual(self) -> bool:
         """Whether every edge has its reverse, of the same period."""
         there = {(int(i), int(j)): int(p) for (i, j), p in zip(self.edges, self.periods, strict=True)}
@@ -141,42 +141,51 @@ class Plan:
 
 
 def make_plan(
-    roster: Sequence[str], delay_ms: np.ndarray, t: int = T, base: str | list[int] = "ring", compute_ms: float = 0.0
+    roster: Sequence[str],
+    delays: Delays | np.ndarray,
+    t: int = T,
+    base: str | list[int] = "ring",
 ) -> Plan:
-    """Multigraph plan of a fleet from the delays that it measured.
+    """Multigraph plan of a fleet.
 
     The same for every order of the roster and on every machine: names are sorted and delays are rounded to nanoseconds
-    first. `plan_of` does the same for a network and a workload.
+    first.
 
     Parameters
     ----------
     roster : sequence of str
         Names of the silos, each once.
-    delay_ms : ndarray, shape (n, n)
-        From row to column: local steps and transfer of one model.
+    delays : Delays, or ndarray of shape (n, n)
+        A matrix holds, from row to column, the measured time of local steps and transfer in ms.
     t : int
-        Largest period: a model is at most `t - 1` rounds old when it is mixed in.
+        Largest period: a model is at most `t - 1` rounds old when it is mixed in; 1 is the plain overlay.
     base : str or list of int
-        Overlay by name, or the order of the silos in a ring.
-    compute_ms : float
-        The part of the delays that is local steps.
+        Overlay by name (`BASES`), or the order of the silos in a ring.
     """
-    n, delay = len(roster), np.asarray(delay_ms, dtype=float)
+    names, sorted_delays, order = canonical(roster, delays)
+    return plan_of(names, sorted_delays, t, [order.index(i) for i in base] if isinstance(base, list) else base)
+
+
+def canonical(roster: Sequence[str], delays: Delays | np.ndarray) -> tuple[tuple[str, ...], Delays, list[int]]:
+    """Roster sorted by name, delays in that order and in whole nanoseconds, and where each silo stood before."""
+    n = len(roster)
     if n < 2 or len(set(roster)) < n:
         raise InputError(f"a roster needs two silos or more, each once; got {', '.join(roster) or 'none'}.")
     apart = ~np.eye(n, dtype=bool)
-    if delay.shape != (n, n) or not (np.isfinite(delay[apart]).all() and (delay[apart] > 0).all()):
-        raise InputError(f"expected a delay matrix {n} x {n} of numbers above 0 off the diagonal, got {delay.shape}.")
+    if not isinstance(delays, Delays):
+        matrix = np.asarray(delays, dtype=float)
+        delays = Delays(0.0, np.where(apart, matrix, 0) if matrix.shape == (n, n) else matrix, np.zeros((n, n)), 0.0)
+    if delays.latency_ms.shape != (n, n) or not (np.isfinite(delays.pairs[apart]) & (delays.pairs[apart] > 0)).all():
+        raise InputError(
+            f"expected delays of {n} x {n} pairs, numbers above 0 off the diagonal; got {delays.latency_ms.shape}."
+        )
     order = sorted(range(n), key=lambda i: roster[i])
-    if isinstance(base, list):
-        base = [order.index(i) for i in base]
-    delay = np.round(np.where(apart, delay, 0), DECIMALS)[np.ix_(order, order)]
-    latency = np.where(apart, delay - compute_ms, 0)
-    return plan_of(tuple(roster[i] for i in order), Delays(compute_ms, latency, np.zeros((n, n)), 0.0), t, base)
+    latency, core = (np.round(part, DECIMALS)[np.ix_(order, order)] for part in (delays.latency_ms, delays.core_ms))
+    return tuple(roster[i] for i in order), Delays(delays.compute_ms, latency, core, delays.access_ms), order
 
 
 def plan_of(roster: Sequence[str], delays: Delays, t: int = T, base: str | list[int] = "ring") -> Plan:
-    """Multigraph plan on a base overlay; `t=1` is the plain overlay. Parameters as for `make_plan`."""
+    """As `make_plan`, in the order that the roster has; for tables and simulations of one machine."""
     if t < 1:
         raise InputError(f"t is the largest period, from 1 up; got {t}.")
     if isinstance(base, list):
@@ -194,7 +203,7 @@ def plan_of(roster: Sequence[str], delays: Delays, t: int = T, base: str | list[
 def multiplicities(edges: np.ndarray, delay_ms: np.ndarray, t: int) -> np.ndarray:
     """Copies of every edge, `min(t, round(d / d_min))`, of which one is strong (facts 1.4 item 8).
 
-    `d_min` is the smallest delay of the overlay. Both directions of a pair get the slower one's, so that they stay in step.
+    `d_min` is the smallest delay of the overlay. Both directions of a pair get the slower one's, to stay in step.
     """
     slower = {}
     for (i, j), d in zip(edges.tolist(), delay_ms.tolist(), strict=True):

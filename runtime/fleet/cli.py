@@ -1,0 +1,244 @@
+"""`edgeflock fleet`: what an overlay costs, and the plan of a fleet. Thin; every verb calls one function."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.fleet.cycle_time import cycle_mean, event, round_max
+from edgeflock.runtime.fleet.delay import Delays, Workload
+from edgeflock.runtime.fleet.network import SiloNetwork, open_network
+from edgeflock.runtime.fleet.schedule import BASES, Plan, T, canonical, make_plan, plan_of
+
+fleet_app = typer.Typer(no_args_is_help=True)
+
+Network = Annotated[str, typer.Option(help="gaia, amazon, random:SILOS, or a .gml or measured-delays .json file.")]
+ModelBits = Annotated[float, typer.Option(help="Size of a model in bits (FEMNIST's by default).")]
+ComputeMs = Annotated[float, typer.Option(help="One local step, ms.")]
+Periods = Annotated[int, typer.Option("--t", min=1, help="Largest period of an edge in the multigraph, rounds.")]
+AccessBps = Annotated[float, typer.Option(help="Each silo's own line, bit/s each way.")]
+CoreBps = Annotated[str, typer.Option(help="Every link, bit/s; 'file' takes `capacity` from the .gml file.")]
+LocalSteps = Annotated[int, typer.Option(min=1, help="Local steps per round.")]
+Tour = Annotated[str, typer.Option(help="improved, christofides, or a JSON file with the order of the ring.")]
+AsJson = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; '-' prints it instead.")]
+
+
+@fleet_app.callback(epilog="Example: edgeflock fleet cycle-time --network gaia")
+def fleet() -> None:
+    """Robots that learn together: who talks to whom, when, and what that costs."""
+
+
+@fleet_app.command("cycle-time", epilog="Example: edgeflock fleet cycle-time --network gaia --t 5 --json -")
+def cycle_time(
+    network: Network,
+    model_bits: ModelBits = 4843243,
+    compute_ms: ComputeMs = 4.6,
+    t: Periods = T,
+    access_bps: AccessBps = 1e10,
+    core_bps: CoreBps = "1e9",
+    local_steps: LocalSteps = 1,
+    tour: Tour = "improved",
+    hub: Annotated[str | None, typer.Option(help="Hub of the star: a silo, or 'best' (default: the first).")] = None,
+    matcha: Annotated[bool, typer.Option("--matcha/--no-matcha", help="MATCHA, the slowest to compute.")] = True,
+    paced_mesh: Annotated[bool, typer.Option("--paced-mesh", help="Add the schedule beyond the multigraph.")] = False,
+    straggler: Annotated[
+        list[str] | None, typer.Option(help="SILO=FACTOR: its local steps take so much longer.")
+    ] = None,
+    jitter: Annotated[float, typer.Option(min=0.0, help="Coefficient of variation of every step and transfer.")] = 0.0,
+    wifi_bps: Annotated[float | None, typer.Option(help="All transfers share one Wi-Fi channel, usable bit/s.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the jitter.")] = 0,
+    as_json: AsJson = None,
+) -> None:
+    """Compare overlays: time per round by three measures, half-life of disagreement, time to consensus, bytes.
+
+    Stragglers, jitter and Wi-Fi change the measure `event`, which is then simulated.
+    """
+    from edgeflock.runtime.fleet.compare import compare, matchas
+    from edgeflock.runtime.fleet.event import Conditions, wifi_airtime
+    from edgeflock.runtime.fleet.overlays import best_hub
+
+    opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    middle = best_hub(Delays.of(opened, work)) if hub == "best" else opened.index(hub) if hub else 0
+    if wifi_bps is not None and not wifi_bps > 0:
+        raise InputError(f"--wifi-bps is {wifi_bps}: expected bit/s above 0.")
+    airtime = wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0
+    conditions = Conditions(_factors(straggler or [], opened), jitter, airtime, seed)
+    with Console(stderr=True).status("") as status:
+        status.update("MATCHA's matchings" if matcha else "overlays")
+        found = compare(
+            opened,
+            work,
+            t,
+            tour=tour,
+            hub=middle,
+            matcha=matchas(opened) if matcha else None,
+            with_paced_mesh=paced_mesh,
+            conditions=conditions,
+            on_progress=lambda name: status.update(name),
+        )
+    if not _wrote_json(json.dumps(found, indent=2), as_json):
+        _print_comparison(opened, found)
+
+
+@fleet_app.command(epilog="Example: edgeflock fleet plan --network gaia --t 3 --json plan.json --states states.png")
+def plan(
+    network: Network,
+    model_bits: ModelBits = 4843243,
+    compute_ms: ComputeMs = 4.6,
+    t: Periods = T,
+    base: Annotated[str, typer.Option(help=f"Overlay: {', '.join(BASES)}, or paced_mesh.")] = "ring",
+    access_bps: AccessBps = 1e10,
+    core_bps: CoreBps = "1e9",
+    local_steps: LocalSteps = 1,
+    tour: Tour = "improved",
+    picture: Annotated[Path | None, typer.Option(help="Draw the overlay into this file (.png, .svg, .pdf).")] = None,
+    states: Annotated[Path | None, typer.Option(help="Draw the first states, isolated silos marked.")] = None,
+    as_json: AsJson = None,
+) -> None:
+    """Make the plan of a fleet: which edge binds in which round. Every robot gets the same from the same delays."""
+    from edgeflock.runtime.fleet.compare import find_tour
+    from edgeflock.runtime.fleet.paced_mesh import paced_mesh
+
+    opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    delays = Delays.of(opened, work)
+    if base == "paced_mesh":
+        names, in_order, _ = canonical(opened.silos, delays)
+        made = paced_mesh(names, in_order, t)
+    else:
+        given = find_tour(tour, opened, delays) if base == "ring" and tour != "improved" else base
+        made = make_plan(opened.silos, delays, t, given)
+    if picture or states:
+        from edgeflock.runtime.fleet.plots import overlay_figure, states_figure
+
+        for file, draw in ((picture, overlay_figure), (states, states_figure)):
+            if file:
+                draw(opened, made, file)
+    if not _wrote_json(made.to_json(), as_json):
+        _print_plan(made, delays.compute_ms)
+
+
+@fleet_app.command(epilog="Example: edgeflock fleet scale --silos 100 --silos 1000 --picture scale.png")
+def scale(
+    silos: Annotated[list[int], typer.Option(min=3, help="Sizes to try; repeat for more.")] = [50, 100, 200, 500, 1000],  # noqa: B006
+    t: Periods = T,
+    seed: Annotated[int, typer.Option(help="Of the random networks.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="Draw the times into this file.")] = None,
+) -> None:
+    """Time ring and multigraph on random geometric networks, FEMNIST's workload."""
+    table = Table(title="seconds of computing", box=box.SIMPLE_HEAD)
+    seconds: dict[str, list[float]] = {}
+    console = Console()
+    for n in silos:
+        marks = [time.perf_counter()]
+
+        def lap(marks: list[float] = marks) -> None:
+            marks.append(time.perf_counter())
+
+        with Console(stderr=True).status(f"{n} silos"):
+            delays = Delays.of(open_network(f"random:{n}:{seed}"), Workload(4843243, 4.6))
+            lap()
+            ring = plan_of(range_names(n), delays, 1)
+            lap()
+            multigraph = plan_of(ring.roster, delays, t, ring.edges[:, 0].tolist())
+            means = cycle_mean(ring, delays.compute_ms), cycle_mean(multigraph, delays.compute_ms)
+            lap()
+            clocks = event(ring, delays.compute_ms), event(multigraph, delays.compute_ms)
+            lap()
+        stages = dict(zip(("network", "ring", "cycle_mean", "event"), np.diff(marks), strict=True))
+        for name, value in (stages | {"together": marks[-1] - marks[0]}).items():
+            seconds.setdefault(name, []).append(float(value))
+        if not table.columns:
+            for head in ("silos", *seconds, "ring\nms", "multigraph\nms", "by event\nms"):
+                table.add_column(head, justify="right")
+        figures = (*(f"{v[-1]:.2f}" for v in seconds.values()), *(f"{m:.2f}" for m in means))
+        table.add_row(str(n), *figures, " / ".join(f"{c:.2f}" for c in clocks))
+    console.print(table)
+    if picture:
+        from edgeflock.runtime.fleet.plots import cost_figure
+
+        cost_figure(silos, seconds, picture)
+
+
+def range_names(n: int) -> tuple[str, ...]:
+    """Names of n silos."""
+    return tuple(map(str, range(n)))
+
+
+def _open(network: str, core_bps: str) -> SiloNetwork:
+    if core_bps == "file":
+        return open_network(network, None)
+    try:
+        value = float(core_bps)
+    except ValueError:
+        value = 0.0
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"--core-bps is '{core_bps}': expected bit/s above 0, or 'file'.")
+    return open_network(network, value)
+
+
+def _factors(stragglers: list[str], network: SiloNetwork) -> dict[int, float]:
+    factors = {}
+    for text in stragglers:
+        silo, _, factor = text.rpartition("=")
+        try:
+            factors[network.index(silo)] = float(factor)
+        except ValueError as e:
+            raise InputError(f"--straggler '{text}': expected SILO=FACTOR, such as Tokyo=3.") from e
+    return factors
+
+
+def _wrote_json(text: str, where: str | None) -> bool:
+    """Write JSON where asked; True when it went to stdout, so that nothing else may."""
+    if where == "-":
+        typer.echo(text)
+        return True
+    if where:
+        Path(where).write_text(text + "\n")
+    return False
+
+
+def _print_comparison(network: SiloNetwork, found: dict[str, dict[str, float]]) -> None:
+    heads = {
+        "cycle_mean": "cycle\nmean\nms",
+        "round_max": "round\nmax\nms",
+        "event": "event\n\nms",
+        "half_life_rounds": "half-life\n\nrounds",
+        "half_life_delivered_rounds": "half-life\ndelivered\nrounds",
+        "time_to_consensus_ms": "to con-\nsensus\nms",
+        "bytes_per_round": "sent\n\nMB/round",
+    }
+    table = Table(title=f"{network.name}, {len(network)} silos", box=box.SIMPLE_HEAD)
+    table.add_column("overlay", no_wrap=True)
+    for head in heads.values():
+        table.add_column(head, justify="right")
+    for overlay in found["cycle_mean"]:
+        cells = [found[key][overlay] / (1e6 if key == "bytes_per_round" else 1) for key in heads]
+        table.add_row(overlay, *(f"{c:.0f}" if c >= 1000 else f"{c:.2f}" if c < 100 else f"{c:.1f}" for c in cells))
+    Console().print(table)
+
+
+def _print_plan(made: Plan, compute_ms: float) -> None:
+    table = Table("from", "to", title=f"{made.base}, t = {made.t}")
+    for head in ("delay, ms", "every … rounds"):
+        table.add_column(head, justify="right")
+    for (i, j), period, delay in zip(made.edges.tolist(), made.periods, made.delay_ms, strict=True):
+        table.add_row(made.roster[i], made.roster[j], f"{delay:.2f}", str(period))
+    console = Console()
+    console.print(table)
+    shown = min(made.states, 2520)
+    alone = [len(made.isolated(k)) for k in range(shown)]
+    measures = (f"{f.__name__} {f(made, compute_ms):.2f} ms" for f in (cycle_mean, round_max, event))
+    console.print(
+        f"{made.states} states, {sum(a > 0 for a in alone)} of the first {shown} with isolated silos (at most "
+        f"{max(alone)}); models at most {made.staleness} rounds old; {', '.join(measures)}\nplan {made.hash}",
+        highlight=False,
+    )
