@@ -21,7 +21,8 @@ Precisions = Annotated[
 ]
 Default = Annotated[str, typer.Option(help="Precision that the bundle is used with unless told otherwise.")]
 CalibrationMethod = Annotated[
-    str, typer.Option(help="Ranges of INT8: minmax, moving-average, percentile, entropy or mse.")
+    str | None,
+    typer.Option(help="Ranges of INT8: minmax, moving-average, percentile, entropy or mse; by default the task's."),
 ]
 Training = Annotated[Path | None, typer.Option(help="result.json of the training run, for the manifest.")]
 Report = Annotated[Path | None, typer.Option(help="Folder of the gate's report; by default OUT-report.")]
@@ -44,7 +45,7 @@ def steering(
     net: Net = None,
     precision: Precisions = None,
     default: Default = "int8",
-    method: CalibrationMethod = "entropy",
+    method: CalibrationMethod = None,
     frames: Annotated[int, typer.Option(min=1, help="Calibration frames.")] = 128,
     max_rise: Annotated[float, typer.Option(min=0, help="Gate: relative rise of the RMSE over fp32.")] = 0.02,
     max_flips: Annotated[float, typer.Option(min=0, help="Gate: share of frames steered to the other side.")] = 0.005,
@@ -96,7 +97,7 @@ def registration(
     net: Net = None,
     precision: Precisions = None,
     default: Default = "int8",
-    method: CalibrationMethod = "entropy",
+    method: CalibrationMethod = None,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs that the gate judges, and that INT8 is calibrated on.")] = 8,
     max_drop: Annotated[float, typer.Option(min=0, help="Gate: Dice lost to fp32, absolute.")] = 0.01,
     max_folded: Annotated[float, typer.Option(min=0, help="Gate: share of folded voxels above fp32's.")] = 0.005,
@@ -144,7 +145,7 @@ def emotion(
     net: Net = None,
     precision: Precisions = None,
     default: Default = "int8",
-    method: CalibrationMethod = "entropy",
+    method: CalibrationMethod = None,
     samples: Annotated[int, typer.Option(min=2, help="Rendered images that the gate judges.")] = 504,
     frames: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
     max_drop: Annotated[float, typer.Option(min=0, help="Gate: accuracy lost to fp32, absolute.")] = 0.01,
@@ -249,7 +250,9 @@ def compile_for(
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _export(recipe: Any, out: Path, key: Path, precisions: list[str] | None, method: str, report: Path | None) -> None:
+def _export(
+    recipe: Any, out: Path, key: Path, precisions: list[str] | None, method: str | None, report: Path | None
+) -> None:
     from rich.console import Console
 
     from edgeflock.export.pipeline import PRECISIONS, export_bundle

@@ -108,8 +108,9 @@ def emotion_recipe(
         judge=lambda fp32, candidate, on: judge(fp32, candidate, on, limits),
         references=_covering(judged, REFERENCES).tolist(),
         keep_float=KEEP_FLOAT if isinstance(module, Glamor) else ("Softmax",),
+        method="minmax",  # 41.1 dB on FER ResNet-18, entropy 38.6; int8-qnn of GLAMOR-Net needs it to pass
         default_precision=precision,
-        training={field: value for field, value in (training or {}).items() if field != "history"},
+        training=training or {},
     )
 
 

@@ -47,7 +47,7 @@ def export_onnx(net: nn.Module, inputs: Mapping[str, Sequence[int]], outputs: Se
         warnings.simplefilter("ignore")  # about tracing and the exporter's age; check_parity is what judges the graph
         path = Path(folder) / "net.onnx"
         torch.onnx.export(
-            _exact_norms(net),
+            exact_norms(net),
             tuple(torch.zeros(tuple(shape)) for shape in inputs.values()),
             path,
             input_names=list(inputs),
@@ -86,7 +86,7 @@ class ExactNorm(nn.Module):
         return normed * self.norm.weight[:, None, None] + self.norm.bias[:, None, None]
 
 
-def _exact_norms(net: nn.Module) -> nn.Module:
+def exact_norms(net: nn.Module) -> nn.Module:
     """Copy of the net, in evaluation mode, with every one-group norm replaced."""
     net = copy.deepcopy(net).eval()
     for module in list(net.modules()):

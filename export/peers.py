@@ -264,7 +264,7 @@ def load_net(bundle: Bundle) -> tuple[Any, list[tuple[Any, ...]]]:
         import torch
     except ImportError as error:
         raise MissingExtra.pip("edgeflock bench peers", "export", error) from error
-    from edgeflock.export.onnx import _exact_norms
+    from edgeflock.export.onnx import exact_norms
     from edgeflock.export.training.checkpoint import load_checkpoint
 
     torch.set_num_threads(1)
@@ -272,7 +272,7 @@ def load_net(bundle: Bundle) -> tuple[Any, list[tuple[Any, ...]]]:
     vectors = bundle.vectors()
     feeds = [vectors[spec.name].astype(np.float32) for spec in bundle.manifest.inputs]
     samples = [tuple(torch.from_numpy(np.ascontiguousarray(f[i : i + 1])) for f in feeds) for i in range(len(feeds[0]))]
-    return _exact_norms(module).requires_grad_(False), samples
+    return exact_norms(module).requires_grad_(False), samples
 
 
 def convert(name: str, bundle: Bundle, folder: Path) -> None:

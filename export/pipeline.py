@@ -44,7 +44,7 @@ def export_bundle(
     key: Path,
     *,
     precisions: Sequence[str] = PRECISIONS,
-    method: Method = "entropy",
+    method: Method | None = None,
     report: Path | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -62,8 +62,8 @@ def export_bundle(
         Private key to sign with.
     precisions : sequence of str
         Of `PRECISIONS`; fp32 is always among them.
-    method : str
-        How the ranges of the quantised forms are found, see `edgeflock.calibration.ranges`.
+    method : str, optional
+        How the ranges of the quantised forms are found, see `edgeflock.calibration.ranges`; by default the recipe's.
     report : Path, optional
         Folder for verdicts, sensitivity and picture; by default `out` with `-report`.
     console : Console, optional
@@ -118,6 +118,7 @@ def export_bundle(
 
     quantise = None
     if quantised and calibration is not None:
+        method = method or recipe.method
         quantise = _quantiser(recipe, calibration, fp32, judge, method, console)
         provenance["calibration"] = {"method": method, "samples": len(calibration), "data": calibration.digest}
 
@@ -165,7 +166,7 @@ def export_bundle(
             default_precision=recipe.default_precision,
             gates=gates,
             targets=targets,
-            training=dict(recipe.training),
+            training={field: value for field, value in recipe.training.items() if field != "history"},
             provenance=provenance,
             tool_versions={tool: version(tool) for tool in _TOOLS},
         )
@@ -185,11 +186,11 @@ def _quantiser(
     console: Console,
 ) -> Callable[[str], SearchResult]:
     """Function that makes the form of a name; the samples pass the net once for all forms."""
-    source = recipe.rewrite(fp32) if recipe.rewrite else fp32
     few = calibration.take(np.unique(np.linspace(0, len(calibration) - 1, SENSITIVITY_SAMPLES).astype(int)))
-    reference = predict(source, few.feeds)
+    reference = predict(fp32, few.feeds)
 
     def quantise(form: str) -> SearchResult:
+        source = recipe.rewrite(fp32) if recipe.rewrite and not FORMS[form].symmetric else fp32
         with progress(console, f"{form} calibration") as on_progress:
             ranges = activation_ranges(
                 source, dict(calibration.feeds), method, symmetric=FORMS[form].symmetric, on_progress=on_progress

@@ -54,7 +54,7 @@ class Form:
 FORMS = {
     # What CPUs have integer kernels for. Dense layers, global pooling, supports and heads stay float: none of our nets
     # gets faster with them (docs/quantisation.md), all lose SQNR.
-    "int8": Form(("Conv", "ConvTranspose"), ("MaxPool", "Add", "Relu", "Clip", *MOVERS)),
+    "int8": Form(("Conv", "ConvTranspose"), ("MaxPool", "Add", "Relu", "LeakyRelu", "Clip", *MOVERS)),
     # A DSP must not see float: everything between the graph's inputs and outputs.
     "int8-qnn": Form(),
     # What NVIDIA's parser fuses. The outputs of layers stay float up to where the next one quantises them, so that a
@@ -173,7 +173,20 @@ def quantisable(model: onnx.ModelProto, form: str, keep_float: Collection[str] =
             chain.update(node.output)
         elif node.op_type in rules.carriers and handed_on:
             chain.update(node.output)
-    return nodes
+    return nodes + (_feeders(model, set(nodes)) if rules.followers and not rules.symmetric else [])
+
+
+def _feeders(model: onnx.ModelProto, takers: set[str]) -> list[str]:
+    """What only joins and cuts the net's inputs for quantised layers."""
+    feeders: list[str] = []
+    users: dict[str, set[str]] = {}
+    for node in reversed(model.graph.node):
+        for name in node.input:
+            users.setdefault(name, set()).add(node.name)
+        if node.op_type in MOVERS and node.name not in takers and users.get(node.output[0], {""}) <= takers:
+            takers.add(node.name)
+            feeders.append(node.name)
+    return feeders
 
 
 def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Iterable[str]) -> onnx.ModelProto:
@@ -191,7 +204,9 @@ def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Itera
         options |= {"OpTypesToExcludeOutputQuantization": [*rules.layers, "Add"]}
     if not rules.layers:
         options |= {"ForceQuantizeNoInputCheck": True, "MinimumRealRange": 1e-4}  # as ONNX Runtime's QNN configuration
-        options |= {"TensorQuantOverrides": _qnn_overrides(model, QuantType.QInt8)}
+        options |= {"TensorQuantOverrides": _qnn_overrides(model)}
+        # Without its Relu a Reshape would change the scale, which QNN does in float.
+        options |= {"QDQKeepRemovableActivations": True}
         for output in model.graph.output:
             low, high = (np.float32(end) for end in data[output.name].range_value)
             span = np.float32(OUTPUT_MARGIN) * (high - low)
@@ -216,14 +231,18 @@ def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Itera
     return finish(quantizer.model.model)
 
 
-def _qnn_overrides(model: onnx.ModelProto, weight_type: Any) -> dict[str, list[dict[str, Any]]]:
+def _qnn_overrides(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
     """Dense weights per tensor, sigmoids in 1/256: what QNN takes (onnxruntime's `QnnCompatibilityOverrides`)."""
+    from onnxruntime.quantization import QuantType
+
     constants = _constants(model)
     overrides: dict[str, list[dict[str, Any]]] = {}
     for node in model.graph.node:
         if node.op_type in ("Gemm", "MatMul"):
-            for name in set(node.input[:2]) & set(constants):
-                overrides[name] = [{"quant_type": weight_type, "symmetric": True}]
+            if node.input[1] in constants:
+                overrides[node.input[1]] = [{"quant_type": QuantType.QInt8, "symmetric": True}]
+            if node.input[0] in constants:  # QNN takes S8 on the left only where the right is S8 too
+                overrides[node.input[0]] = [{"quant_type": QuantType.QUInt8, "symmetric": False}]
         elif node.op_type == "Sigmoid":
             overrides[node.output[0]] = [{"scale": np.array(1 / 256, np.float32), "zero_point": np.array(0, np.uint8)}]
     return overrides

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from torch import nn
 
+from edgeflock.calibration.ranges import Method
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.manifest import Criterion, GateReport, InputSpec, OutputSpec
 
@@ -116,10 +117,13 @@ class Recipe:
     keep_float : tuple of str
         Operator types or node names that stay float in `int8` and `int8-trt`.
     rewrite : callable, optional
-        Exact rewrite of the graph before it is quantised, for operators that engines have no integer kernel for.
+        Exact rewrite of the graph before it becomes `int8` or `int8-qnn`, for operators that CPUs and NPUs have no
+        integer kernel for.
+    method : str
+        How the ranges of the quantised forms are found unless told otherwise.
     default_precision : str
     training : dict
-        For the manifest: command, seeds, data and figures.
+        `result.json` of the training run: command, seeds, data and figures; its history stays out of the manifest.
     """
 
     task: str
@@ -134,5 +138,6 @@ class Recipe:
     references: Sequence[int]
     keep_float: tuple[str, ...] = ()
     rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
+    method: Method = "entropy"
     default_precision: str = "int8"
     training: Mapping[str, Any] = field(default_factory=dict)

@@ -98,7 +98,7 @@ def steering_recipe(
         judge=lambda fp32, candidate, on: judge(fp32, candidate, on, limits),
         references=representative_frames(judged.feeds["image"][:, 0], validation.angles, REFERENCES, brightness_bins=1),
         default_precision=precision,
-        training={field: value for field, value in (training or {}).items() if field != "history"},
+        training=training or {},
     )
 
 

@@ -1,75 +1,34 @@
 """`edgeflock`, the command line: thin, every verb calls one function.
 
-Verbs of other packages come through the entry-point group `edgeflock.commands`: the name is the verb, the object a
-`typer.Typer` (a group) or a plain function (a command). They are imported when they are used or listed.
+Verbs of other packages come through the entry-point group `edgeflock.commands`, see `edgeflock.runtime.verbs`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
-from typer.core import TyperGroup
 
+from edgeflock.runtime.bench.cli import bench_app
 from edgeflock.runtime.bundle import Bundle, default_bundle, generate_key, read_manifest, sign_bundle
 from edgeflock.runtime.doctor import doctor
-from edgeflock.runtime.errors import BundleError, EdgeflockError, MissingExtra
+from edgeflock.runtime.errors import BundleError, EdgeflockError
 from edgeflock.runtime.manifest import GateReport, Manifest
 from edgeflock.runtime.tune import tune_command
-
-GROUP = "edgeflock.commands"
-_EXTRAS = {"train": "export", "record": "sim", "register": "registration", "phantoms": "registration"}
-
-
-class _Verbs(TyperGroup):
-    """The verbs of this file, then those that installed packages register."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        own = super().list_commands(ctx)
-        return own + sorted(set(entry_points(group=GROUP).names) - set(own))
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return super().get_command(ctx, cmd_name) or _registered(cmd_name)
-
-
-def _registered(verb: str) -> Any:
-    """Command of a registered verb; where its packages are missing, one that says how to install them."""
-    entry = next(iter(entry_points(group=GROUP, name=verb)), None)
-    if entry is None:
-        return None
-    holder = typer.Typer()
-    try:
-        target = entry.load()
-    except (ImportError, MissingExtra) as error:
-        missing = error if isinstance(error, MissingExtra) else _missing(verb, error)
-
-        def refuse() -> None:
-            raise missing
-
-        anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-        holder.command(verb, help=f"Not available here. {escape(str(missing))}", context_settings=anything)(refuse)
-    else:
-        if isinstance(target, typer.Typer):
-            holder.add_typer(target, name=verb)
-        else:
-            holder.command(verb)(target)
-    return typer.main.get_group(holder).commands[verb]
-
-
-def _missing(verb: str, error: ImportError) -> MissingExtra:
-    return MissingExtra.pip(f"edgeflock {verb}", _EXTRAS.get(verb, verb), error)
-
+from edgeflock.runtime.verbs import verbs
 
 app = typer.Typer(
-    cls=_Verbs, no_args_is_help=True, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=verbs("edgeflock.commands", "edgeflock"),
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -90,6 +49,8 @@ def edgeflock(
 
 app.command(epilog="Example: edgeflock doctor --json")(doctor)
 app.command("tune", epilog="Example: edgeflock tune my_bundle --hz 30")(tune_command)
+
+app.add_typer(bench_app, name="bench")
 
 # ---- edgeflock bundle
 

@@ -6,7 +6,7 @@ import itertools
 import re
 import shlex
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +14,9 @@ import typer
 
 from edgeflock.runtime.bench.diff import BUCKETS, Metric, compare
 from edgeflock.runtime.bench.record import BenchFile, Measured, Missing, read_all
-from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.verbs import verbs
 
-bench_app = typer.Typer(no_args_is_help=True)
+bench_app = typer.Typer(cls=verbs("edgeflock.bench", "edgeflock bench"), no_args_is_help=True)
 
 Keys = Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")]
 
@@ -145,24 +145,6 @@ def diff(
     if fail_above is not None and (failures := found.failures(fail_above)):
         typer.echo("\n".join(["", *failures]), err=True)
         raise typer.Exit(1)
-
-
-@bench_app.command(
-    epilog="Example: edgeflock bench peers my_bundle --seconds 60",
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-)
-def peers(context: typer.Context) -> None:
-    """Measure the same weights in other runtimes, interleaved in one run. See `edgeflock bench peers --help`."""
-    entry = next(iter(entry_points(group="edgeflock.bench", name="peers")), None)
-    try:
-        if entry is None:
-            raise ImportError("no entry point peers")
-        command: Any = entry.load()
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock bench peers", "export", error) from error
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(epilog="Example: edgeflock bench peers my_bundle --seconds 60")(command)
-    app(context.args, prog_name="edgeflock bench peers", standalone_mode=False)
 
 
 def _print_missing(console: Any, cells: list[Measured | Missing]) -> None:

@@ -47,7 +47,7 @@ EMPTY_NET = base64.b64decode(
 )
 EMPTY_S = 0.5
 CHAIN_SETTLE_S = 2.0  # after every node was heard of
-GROUP = "edgeflock.bench"  # entry points of what needs more than the runtime: chain, peers
+GROUP = "edgeflock.bench.scopes"  # entry points of what needs more than the runtime: chain
 
 
 class Plan(BaseModel):

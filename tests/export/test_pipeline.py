@@ -28,7 +28,9 @@ def workshop(trained, lanes, tmp_path_factory):
             for frame, angle in zip(*lanes(count, seed), strict=True):
                 writer.add(frame, float(angle), 1.0, 0.0, 0.0, 0.0)
     generate_key(folder / "fleet.pem", "test")
-    (folder / "result.json").write_text(json.dumps({"command": "edgeflock train ...", "seeds": {"training": 1}}))
+    (folder / "result.json").write_text(
+        json.dumps({"command": "edgeflock train ...", "seeds": {"training": 1}, "history": [{}] * 9})
+    )
     return folder
 
 

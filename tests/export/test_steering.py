@@ -49,12 +49,6 @@ def test_reference_frames_cover_left_straight_and_right(weights, recordings):
     assert min((angles > 0.1).sum(), (angles < -0.1).sum(), (np.abs(angles) < 0.1).sum()) >= 3
 
 
-def test_the_history_of_a_training_run_stays_out_of_the_manifest(weights, recordings):
-    result = {"command": "edgeflock train ...", "figures": {"rmse": 0.07}, "history": [{}] * 9}
-    recipe = steering_recipe(weights, recordings[0], None, training=result)
-    assert recipe.training == {"command": "edgeflock train ...", "figures": {"rmse": 0.07}}
-
-
 def test_weights_of_another_net_are_refused(weights, recordings):
     with pytest.raises(InputError, match="holds a fadnet, --net asks for dronet"):
         steering_recipe(weights, recordings[0], None, net="dronet")
