@@ -30,9 +30,9 @@ def layout(network: SiloNetwork) -> np.ndarray:
 
 def overlay_figure(network: SiloNetwork, plan: Plan, file: Path) -> None:
     """The overlay on the map, every edge coloured by its period and named by its delay where there is room."""
-    figure = _figure(8.5, 5.5)
-    axes = figure.add_subplot()
     at = _places(network, plan)
+    figure = _figure(8.5, 1.0 + 8.0 * _height(at))
+    axes = figure.add_subplot()
     periods = np.unique(plan.periods)
     shades = dict(zip(periods.tolist(), _shades(len(periods)), strict=True))
     for pairs, two_way, period, delay in _lines(plan):
@@ -56,8 +56,8 @@ def states_figure(network: SiloNetwork, plan: Plan, file: Path, shown: int = STA
     count = min(plan.states, shown)
     columns = min(count, 4)
     rows = -(-count // columns)
-    figure = _figure(3.0 * columns, 2.3 * rows + 0.8)
     at = _places(network, plan)
+    figure = _figure(3.0 * columns, (0.3 + 3.0 * _height(at)) * rows + 0.8)
     lines = _lines(plan)
     for k, axes in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
         if k >= count:
@@ -109,6 +109,12 @@ def _places(network: SiloNetwork, plan: Plan) -> np.ndarray:
     return layout(network)[[network.index(name) for name in plan.roster]]
 
 
+def _height(at: np.ndarray) -> float:
+    """Height of the picture over its width."""
+    wide, tall = np.ptp(at, axis=0)
+    return float(np.clip(tall / wide, 0.45, 0.9))
+
+
 def _lines(plan: Plan) -> list[tuple[tuple[int, int], bool, int, float]]:
     """Edges to draw: two opposite ones of the same period as one."""
     found: dict[tuple[int, int], tuple[int, float]] = {}
@@ -132,7 +138,7 @@ def _shades(count: int) -> list:
 
 
 def _bare(axes, network: SiloNetwork) -> None:
-    axes.margins(0.12)
+    axes.margins(0.1)
     axes.set(xticks=[], yticks=[])
     if network.positions is not None:
         axes.set_aspect("equal", adjustable="datalim")

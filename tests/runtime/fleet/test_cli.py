@@ -1,0 +1,127 @@
+"""`edgeflock fleet`."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.fleet.cli import fleet_app
+from edgeflock.runtime.fleet.schedule import Plan
+
+OVERLAYS = {"star", "mst", "delta_mbst", "ring", "multigraph", "matcha_underlay", "matcha_connectivity"}
+TABLES = {"cycle_mean", "round_max", "event", "half_life_rounds", "bytes_per_round"}
+ISSUE = [
+    "--model-bits",
+    4843243,
+    "--compute-ms",
+    4.6,
+    "--t",
+    5,
+    "--access-bps",
+    1e10,
+    "--core-bps",
+    1e9,
+    "--local-steps",
+    1,
+]
+
+
+def run(*args):
+    done = CliRunner().invoke(fleet_app, [str(a) for a in args])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def cycle_time(*args):
+    return json.loads(run("cycle-time", *args, "--json", "-").stdout)
+
+
+def test_the_json_has_every_measure_of_every_overlay():
+    found = cycle_time("--network", "gaia", *ISSUE, "--tour", "christofides")
+    assert set(found) >= TABLES and all(set(found[key]) == OVERLAYS for key in TABLES)
+    published = {"star": 289.8, "mst": 77.2, "ring": 57.2, "multigraph": 15.7, "matcha_underlay": 166.4}
+    for overlay, value in published.items():
+        assert found["cycle_mean"][overlay] == pytest.approx(value, rel=0.01)
+    assert found["bytes_per_round"]["ring"] == pytest.approx(11 * 4843243 / 8)
+
+
+def test_matcha_can_be_left_out_and_the_table_printed():
+    done = run("cycle-time", "--network", "gaia", "--no-matcha", "--paced-mesh")
+    assert "multigraph" in done.stdout and "paced_mesh" in done.stdout and "matcha" not in done.stdout
+    assert "…" not in done.stdout
+
+
+def test_json_into_a_file_leaves_the_table(tmp_path):
+    done = run("cycle-time", "--network", "gaia", "--no-matcha", "--json", tmp_path / "out.json")
+    assert "star" in done.stdout
+    assert set(json.loads((tmp_path / "out.json").read_text())["event"]) == OVERLAYS - {
+        "matcha_underlay",
+        "matcha_connectivity",
+    }
+
+
+def test_a_tour_file_holds_names_or_indices(tmp_path):
+    order = [0, 10, 3, 4, 9, 7, 8, 6, 5, 2, 1]
+    (tmp_path / "tour.json").write_text(json.dumps({"gaia": order}))
+    by_index = cycle_time("--network", "gaia", "--no-matcha", "--tour", tmp_path / "tour.json")
+    assert by_index["cycle_mean"]["ring"] == pytest.approx(57.2, rel=0.01)
+    (tmp_path / "tour.json").write_text(json.dumps(["Virginia"]))
+    with pytest.raises(DataError, match="each of its 11 silos once"):
+        run("cycle-time", "--network", "gaia", "--no-matcha", "--tour", tmp_path / "tour.json")
+
+
+def test_weather_changes_the_event_measure_only():
+    calm = cycle_time("--network", "gaia", "--no-matcha")
+    bad = cycle_time(
+        "--network", "gaia", "--no-matcha", "--straggler", "Tokyo=9", "--jitter", "0.2", "--wifi-bps", "1e9"
+    )
+    assert bad["cycle_mean"] == calm["cycle_mean"]
+    assert all(bad["event"][k] > calm["event"][k] for k in calm["event"])
+
+
+def test_robots_bring_their_own_delays(tmp_path):
+    path = tmp_path / "delays.json"
+    path.write_text(json.dumps({"silos": ["r1", "r2", "r3"], "delay_ms": [[0, 3, 9], [3, 0, 30], [9, 30, 0]]}))
+    found = cycle_time("--network", path, "--no-matcha", "--model-bits", 1e6, "--compute-ms", 100)
+    assert found["cycle_mean"]["ring"] == pytest.approx(100 + (3 + 9 + 30) / 3 + 0.1)
+    one = json.loads(run("plan", "--network", path, "--json", "-").stdout)
+    path.write_text(json.dumps({"silos": ["r3", "r1", "r2"], "delay_ms": [[0, 9, 30], [9, 0, 3], [30, 3, 0]]}))
+    assert json.loads(run("plan", "--network", path, "--json", "-").stdout)["hash"] == one["hash"]
+
+
+@pytest.mark.parametrize("base", ["ring", "mst", "paced_mesh"])
+def test_a_plan_is_printed_drawn_and_written(base, tmp_path):
+    files = [tmp_path / "overlay.png", tmp_path / "states.png"]
+    done = run("plan", "--network", "gaia", "--base", base, "--t", 3, "--picture", files[0], "--states", files[1])
+    assert "isolated" in done.stdout and all(f.stat().st_size > 10000 for f in files)
+    text = run("plan", "--network", "gaia", "--base", base, "--t", 3, "--json", "-").stdout
+    assert Plan.from_json(text).hash in done.stdout
+
+
+def test_the_cost_of_size_is_measured(tmp_path):
+    done = run("scale", "--silos", 20, "--silos", 60, "--picture", tmp_path / "scale.png")
+    assert "60" in done.stdout and (tmp_path / "scale.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--network", "nowhere"], "expected one of gaia"),
+        (["--network", "gaia", "--core-bps", "fast"], "--core-bps"),
+        (["--network", "gaia", "--straggler", "Tokyo"], "SILO=FACTOR"),
+        (["--network", "gaia", "--straggler", "Tokyo=slow"], "SILO=FACTOR"),
+        (["--network", "gaia", "--hub", "Paris"], "no silo 'Paris'"),
+        (["--network", "gaia", "--model-bits", "0"], "model_bits is 0"),
+        (["--network", "gaia", "--wifi-bps", "0"], "--wifi-bps"),
+    ],
+)
+def test_bad_options_say_what_was_expected(args, said):
+    with pytest.raises(InputError, match=said):
+        run("cycle-time", "--no-matcha", *args)
+
+
+@pytest.mark.parametrize("verb", ["cycle-time", "plan", "scale"])
+def test_help_has_an_example(verb):
+    assert "Example: edgeflock fleet" in run(verb, "--help").stdout
