@@ -114,7 +114,8 @@ def open_network(source: str, core_bps: float | None = CORE_BPS) -> SiloNetwork:
         figures = source.split(":")[1:]
         if len(figures) > 2 or not all(f.isdigit() for f in figures):
             raise InputError(f"'{source}' is no random network: expected random:SILOS or random:SILOS:SEED.")
-        return random_network(*map(int, figures), core_bps=core_bps or CORE_BPS)
+        n, seed = (*map(int, figures), 0)[:2]
+        return random_network(n, seed, core_bps or CORE_BPS)
     path = Path(source)
     if not path.is_file():
         known = ", ".join(BUILT_IN)

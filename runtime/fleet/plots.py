@@ -35,9 +35,10 @@ def overlay_figure(network: SiloNetwork, plan: Plan, file: Path) -> None:
     axes = figure.add_subplot()
     periods = np.unique(plan.periods)
     shades = dict(zip(periods.tolist(), _shades(len(periods)), strict=True))
-    for pairs, two_way, period, delay in _lines(plan):
+    lines = _lines(plan)
+    for pairs, two_way, period, delay in lines:
         axes.annotate("", at[pairs[1]], at[pairs[0]], arrowprops=_arrow(two_way, shades[period], 1.8))
-        if plan.n <= NAMES_SHOWN and len(plan.edges) <= 2 * NAMES_SHOWN:
+        if max(plan.n, len(lines)) <= NAMES_SHOWN:
             axes.text(*(at[pairs[0]] + at[pairs[1]]) / 2, f"{delay:.0f}", fontsize=6, color=GREY, ha="center")
     axes.plot(*at.T, "o", ms=7 if plan.n <= NAMES_SHOWN else 4, mfc="white", mec="black", zorder=5)
     if plan.n <= NAMES_SHOWN:
@@ -46,7 +47,7 @@ def overlay_figure(network: SiloNetwork, plan: Plan, file: Path) -> None:
     for period, shade in shades.items():
         axes.plot([], [], color=shade, lw=2, label=f"every {period} rounds" if period > 1 else "every round")
     _bare(axes, network)
-    figure.suptitle(f"{network.name}: {plan.base}, t = {plan.t}, {len(plan.edges)} edges, delays in ms", fontsize=11)
+    figure.suptitle(f"{network.name}: {plan.base}, t = {plan.t}, {len(lines)} lines, delays in ms", fontsize=11)
     figure.legend(loc="outside lower center", ncols=len(shades), frameon=False)
     figure.savefig(file)
 
@@ -54,7 +55,7 @@ def overlay_figure(network: SiloNetwork, plan: Plan, file: Path) -> None:
 def states_figure(network: SiloNetwork, plan: Plan, file: Path, shown: int = STATES_SHOWN) -> None:
     """The first states as small multiples: strong edges drawn, weak ones faint, isolated silos filled."""
     count = min(plan.states, shown)
-    columns = min(count, 4)
+    columns = min(count, 3 if count <= 6 else 4)
     rows = -(-count // columns)
     at = _places(network, plan)
     figure = _figure(3.0 * columns, (0.3 + 3.0 * _height(at)) * rows + 0.8)

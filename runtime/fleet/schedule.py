@@ -205,7 +205,7 @@ def multiplicities(edges: np.ndarray, delay_ms: np.ndarray, t: int) -> np.ndarra
 
     `d_min` is the smallest delay of the overlay. Both directions of a pair get the slower one's, to stay in step.
     """
-    slower = {}
+    slower: dict[tuple[int, int], float] = {}
     for (i, j), d in zip(edges.tolist(), delay_ms.tolist(), strict=True):
         pair = (min(i, j), max(i, j))
         slower[pair] = max(d, slower.get(pair, 0.0))
