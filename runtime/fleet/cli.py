@@ -111,11 +111,13 @@ def plan(
 
     opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
     delays = Delays.of(opened, work)
+    if base != "ring" and tour != "improved":
+        raise InputError(f"--tour orders a ring, and --base is '{base}': leave one of them out.")
     if base == "paced_mesh":
         names, in_order, _ = canonical(opened.silos, delays)
         made = paced_mesh(names, in_order, t)
     else:
-        given = find_tour(tour, opened, delays) if base == "ring" and tour != "improved" else base
+        given = base if tour == "improved" else find_tour(tour, opened, delays)
         made = make_plan(opened.silos, delays, t, given)
     if picture or states:
         from edgeflock.runtime.fleet.plots import overlay_figure, states_figure
@@ -146,9 +148,10 @@ def scale(
             marks.append(time.perf_counter())
 
         with Console(stderr=True).status(f"{n} silos"):
-            delays = Delays.of(open_network(f"random:{n}:{seed}"), Workload(4843243, 4.6))
+            strewn = open_network(f"random:{n}:{seed}")
+            delays = Delays.of(strewn, Workload(4843243, 4.6))
             lap()
-            ring = plan_of(range_names(n), delays, 1)
+            ring = plan_of(strewn.silos, delays, 1)
             lap()
             multigraph = plan_of(ring.roster, delays, t, ring.edges[:, 0].tolist())
             means = cycle_mean(ring, delays.compute_ms), cycle_mean(multigraph, delays.compute_ms)
@@ -168,11 +171,6 @@ def scale(
         from edgeflock.runtime.fleet.plots import cost_figure
 
         cost_figure(silos, seconds, picture)
-
-
-def range_names(n: int) -> tuple[str, ...]:
-    """Names of n silos."""
-    return tuple(map(str, range(n)))
 
 
 def _open(network: str, core_bps: str) -> SiloNetwork:

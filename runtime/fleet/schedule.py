@@ -25,6 +25,7 @@ from edgeflock.runtime.fleet.tours import improved_tour
 
 VERSION = 1
 T = 5  # periods up to this; the post's value
+MAX_STATES = 5040  # the least common multiple of 1 to 10 is 2520, of 1 to 11 already 27720
 DECIMALS = 6  # of delays in plans, in ms: a nanosecond
 BASES: dict[str, Callable[[Delays], np.ndarray]] = {
     "ring": lambda delays: ring(improved_tour(delays.pairs)),
@@ -161,6 +162,11 @@ def make_plan(
         Largest period: a model is at most `t - 1` rounds old when it is mixed in; 1 is the plain overlay.
     base : str or list of int
         Overlay by name (`BASES`), or the order of the silos in a ring.
+
+    Raises
+    ------
+    InputError
+        Names twice, delays missing or not above 0, t below 1 or with too many states, no such base.
     """
     names, sorted_delays, order = canonical(roster, delays)
     return plan_of(names, sorted_delays, t, [order.index(i) for i in base] if isinstance(base, list) else base)
@@ -197,7 +203,10 @@ def plan_of(roster: Sequence[str], delays: Delays, t: int = T, base: str | list[
     else:
         raise InputError(f"no base '{base}': expected one of {', '.join(BASES)}.")
     delay = np.round(delays.along(edges), DECIMALS)
-    return Plan(tuple(roster), name, t, edges, multiplicities(edges, delay, t), delay)
+    plan = Plan(tuple(roster), name, t, edges, multiplicities(edges, delay, t), delay)
+    if plan.states > MAX_STATES:
+        raise InputError(f"t = {t} gives {plan.states} states, more than {MAX_STATES}: choose t = 10 or less.")
+    return plan
 
 
 def multiplicities(edges: np.ndarray, delay_ms: np.ndarray, t: int) -> np.ndarray:

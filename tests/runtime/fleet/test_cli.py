@@ -122,6 +122,21 @@ def test_bad_options_say_what_was_expected(args, said):
         run("cycle-time", "--no-matcha", *args)
 
 
+def test_a_tour_without_a_ring_is_refused():
+    with pytest.raises(InputError, match="leave one of them out"):
+        run("plan", "--network", "gaia", "--base", "mst", "--tour", "christofides")
+
+
+@pytest.mark.parametrize("silos", [2, 3])
+def test_the_smallest_fleets_work(silos, tmp_path):
+    path = tmp_path / "delays.json"
+    rows = [[0 if i == j else 5 + i + j for j in range(silos)] for i in range(silos)]
+    path.write_text(json.dumps({"silos": [f"r{i}" for i in range(silos)], "delay_ms": rows}))
+    found = cycle_time("--network", path, "--paced-mesh", "--model-bits", 1e6)
+    assert set(found["event"]) == OVERLAYS | {"paced_mesh"}
+    run("plan", "--network", path, "--picture", tmp_path / "a.png", "--states", tmp_path / "b.png")
+
+
 @pytest.mark.parametrize("verb", ["cycle-time", "plan", "scale"])
 def test_help_has_an_example(verb):
     assert "Example: edgeflock fleet" in run(verb, "--help").stdout

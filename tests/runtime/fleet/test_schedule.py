@@ -121,7 +121,14 @@ def test_bad_input_is_refused(roster, delays, t, base, said):
         make_plan(roster, delays, t, base)
 
 
-def test_a_robot_makes_its_plan_with_numpy_alone():
+def test_too_many_states_are_refused_before_anyone_counts_them():
+    far = np.array([0.0, 1, 7, 8, 9, 11, 13])  # from the hub
+    matrix = np.add.outer(far, far) * (1 - np.eye(7))
+    with pytest.raises(InputError, match="choose t = 10 or less"):
+        make_plan(names(7), matrix, 40, "star")
+
+
+def test_a_robot_makes_its_plan_and_its_table_with_numpy_alone():
     script = """
 import sys
 class Wall:
@@ -130,8 +137,11 @@ class Wall:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Wall())
 import numpy as np
+from edgeflock.runtime.fleet.compare import compare
+from edgeflock.runtime.fleet.delay import Workload
+from edgeflock.runtime.fleet.network import open_network
 from edgeflock.runtime.fleet.schedule import make_plan
-from edgeflock.runtime.fleet.paced_mesh import paced_mesh
+compare(open_network("gaia"), Workload(1e6, 5.0), with_paced_mesh=True)
 print(make_plan(list("cab"), np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]])).states)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
