@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,8 +21,8 @@ Precisions = Annotated[
 ]
 Default = Annotated[str, typer.Option(help="Precision that the bundle is used with unless told otherwise.")]
 CalibrationMethod = Annotated[
-    str | None,
-    typer.Option(help="Ranges of INT8: minmax, moving-average, percentile, entropy or mse; by default the task's."),
+    Literal["minmax", "moving-average", "percentile", "entropy", "mse"] | None,
+    typer.Option(help="How the ranges of INT8 are found; by default what the task fares best with."),
 ]
 Training = Annotated[Path | None, typer.Option(help="result.json of the training run, for the manifest.")]
 Report = Annotated[Path | None, typer.Option(help="Folder of the gate's report; by default OUT-report.")]
@@ -250,9 +250,7 @@ def compile_for(
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _export(
-    recipe: Any, out: Path, key: Path, precisions: list[str] | None, method: str | None, report: Path | None
-) -> None:
+def _export(recipe: Any, out: Path, key: Path, precisions: list[str] | None, method: Any, report: Path | None) -> None:
     from rich.console import Console
 
     from edgeflock.export.pipeline import PRECISIONS, export_bundle

@@ -217,7 +217,7 @@ def _judge(recipe: Recipe, fp32: Answers, candidate: Answers) -> Judgement:
         if not finite.all():
             raise GateError(
                 f"the gate refuses the net: {name} is not finite for {recipe.validation.names[int(np.argmin(finite))]} "
-                f"and {(~finite).sum()} of {len(finite)} samples; expected numbers."
+                f"and {(~finite).sum()} of {len(array)} samples; expected numbers."
             )
     return recipe.judge(fp32, candidate, recipe.validation)
 

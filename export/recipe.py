@@ -135,7 +135,7 @@ class Recipe:
     validation: Samples
     calibration: Samples | None
     judge: Callable[[Answers, Answers, Samples], Judgement]
-    references: Sequence[int]
+    references: Sequence[int] | np.ndarray
     keep_float: tuple[str, ...] = ()
     rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
     method: Method = "entropy"

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -283,5 +283,8 @@ def _module(part: str, size: int) -> nn.Module:
     from edgeflock.export.nets.vtn import AffineStem, VTNAffine
 
     torch.manual_seed(0)
-    sized = {"affine": lambda: AffineStem(size), "vtn-affine": lambda: VTNAffine(1, size)}
-    return sized.get(part, NETS.get(part))()
+    sized: dict[str, Callable[[], nn.Module]] = {
+        "affine": lambda: AffineStem(size),
+        "vtn-affine": lambda: VTNAffine(1, size),
+    }
+    return (NETS | sized)[part]()

@@ -161,7 +161,7 @@ def compile_rb5(job: Job) -> Compilation:
         described += ["--input_dim", name, ",".join(map(str, shape))]
         described += ["--input_layout", name, "NCHW" if len(shape) == 4 else "NONTRIVIAL"]
     with job.console.status(f"QAIRT {sdk.version} converts {source.name}"):
-        convert = ("--input_network", source, *described, "--output_path", converted)
+        convert: list[str | Path] = ["--input_network", source, *described, "--output_path", converted]
         sdk.run(sdk.command(("snpe-onnx-to-dlc",), job.python, *convert), log)
     with job.console.status(f"QAIRT {sdk.version} quantises from {count} inputs"):
         widths = ("--act_bitwidth", "8", "--weights_bitwidth", "8", "--bias_bitwidth", "8")

@@ -75,7 +75,8 @@ def run(
         source=source,
         keys=key or [],
     )
-    console, cells = Console(), []
+    console = Console()
+    cells: list[Measured | Missing] = []
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         bar = progress.add_task("", total=len(wanted))

@@ -105,13 +105,12 @@ class NetTask(ABC):
     def _replay(self) -> float:
         """Answer the reference inputs and compare; this warms the engine up as well."""
         vectors, outputs = self.bundle.vectors(), self.bundle.manifest.outputs
-        references = {spec.name: vectors.get(f"{spec.name}_{self.precision}") for spec in outputs}
-        given = {name: vectors.get(name) for name in self.inputs}
+        keys = {name: name for name in self.inputs} | {o.name: f"{o.name}_{self.precision}" for o in outputs}
         wanted = {name: array.shape[1:] for name, array in self.inputs.items()}
         wanted |= {o.name: self.outputs[o.name][thinned(o)].shape[1:] for o in outputs}
-        held = {**given, **references}
-        count = {len(array) for array in held.values() if array is not None}
-        if len(count) != 1 or 0 in count or any(a is None or a.shape[1:] != wanted[n] for n, a in held.items()):
+        held = {name: vectors[key] for name, key in keys.items() if key in vectors}
+        count = {len(array) for array in held.values()}
+        if {name: a.shape[1:] for name, a in held.items()} != wanted or len(count) != 1 or 0 in count:
             raise BundleError(
                 f"{VECTORS} of the bundle {self.bundle.manifest.name} needs N >= 1 of each of {wanted} for precision "
                 f"{self.precision}, it holds { {name: array.shape for name, array in vectors.items()} }: export the "

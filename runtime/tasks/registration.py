@@ -96,7 +96,7 @@ class Registration(NetTask):
     def check(self, manifest: Manifest) -> None:
         """Fixed and moving in, a flow in voxels out, on one grid."""
         grid = manifest.inputs[0].shape[2:]
-        shapes = {spec.name: spec.shape for spec in (*manifest.inputs, *manifest.outputs)}
+        shapes = {spec.name: spec.shape for spec in manifest.inputs} | {o.name: o.shape for o in manifest.outputs}
         wanted = {"fixed": (1, 1, *grid), "moving": (1, 1, *grid), "flow": (1, 3, *grid)}
         if len(grid) != 3 or shapes != wanted or manifest.outputs[0].unit != REGISTRATION_OUTPUT.unit:
             raise BundleError(
