@@ -149,7 +149,7 @@ def emotion(
     samples: Annotated[int, typer.Option(min=2, help="Rendered images that the gate judges.")] = 504,
     frames: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
     max_drop: Annotated[float, typer.Option(min=0, help="Gate: accuracy lost to fp32, absolute.")] = 0.01,
-    min_agreement: Annotated[float, typer.Option(min=0, help="Gate: share of images with fp32's label.")] = 0.98,
+    min_agreement: Annotated[float, typer.Option(min=0, help="Gate: share of fp32's clear labels that stay.")] = 0.99,
     max_distance: Annotated[
         float, typer.Option(min=0, help="Gate: mean total variation distance from fp32's distribution.")
     ] = 0.02,
