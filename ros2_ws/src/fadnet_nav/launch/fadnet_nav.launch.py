@@ -19,9 +19,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
     DeclareLaunchArgument("bundle", default_value="", description="bundle folder; empty = the one edgeflock brings"),
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
-    DeclareLaunchArgument(
-        "engine", default_value="", description="empty = edgeflock tune's choice"
-    ),
+    DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
     DeclareLaunchArgument("params_file", default_value="sim.yaml", description="path, or a name in share/.../config"),
     DeclareLaunchArgument("composed", default_value="false", description="camera and steering in one process"),
