@@ -10,72 +10,42 @@ import math
 
 import numpy as np
 
+from edgeflock.runtime.fleet.mixing import Mixing
 from edgeflock.runtime.fleet.schedule import Plan
 
 NEGLIGIBLE = 1e-9  # second eigenvalue below which one period is exact averaging
 
 
-def mixing_weights(plan: Plan, k: int) -> np.ndarray:
-    """Weight that the receiver of each edge gives the sender's model in round k, 0 on weak edges: (m,).
-
-    Where every edge has its reverse: Metropolis-Hastings, `1 / (1 + larger degree)` over the strong edges of the round,
-    so every state is doubly stochastic. Otherwise the receiver keeps one half and shares the other equally.
-    """
-    strong = plan.strong(k)
-    degree = np.bincount(plan.edges[strong, 1], minlength=plan.n)
-    source, target = plan.edges.T
-    if plan.mutual:
-        weights = 1 / (1 + np.maximum(degree[source], degree[target]))
-    else:
-        weights = 0.5 / np.maximum(degree[target], 1)
-    return np.where(strong, weights, 0.0)
-
-
-def period_map(plan: Plan, stale: bool = True) -> np.ndarray:
+def period_map(plan: Plan, stale: bool = True, rule: str | None = None) -> np.ndarray:
     """What one period of mixing, from the round after state 0 through state 0, does to the silos' models: (n, n).
 
     Parameters
     ----------
     plan : Plan
-        Its overlay, periods and weights by `mixing_weights`.
+        Its overlay and periods.
     stale : bool
-        True mixes what the transfers bring: over an edge of period p the model of round `k - p + 1`. In mutual plans
-        both ends then add the weighted *difference* of the two models of that round, which keeps the mean exactly.
+        True mixes what the transfers bring, as `Mixing` does: over an edge of period p the model of round `k - p + 1`.
         False mixes the models of round k, the product of the states' matrices.
+    rule : str, optional
+        Of the weights, `mixing.RULES`. Of push-sum the map of the sums: its columns sum to 1.
     """
-    source, target = plan.edges.T
-    mutual = plan.mutual
+    mixing = Mixing(plan, rule, stale=stale)
     past = [np.eye(plan.n)] * int(plan.periods.max())
-    states: dict[bytes, np.ndarray] = {}
     now = np.eye(plan.n)
     for k in range(1, plan.states + 1):
         past = [now, *past[:-1]]  # past[a]: models a rounds ago, before mixing
-        key = plan.strong(k).tobytes()
-        if key not in states:
-            states[key] = mixing_weights(plan, k)
-        weights = states[key]
-        change = np.zeros_like(now)
-        bound = np.flatnonzero(weights)
-        ages = plan.periods[bound] - 1 if stale else np.zeros(len(bound), dtype=int)
-        for age in np.unique(ages):
-            e = bound[ages == age]
-            old = past[age]
-            own = old if mutual else now
-            step = np.zeros_like(now)
-            np.add.at(step, (target[e], source[e]), weights[e])
-            change += step @ old - step.sum(axis=1)[:, None] * own
-        now = now + change
+        now = now + sum(matrix @ past[age] for age, matrix in mixing.matrices(k).items())
     return now
 
 
-def half_life(plan: Plan, stale: bool = True) -> float:
+def half_life(plan: Plan, stale: bool = True, rule: str | None = None) -> float:
     """Rounds that halve the disagreement in the long run; 0 when a period averages exactly.
 
     `S ln 2 / -ln |lambda|` with lambda the second largest eigenvalue of the period's map. A star averages in one round.
     """
-    if plan.base == "star" and plan.states == 1:
-        return 0.0
-    mixed = period_map(plan, stale)
+    mixed = period_map(plan, stale, rule)
+    if rule == "push_sum":
+        mixed = mixed.T
     # Deflation by the consensus direction: rows sum to 1, so (1, ..., 1) is the first eigenvector.
     second = float(np.abs(np.linalg.eigvals(mixed - mixed.mean(axis=0))).max())
     if second < NEGLIGIBLE:
@@ -83,6 +53,28 @@ def half_life(plan: Plan, stale: bool = True) -> float:
     if second >= 1:
         return math.inf
     return plan.states * math.log(2) / -math.log(second)
+
+
+def influence(plan: Plan, stale: bool = True, rule: str | None = None) -> np.ndarray:
+    """Weight of what each silo learns in what all agree on, times n: (states, n). All 1 if the mean is kept.
+
+    Row `k - 1` is for what was learnt in round k: it matters how soon the others hear of it. Where a silo of a directed
+    plan takes an old model for a share of its own, what both learnt since is lost in that share: the mean of all is
+    then below 1, the part of the learning that lasts. The last row of `stale=False` is the stationary distribution that
+    facts/federated.md 1.6 has (there with the ring turned round, for the authors' code mixes in the model of the silo
+    it sends to).
+    """
+    mixed = period_map(plan, stale, rule)
+    equations = np.vstack([mixed.T - np.eye(plan.n), np.ones(plan.n)])
+    stationary = np.linalg.lstsq(equations, np.r_[np.zeros(plan.n), plan.n], rcond=None)[0]
+    mixing = Mixing(plan, rule, stale=stale)
+    found = np.zeros((plan.states + 2, plan.n))
+    found[-1] = stationary
+    for k in range(plan.states, 0, -1):  # backwards: models of round k go on, and into those that mix them later
+        found[k] += found[k + 1]
+        for age, matrix in mixing.matrices(k).items():
+            found[k - age] += matrix.T @ found[k + 1]
+    return found[1:-1]
 
 
 def time_to_consensus(cycle_ms: float, half_life_rounds: float) -> float:

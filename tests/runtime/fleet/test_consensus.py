@@ -8,10 +8,11 @@ import pytest
 from edgeflock.runtime.fleet.consensus import (
     bytes_per_round,
     half_life,
-    mixing_weights,
+    influence,
     period_map,
     time_to_consensus,
 )
+from edgeflock.runtime.fleet.mixing import Mixing
 from edgeflock.runtime.fleet.overlays import both_ways, ring
 from edgeflock.runtime.fleet.schedule import Plan, plan_of
 
@@ -30,7 +31,7 @@ def test_a_directed_ring_halves_its_disagreement_in_ln2_over_ln_cos(n):
 def test_metropolis_weights_on_an_undirected_ring_are_a_third_each():
     n = 11
     plan = flat(both_ways(ring(list(range(n)))), n)
-    assert mixing_weights(plan, 0) == pytest.approx(np.full(2 * n, 1 / 3))
+    assert Mixing(plan).weights(0) == pytest.approx(np.full(2 * n, 1 / 3))
     second = 1 / 3 + 2 / 3 * math.cos(2 * math.pi / n)
     assert half_life(plan) == pytest.approx(math.log(2) / -math.log(second))  # 6.2 rounds, facts/federated.md 1.6
 
@@ -81,6 +82,43 @@ def test_mutual_plans_keep_the_mean_exactly_also_with_old_models(base, gaia, gai
 def test_a_directed_multigraph_does_not_keep_the_mean(gaia, gaia_delays):
     columns = period_map(plan_of(gaia.silos, gaia_delays, 5)).sum(axis=0)
     assert columns.max() > 1.2 and columns.min() < 0.8
+
+
+@pytest.mark.parametrize("stale", [True, False])
+@pytest.mark.parametrize("rule", ["half", "authors", "push_sum"])
+def test_influence_is_what_an_impulse_becomes(rule, stale, gaia, gaia_delays):
+    plan = plan_of(gaia.silos, gaia_delays, 3)
+    mixing, found = Mixing(plan, rule, stale=stale), influence(plan, stale, rule)
+    for learnt in (1, 4, plan.states):
+        past = [np.zeros((11, 11))] * (120 * plan.states + 1)
+        now = np.zeros((11, 11))
+        for k in range(1, 120 * plan.states + 1):
+            now = now + (np.eye(11) if k == learnt else 0)
+            past[k] = now
+            now = now + sum(m @ past[k - age] for age, m in mixing.matrices(k).items())
+        # the mean of what all have in the end; push-sum's quotients share their limit, its sums add up to it
+        assert now.mean(axis=0) * 11 == pytest.approx(found[learnt - 1], abs=1e-4)
+    assert found[0].sum() == pytest.approx(11)
+
+
+def test_old_models_of_a_directed_plan_displace_what_was_learnt_since(gaia, gaia_delays):
+    plan = plan_of(gaia.silos, gaia_delays, 5)
+    assert influence(plan, stale=False, rule="half").mean() == pytest.approx(1)
+    assert influence(plan, rule="half").mean() < influence(plan, rule="authors").mean() < 0.95
+    assert influence(plan_of(gaia.silos, gaia_delays, 5, "mst")) == pytest.approx(1)
+
+
+def test_only_push_sum_keeps_the_mean_on_a_directed_multigraph(gaia, gaia_delays):
+    plan = plan_of(gaia.silos, gaia_delays, 5)
+    assert influence(plan, rule="push_sum") == pytest.approx(np.ones((60, 11)))
+    for rule in ("half", "authors"):
+        assert np.ptp(influence(plan, rule=rule).mean(axis=0)) > 0.8
+    assert influence(plan_of(gaia.silos, gaia_delays, 1), rule="authors") == pytest.approx(np.ones((1, 11)))
+
+
+def test_push_sum_agrees_as_fast_as_halves_on_a_directed_ring(gaia, gaia_delays):
+    plan = plan_of(gaia.silos, gaia_delays, 5)
+    assert half_life(plan, rule="push_sum") == pytest.approx(half_life(plan, rule="half"))
 
 
 def test_the_half_life_is_what_random_models_show(gaia, gaia_delays):
