@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -118,16 +118,17 @@ def export_bundle(
 
     quantise = None
     if quantised and calibration is not None:
-        method = method or recipe.method
-        quantise = _quantiser(recipe, calibration, fp32, judge, method, console)
-        provenance["calibration"] = {"method": method, "samples": len(calibration), "data": calibration.digest}
+        methods = [method] if method else [recipe.method, *(m for m in get_args(Method) if m != recipe.method)]
+        quantise = _quantiser(recipe, calibration, fp32, judge, methods, console)
+        provenance["calibration"] = {"samples": len(calibration), "data": calibration.digest}
 
     models: dict[str, onnx.ModelProto] = {}
     gates: dict[str, GateReport] = {}
     for precision in wanted:
         try:
+            chosen = None
             if quantise and precision in FORMS:
-                found = quantise(precision)
+                found, chosen = quantise(precision)
             else:
                 model = fp32 if precision == "fp32" else to_fp16(fp32)
                 found = SearchResult(model, [], judge(model), [])
@@ -142,8 +143,8 @@ def export_bundle(
             console.print(f"[yellow]left out[/yellow] {precision}: {refusal}", highlight=False, soft_wrap=True)
             continue
         models[precision], gates[precision] = found.model, verdict
-        if found.kept:
-            provenance[precision] = {"kept_in_float": found.kept}
+        if chosen:
+            provenance[precision] = {"calibration": chosen, "kept_in_float": found.kept}
         said = _verdict(verdict, found.kept)
         console.print(f"[green]gate[/green] {precision}: {said}", highlight=False, soft_wrap=True)
 
@@ -182,21 +183,33 @@ def _quantiser(
     calibration: Samples,
     fp32: onnx.ModelProto,
     judge: Callable[[onnx.ModelProto], Judgement],
-    method: Method,
+    methods: Sequence[Method],
     console: Console,
-) -> Callable[[str], SearchResult]:
-    """Function that makes the form of a name; the samples pass the net once for all forms."""
+) -> Callable[[str], tuple[SearchResult, Method]]:
+    """Function that makes the form of a name and says by which calibration method.
+
+    The samples pass the net once for all of it. A form that may hold no float has no layers to give back: where the
+    gate refuses it, it is tried with the other methods.
+    """
     few = calibration.take(np.unique(np.linspace(0, len(calibration) - 1, SENSITIVITY_SAMPLES).astype(int)))
     reference = predict(fp32, few.feeds)
 
-    def quantise(form: str) -> SearchResult:
+    def quantise(form: str) -> tuple[SearchResult, Method]:
+        tried = [attempt(form, methods[0])]
+        for method in methods[1:] if not FORMS[form].layers else []:
+            if tried[-1][0].judgement.passed:
+                break
+            tried.append(attempt(form, method))
+        return tried[-1] if tried[-1][0].judgement.passed else tried[0]
+
+    def attempt(form: str, method: Method) -> tuple[SearchResult, Method]:
         source = recipe.rewrite(fp32) if recipe.rewrite and not FORMS[form].symmetric else fp32
         with progress(console, f"{form} calibration") as on_progress:
             ranges = activation_ranges(
                 source, dict(calibration.feeds), method, symmetric=FORMS[form].symmetric, on_progress=on_progress
             )
         with _bar(console, form) as on_progress:
-            return search(
+            found = search(
                 source,
                 ranges,
                 form,
@@ -206,6 +219,7 @@ def _quantiser(
                 score=lambda answers: recipe.judge(reference, answers, few).value,
                 on_progress=on_progress,
             )
+        return found, method
 
     return quantise
 

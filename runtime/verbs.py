@@ -15,16 +15,21 @@ from typer.core import TyperGroup
 
 from edgeflock.runtime.errors import MissingExtra
 
-# The other verbs are named like the extra they need.
 _EXTRAS = {
     "train": "export",
     "calibrate": "export",
     "record": "sim",
     "register": "registration",
     "phantoms": "registration",
+    "drive-bars": "drive",
     "peers": "export",
     "registration": "export",
 }
+
+
+def extra_of(verb: str) -> str:
+    """Extra that brings what a registered verb needs; most are named alike."""
+    return _EXTRAS.get(verb, verb)
 
 
 def verbs(group: str, command: str) -> type[TyperGroup]:
@@ -58,7 +63,7 @@ def _registered(group: str, command: str, verb: str) -> Any:
     try:
         target = entry.load()
     except (ImportError, MissingExtra) as error:
-        pip = MissingExtra.pip(f"{command} {verb}", _EXTRAS.get(verb, verb), error)
+        pip = MissingExtra.pip(f"{command} {verb}", extra_of(verb), error)
         missing = error if isinstance(error, MissingExtra) else pip
 
         def refuse() -> None:

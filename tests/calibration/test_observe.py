@@ -91,7 +91,7 @@ def test_memory_stays_within_the_budget(small_net, tmp_path):
         return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 
     assert growth(16 << 20) < (16 << 20) + (4 << 20)
-    assert growth(512 << 20) > 28 << 20  # the measurement sees what it should
+    assert growth(512 << 20) > 24 << 20  # the measurement sees what it should
 
 
 # ---- cache

@@ -4,12 +4,13 @@ import json
 import resource
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import entry_points, metadata, version
 from types import SimpleNamespace
 
 import pytest
 
 from edgeflock.runtime.cli import main
+from edgeflock.runtime.verbs import extra_of
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -168,6 +169,13 @@ def test_a_verb_without_its_packages_says_how_to_install_them(run, site, verb, l
 def test_a_verb_is_imported_only_when_used(run, site):
     (site / "fleet_lacks.py").write_text("raise SystemExit('imported')")
     assert run("hello").out == "hello world\n"
+
+
+@pytest.mark.parametrize("group", ["edgeflock.commands", "edgeflock.bench"])
+def test_the_extra_that_a_missing_package_names_exists(group):
+    extras = metadata("edgeflock").get_all("Provides-Extra")
+    verbs = entry_points(group=group).names
+    assert verbs and {extra_of(verb) for verb in verbs} <= set(extras)
 
 
 def test_an_unknown_verb_is_a_usage_error(run):

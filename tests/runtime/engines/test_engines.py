@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeflock.runtime.engines import ENGINES, engine_problems, open_engine
+from edgeflock.runtime.engines import ENGINES, REFERENCE, engine_problems, open_engine
 from edgeflock.runtime.errors import EngineError
 from edgeflock.runtime.known_bad import KnownBad, known_bad_here
 
@@ -23,10 +23,14 @@ def test_unknown_engines_are_refused_with_the_known_ones(nets):
 
 
 def test_a_precision_that_is_for_other_engines_is_refused_with_their_names(nets):
-    with pytest.raises(EngineError, match=r"onnxruntime-cpu takes int8, fp32, not 'int8-trt', which is for tensorrt, "):
-        open_engine("onnxruntime-cpu", nets.int8, "int8-trt")
+    with pytest.raises(EngineError, match=r"openvino takes int8, fp32, not 'int8-trt', which is for tensorrt, "):
+        open_engine("openvino", nets.int8, "int8-trt")
     with pytest.raises(EngineError, match=r"not 'int4', which is for no engine"):
         open_engine("openvino", nets.int8, "int4")
+
+
+def test_the_reference_engine_runs_what_is_made_for_others(nets):
+    assert open_engine(REFERENCE, nets.int8, "int8-trt").precision == "int8-trt"
 
 
 @pytest.mark.parametrize(("stops", "usable"), [(("int8",), True), (("int8", "fp32"), False)])
