@@ -1,4 +1,4 @@
-"""`edgeflock fleet`: what an overlay costs, and the plan of a fleet. Thin; every verb calls one function."""
+"""`edgeflock fleet`: what an overlay costs, the plan of a fleet, what mixing does. Thin; every verb calls one function."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ from rich.table import Table
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.cycle_time import cycle_mean, event, round_max
 from edgeflock.runtime.fleet.delay import Delays, Workload
+from edgeflock.runtime.fleet.mixing import RULES
 from edgeflock.runtime.fleet.network import SiloNetwork, open_network
 from edgeflock.runtime.fleet.schedule import BASES, Plan, T, canonical, make_plan, plan_of
 
 fleet_app = typer.Typer(no_args_is_help=True)
+INFLUENCE_LINES = {
+    "least": "least",
+    "most": "most",
+    "least_round": "least in a round",
+    "most_round": "most in a round",
+    "least_state_0": "least before state 0",
+    "most_state_0": "most before state 0",
+    "lasting": "learning that lasts",
+    "half_life_rounds": "half-life, rounds",
+}
 NARROW: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}  # fits 80 columns
 
 Network = Annotated[str, typer.Option(help="gaia, amazon, random:SILOS, or a .gml or measured-delays .json file.")]
@@ -127,6 +138,54 @@ def plan(
                 draw(opened, made, file)
     if not _wrote_json(made.to_json(), as_json):
         _print_plan(made, delays.compute_ms)
+
+
+@fleet_app.command(epilog="Example: edgeflock fleet influence --network gaia --t 5")
+def influence(
+    network: Network,
+    rule: Annotated[
+        list[str] | None, typer.Option(help=f"Weights: {', '.join(RULES)}; repeat for more (default: all that fit).")
+    ] = None,
+    model_bits: ModelBits = 4843243,
+    compute_ms: ComputeMs = 4.6,
+    t: Periods = T,
+    base: Annotated[str, typer.Option(help=f"Overlay: {', '.join(BASES)}.")] = "ring",
+    access_bps: AccessBps = 1e10,
+    core_bps: CoreBps = "1e9",
+    local_steps: LocalSteps = 1,
+    tour: Tour = "improved",
+    reverse: Annotated[bool, typer.Option("--reverse", help="Turn the ring round.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="As if every model came at once: the literature's.")] = False,
+    as_json: AsJson = None,
+) -> None:
+    """Show what mixing does to the average: how much of what each silo learns is in what all agree on, by weight rule.
+
+    1 is an equal share. A silo's figure is the mean over the rounds of a period; the lines below give its extremes,
+    those of single rounds, the part of all learning that lasts, and the half-life of disagreement.
+    """
+    from edgeflock.runtime.fleet.compare import find_tour
+    from edgeflock.runtime.fleet.consensus import influence_table
+
+    opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    delays = Delays.of(opened, work)
+    order: str | list[int] = base
+    if base == "ring":
+        order = find_tour(tour, opened, delays)[:: -1 if reverse else 1]
+    elif tour != "improved" or reverse:
+        raise InputError(f"--tour and --reverse order a ring, and --base is '{base}': leave them out.")
+    found = influence_table(plan_of(opened.silos, delays, t, order), rule, stale=not fresh)
+    if _wrote_json(json.dumps(found, indent=2), as_json):
+        return
+    table = Table("silo", title=f"{opened.name}, {base}, t = {t}: influence of each silo", **NARROW)
+    for name in found:
+        table.add_column(name, justify="right")
+    for silo in opened.silos:
+        table.add_row(silo, *(f"{column['influence'][silo]:.2f}" for column in found.values()))
+    table.add_section()
+    for line, head in INFLUENCE_LINES.items():
+        if fresh or not line.endswith("state_0"):
+            table.add_row(head, *(f"{column[line]:.2f}" for column in found.values()))
+    Console().print(table)
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet scale --silos 100 --silos 1000 --picture scale.png")

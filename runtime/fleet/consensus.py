@@ -7,10 +7,12 @@ Disagreement shrinks by the same factor in every period of a plan. The half-life
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.fleet.mixing import Mixing
+from edgeflock.runtime.fleet.mixing import RULES, Mixing, fits
 from edgeflock.runtime.fleet.schedule import Plan
 
 NEGLIGIBLE = 1e-9  # second eigenvalue below which one period is exact averaging
@@ -75,6 +77,24 @@ def influence(plan: Plan, stale: bool = True, rule: str | None = None) -> np.nda
         for age, matrix in mixing.matrices(k).items():
             found[k - age] += matrix.T @ found[k + 1]
     return found[1:-1]
+
+
+def influence_table(plan: Plan, rules: Sequence[str] | None = None, stale: bool = True) -> dict[str, dict[str, Any]]:
+    """What each weight rule does to the average, as plain JSON values.
+
+    By rule: `influence` by silo, the mean over the rounds; `least` and `most` of it, `..._round` of single rounds,
+    `..._state_0` of the round of state 0, where all edges bind; `lasting`, the mean of all; `half_life_rounds`. Without
+    `rules` all that fit the plan; `InputError` when one that is asked for does not.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for rule in rules or [rule for rule in RULES if fits(plan, rule)]:
+        found = influence(plan, stale, rule)
+        mean = found.mean(axis=0)
+        column: dict[str, Any] = {"influence": dict(zip(plan.roster, mean.tolist(), strict=True))}
+        for kind, values in (("", mean), ("_round", found), ("_state_0", found[-1])):
+            column |= {f"least{kind}": float(values.min()), f"most{kind}": float(values.max())}
+        table[rule] = column | {"lasting": float(mean.mean()), "half_life_rounds": half_life(plan, stale, rule)}
+    return table
 
 
 def time_to_consensus(cycle_ms: float, half_life_rounds: float) -> float:

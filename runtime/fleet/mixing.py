@@ -41,9 +41,16 @@ class Combine(Protocol):
         """Mixed model (d,) of the own (d,) and the neighbours' (m, d), with the plan's weights (m,)."""
 
 
+def fits(plan: Plan, rule: str) -> bool:
+    """Whether a plan has what a rule needs: `server` a star of period 1, the symmetric rules every edge both ways."""
+    if rule == "server":
+        return plan.base == "star" and plan.states == 1
+    return plan.mutual or rule not in ("metropolis", "fdla")
+
+
 def default_rule(plan: Plan) -> str:
     """`server` on a plain star, `metropolis` on mutual plans, else `half`."""
-    if plan.base == "star" and plan.states == 1:
+    if fits(plan, "server"):
         return "server"
     return "metropolis" if plan.mutual else "half"
 
@@ -73,13 +80,13 @@ class Mixing:
         self.plan, self.rule, self.robust = plan, rule or default_rule(plan), robust
         if self.rule not in RULES:
             raise InputError(f"no mixing rule '{rule}': expected one of {', '.join(RULES)}.")
-        if self.rule in ("metropolis", "fdla") and not plan.mutual:
+        if not fits(plan, self.rule):
+            if self.rule == "server":
+                raise InputError(f"'server' is for a star of period 1, not for {plan.base} with {plan.states} states.")
             raise InputError(
                 f"'{self.rule}' needs every edge both ways with one period, and this {plan.base} is directed: take "
                 "half, authors or push_sum, or a base such as mst or paced_mesh."
             )
-        if self.rule == "server" and (plan.base != "star" or plan.states > 1):
-            raise InputError(f"'server' is for a star of period 1, not for {plan.base} with {plan.states} states.")
         if robust is not None:
             self._check_robust(robust)
         self.differences = plan.mutual and self.rule not in ("push_sum", "server")

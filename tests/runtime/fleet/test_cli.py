@@ -140,3 +140,36 @@ def test_the_smallest_fleets_work(silos, tmp_path):
 @pytest.mark.parametrize("verb", ["cycle-time", "plan", "scale"])
 def test_help_has_an_example(verb):
     assert "Example: edgeflock fleet" in run(verb, "--help").stdout
+
+
+def test_influence_prints_a_share_for_every_silo_and_rule():
+    done = run("influence", "--network", "gaia", "--t", 5)
+    assert "Sao Paulo" in done.stdout and "push_sum" in done.stdout and "metropolis" not in done.stdout
+    assert "learning that lasts" in done.stdout and "state 0" not in done.stdout and "…" not in done.stdout
+
+
+def test_influence_as_json_of_the_rules_asked_for():
+    args = (
+        "influence",
+        "--network",
+        "gaia",
+        "--base",
+        "mst",
+        "--rule",
+        "authors",
+        "--rule",
+        "metropolis",
+        "--json",
+        "-",
+    )
+    found = json.loads(run(*args).stdout)
+    assert list(found) == ["authors", "metropolis"]
+    assert found["metropolis"]["least"] == pytest.approx(1) and found["authors"]["most"] > 1.2
+    assert found["authors"]["influence"].keys() >= {"Tokyo", "Virginia"}
+
+
+def test_influence_refuses_a_rule_that_does_not_fit_and_a_tour_of_a_tree():
+    with pytest.raises(InputError, match="directed"):
+        run("influence", "--network", "gaia", "--rule", "fdla")
+    with pytest.raises(InputError, match="order a ring"):
+        run("influence", "--network", "gaia", "--base", "mst", "--reverse")

@@ -5,14 +5,19 @@ import math
 import numpy as np
 import pytest
 
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.fleet.compare import find_tour
 from edgeflock.runtime.fleet.consensus import (
     bytes_per_round,
     half_life,
     influence,
+    influence_table,
     period_map,
     time_to_consensus,
 )
+from edgeflock.runtime.fleet.delay import Delays
 from edgeflock.runtime.fleet.mixing import Mixing
+from edgeflock.runtime.fleet.network import read_gml
 from edgeflock.runtime.fleet.overlays import both_ways, ring
 from edgeflock.runtime.fleet.schedule import Plan, plan_of
 
@@ -114,6 +119,36 @@ def test_only_push_sum_keeps_the_mean_on_a_directed_multigraph(gaia, gaia_delays
     for rule in ("half", "authors"):
         assert np.ptp(influence(plan, rule=rule).mean(axis=0)) > 0.8
     assert influence(plan_of(gaia.silos, gaia_delays, 1), rule="authors") == pytest.approx(np.ones((1, 11)))
+
+
+# least and most before state 0, on the reference tour turned round (facts/federated.md 1.6)
+AUTHORS = {
+    "gaia": (0.60, 1.77),
+    "amazon_us": (0.73, 1.81),
+    "geantdistance": (0.48, 1.94),
+    "exodus": (0.47, 3.04),
+    "ebone": (0.60, 2.92),
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_the_authors_weights_let_silos_weigh_as_the_literature_says(name, networks, femnist):
+    network = read_gml(networks / f"{name}.gml")
+    delays = Delays.of(network, femnist)
+    tour = find_tour(str(networks / "reference_tours.json"), network, delays)[::-1]
+    table = influence_table(plan_of(network.silos, delays, 5, tour), ["authors"], stale=False)["authors"]
+    assert (table["least_state_0"], table["most_state_0"]) == pytest.approx(AUTHORS[name], abs=0.006)
+    assert table["lasting"] == pytest.approx(1)
+
+
+def test_the_table_has_every_rule_that_fits(gaia, gaia_delays):
+    assert set(influence_table(plan_of(gaia.silos, gaia_delays, 5))) == {"half", "authors", "push_sum"}
+    tree = influence_table(plan_of(gaia.silos, gaia_delays, 2, "mst"))
+    assert set(tree) == {"half", "authors", "push_sum", "metropolis", "fdla"}
+    assert tree["metropolis"]["influence"] == pytest.approx(dict.fromkeys(gaia.silos, 1.0))
+    assert influence_table(plan_of(gaia.silos, gaia_delays, 1, "star"))["server"]["half_life_rounds"] == 0
+    with pytest.raises(InputError, match="both ways"):
+        influence_table(plan_of(gaia.silos, gaia_delays, 5), ["metropolis"])
 
 
 def test_push_sum_agrees_as_fast_as_halves_on_a_directed_ring(gaia, gaia_delays):
