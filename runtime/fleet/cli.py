@@ -1,4 +1,4 @@
-"""`edgeflock fleet`: what an overlay costs, the plan of a fleet, what mixing does. Thin; every verb calls one function."""
+"""`edgeflock fleet`: what an overlay costs, the plan of a fleet, what mixing does; every verb calls one function."""
 
 from __future__ import annotations
 
@@ -160,8 +160,7 @@ def influence(
 ) -> None:
     """Show what mixing does to the average: how much of what each silo learns is in what all agree on, by weight rule.
 
-    1 is an equal share. A silo's figure is the mean over the rounds of a period; the lines below give its extremes,
-    those of single rounds, the part of all learning that lasts, and the half-life of disagreement.
+    1 is an equal share. Figures are means over a period; extremes, and how much of all learning lasts, stand below.
     """
     from edgeflock.runtime.fleet.compare import find_tour
     from edgeflock.runtime.fleet.consensus import influence_table

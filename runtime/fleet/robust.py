@@ -124,9 +124,11 @@ class MultiKrum:
         _check(self, own, theirs)
         models = np.vstack([own, theirs])
         keep = len(models) - self.f - 2
-        # differences, not a Gram matrix: near agreement it would cancel
-        squared = np.array([[np.sum((a - b.astype(np.float64)) ** 2) for b in models] for a in models])
-        scores = np.sort(squared, axis=1)[:, 1 : keep + 1].sum(axis=1)
+        apart = models - own.astype(np.float64)  # small near agreement, so that the products below do not cancel
+        products = apart @ apart.T
+        squared = np.diag(products)[:, None] + np.diag(products) - 2 * products
+        np.fill_diagonal(squared, np.inf)
+        scores = np.sort(np.maximum(squared, 0), axis=1)[:, :keep].sum(axis=1)
         return models[np.argsort(scores, kind="stable")[:keep]].mean(axis=0, dtype=np.float64).astype(np.float32)
 
 

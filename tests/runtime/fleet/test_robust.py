@@ -71,6 +71,14 @@ def test_multi_krum_leaves_out_what_f_liars_send_together(f):
     assert np.abs(mixed).max() < np.abs(sound).max() < 7
 
 
+def test_multi_krum_tells_models_apart_that_almost_agree_beside_one_of_any_size():
+    base = np.random.default_rng(1).normal(size=30).astype(np.float32)
+    close = np.tile(base, (5, 1))
+    close[3:, 0] += 1e-2
+    mixed = MultiKrum()(close[0], np.vstack([close[1:], np.full(30, 3e38, np.float32)]), third(5))
+    assert np.array_equal(mixed, base)  # the three equal ones of n - f - 2 = 3
+
+
 @pytest.mark.parametrize(("f", "n"), [(1, 4), (2, 6), (3, 8)])
 def test_multi_krum_holds_to_n_of_at_least_2f_plus_3(f, n):
     models = np.zeros((n, 3), np.float32)
