@@ -234,7 +234,7 @@ def fps_figure(measured: dict[Key, Measured]) -> Figure:
         axes.annotate(f"{rate:.0f}", (rate, y), (4, 0), textcoords="offset points", va="center", fontsize=7)
     axes.set_yticks(range(len(measured)), [key.label for key in reversed(measured)], fontsize=7)
     axes.set_ylim(-0.6, len(measured) - 0.4)
-    axes.set(xlabel="frames/s: 1000 / latency (ms) at p50, whisker to p99; max-throughput: the rate sustained")
+    axes.set(xlabel="frames/s: 1000 / latency (ms) at p50, whisker to p99;\nmax-throughput: the rate sustained")
     return figure
 
 
