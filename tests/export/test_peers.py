@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgeflock.export import peers as comparing
+from edgeflock.export.peer_runtimes import Peer
 from edgeflock.export.peers import PeerRow, PeersRecord, _converted, compare, markdown, take_turns
 from edgeflock.runtime.bench.latency import Latency
 from edgeflock.runtime.bench.machine import this_board
@@ -84,9 +85,7 @@ def test_a_converter_that_fails_is_a_reason(tmp_path):
 
 def test_what_is_not_installed_comes_with_its_install_line(monkeypatch):
     peer = comparing.PEERS["ncnn fp32"]
-    monkeypatch.setattr(
-        comparing, "PEERS", {"ncnn fp32": comparing.Peer(**(vars(peer) | {"needs": ("no_such_module",)}))}
-    )
+    monkeypatch.setattr(comparing, "PEERS", {"ncnn fp32": Peer(**(vars(peer) | {"needs": ("no_such_module",)}))})
     found = compare(Bundle.open(default_bundle()), 0.1)
     assert found.missing == {"ncnn fp32": "no_such_module not installed: pip install ncnn pnnx"}
 
