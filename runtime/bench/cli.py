@@ -8,13 +8,14 @@ import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgeflock.runtime.bench.diff import BUCKETS, Metric, compare
-from edgeflock.runtime.bench.record import BenchFile, Measured, Missing, read_all
 from edgeflock.runtime.verbs import verbs
+
+if TYPE_CHECKING:
+    from edgeflock.runtime.bench.record import Measured, Missing
 
 bench_app = typer.Typer(cls=verbs("edgeflock.bench", "edgeflock bench"), no_args_is_help=True)
 
@@ -59,6 +60,7 @@ def run(
     from edgeflock.runtime.bench.machine import commit, this_board
     from edgeflock.runtime.bench.measure import measure_apart
     from edgeflock.runtime.bench.plan import plans
+    from edgeflock.runtime.bench.record import BenchFile, Measured, Missing
     from edgeflock.runtime.bench.report import table
 
     name, wanted = plans(
@@ -110,6 +112,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for benchmark.md, benchmark.html and pictures.")] = Path("report"),
 ) -> None:
     """Make a table, pictures and one HTML page of records."""
+    from edgeflock.runtime.bench.record import read_all
     from edgeflock.runtime.bench.report import write_report
 
     for path in write_report(read_all(records), out):
@@ -120,13 +123,19 @@ def report(
 def diff(
     old: Annotated[Path, typer.Argument(help="Record file, or folder of them.")],
     new: Annotated[Path, typer.Argument(help="The same, newer.")],
-    metric: Annotated[Metric, typer.Option(help="Latencies are those of the work, waiting left out.")] = "p50",
+    metric: Annotated[
+        Literal["p50", "p90", "p99", "mean", "fps"],
+        typer.Option(help="Latencies are those of the work, waiting left out."),
+    ] = "p50",
     fail_above: Annotated[
         float | None,
         typer.Option(min=1.0, help="End with 1 when a cell is worse by more than this factor, or gone."),
     ] = None,
 ) -> None:
     """Sort the changes between two sets of records into buckets."""
+    from edgeflock.runtime.bench.diff import BUCKETS, compare
+    from edgeflock.runtime.bench.record import read_all
+
     found = compare(read_all([old]), read_all([new]), metric)
     unit = "frames/s" if metric == "fps" else "ms"
     for bucket in (*reversed(BUCKETS[1:]), None):
@@ -149,7 +158,7 @@ def diff(
 
 
 def _print_missing(console: Any, cells: list[Measured | Missing]) -> None:
-    missing = [cell for cell in cells if isinstance(cell, Missing)]
+    missing = [cell for cell in cells if cell.kind == "missing"]
     for reason, group in itertools.groupby(missing, key=lambda cell: (cell.engine, cell.reason)):
         names = sorted({f"{cell.precision} {cell.scope}" for cell in group})
         console.print(f"not measured: {reason[0]} ({', '.join(names)}): {reason[1]}", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.cycle_time import cycle_mean, event, round_max
-from edgeflock.runtime.fleet.delay import Delays, Workload
-from edgeflock.runtime.fleet.mixing import RULES
-from edgeflock.runtime.fleet.network import SiloNetwork, open_network
-from edgeflock.runtime.fleet.schedule import BASES, Plan, T, canonical, make_plan, plan_of
+
+if TYPE_CHECKING:
+    from edgeflock.runtime.fleet.network import SiloNetwork
+    from edgeflock.runtime.fleet.schedule import Plan
 
 fleet_app = typer.Typer(no_args_is_help=True)
 INFLUENCE_LINES = {
@@ -54,7 +53,7 @@ def cycle_time(
     network: Network,
     model_bits: ModelBits = 4843243,
     compute_ms: ComputeMs = 4.6,
-    t: Periods = T,
+    t: Periods = 5,
     access_bps: AccessBps = 1e10,
     core_bps: CoreBps = "1e9",
     local_steps: LocalSteps = 1,
@@ -75,6 +74,7 @@ def cycle_time(
     Stragglers, jitter and Wi-Fi change the measure `event`, which is then simulated.
     """
     from edgeflock.runtime.fleet.compare import compare, matchas
+    from edgeflock.runtime.fleet.delay import Delays, Workload
     from edgeflock.runtime.fleet.event import Conditions, wifi_airtime
     from edgeflock.runtime.fleet.overlays import best_hub
 
@@ -106,8 +106,8 @@ def plan(
     network: Network,
     model_bits: ModelBits = 4843243,
     compute_ms: ComputeMs = 4.6,
-    t: Periods = T,
-    base: Annotated[str, typer.Option(help=f"Overlay: {', '.join(BASES)}, or paced_mesh.")] = "ring",
+    t: Periods = 5,
+    base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star, complete or paced_mesh.")] = "ring",
     access_bps: AccessBps = 1e10,
     core_bps: CoreBps = "1e9",
     local_steps: LocalSteps = 1,
@@ -118,7 +118,9 @@ def plan(
 ) -> None:
     """Make the plan of a fleet: which edge binds in which round. Every robot gets the same from the same delays."""
     from edgeflock.runtime.fleet.compare import find_tour
+    from edgeflock.runtime.fleet.delay import Delays, Workload
     from edgeflock.runtime.fleet.paced_mesh import paced_mesh
+    from edgeflock.runtime.fleet.schedule import canonical, make_plan
 
     opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
     delays = Delays.of(opened, work)
@@ -144,12 +146,15 @@ def plan(
 def influence(
     network: Network,
     rule: Annotated[
-        list[str] | None, typer.Option(help=f"Weights: {', '.join(RULES)}; repeat for more (default: all that fit).")
+        list[str] | None,
+        typer.Option(
+            help="Weights: half, authors, push_sum, metropolis, fdla, server; repeat for more (default: all that fit)"
+        ),
     ] = None,
     model_bits: ModelBits = 4843243,
     compute_ms: ComputeMs = 4.6,
-    t: Periods = T,
-    base: Annotated[str, typer.Option(help=f"Overlay: {', '.join(BASES)}.")] = "ring",
+    t: Periods = 5,
+    base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star or complete.")] = "ring",
     access_bps: AccessBps = 1e10,
     core_bps: CoreBps = "1e9",
     local_steps: LocalSteps = 1,
@@ -164,6 +169,8 @@ def influence(
     """
     from edgeflock.runtime.fleet.compare import find_tour
     from edgeflock.runtime.fleet.consensus import influence_table
+    from edgeflock.runtime.fleet.delay import Delays, Workload
+    from edgeflock.runtime.fleet.schedule import plan_of
 
     opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
     delays = Delays.of(opened, work)
@@ -190,11 +197,16 @@ def influence(
 @fleet_app.command(epilog="Example: edgeflock fleet scale --silos 100 --silos 1000 --picture scale.png")
 def scale(
     silos: Annotated[list[int], typer.Option(min=3, help="Sizes to try; repeat for more.")] = [50, 100, 200, 500, 1000],  # noqa: B006
-    t: Periods = T,
+    t: Periods = 5,
     seed: Annotated[int, typer.Option(help="Of the random networks.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Draw the times into this file.")] = None,
 ) -> None:
     """Time ring and multigraph on random geometric networks, FEMNIST's workload."""
+    from edgeflock.runtime.fleet.cycle_time import cycle_mean, event
+    from edgeflock.runtime.fleet.delay import Delays, Workload
+    from edgeflock.runtime.fleet.network import open_network
+    from edgeflock.runtime.fleet.schedule import plan_of
+
     table = Table(title="seconds of computing", **NARROW)
     seconds: dict[str, list[float]] = {}
     console = Console()
@@ -232,6 +244,8 @@ def scale(
 
 
 def _open(network: str, core_bps: str) -> SiloNetwork:
+    from edgeflock.runtime.fleet.network import open_network
+
     if core_bps == "file":
         return open_network(network, None)
     try:
@@ -285,6 +299,8 @@ def _print_comparison(network: SiloNetwork, found: dict[str, dict[str, float]]) 
 
 
 def _print_plan(made: Plan, compute_ms: float) -> None:
+    from edgeflock.runtime.fleet.cycle_time import cycle_mean, event, round_max
+
     table = Table("from", "to", title=f"{made.base}, t = {made.t}")
     for head in ("delay, ms", "every … rounds"):
         table.add_column(head, justify="right")

