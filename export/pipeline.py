@@ -107,7 +107,7 @@ def export_bundle(
         fp32 = export_onnx(
             recipe.module, {spec.name: spec.shape for spec in recipe.inputs}, [spec.name for spec in recipe.outputs]
         )
-        some = samples.take(np.unique(np.linspace(0, len(samples) - 1, PARITY_SAMPLES).astype(int)))
+        some = samples.spread(PARITY_SAMPLES)
         worst = check_parity(recipe.module, fp32, some.feeds, some.names)
         provenance["parity"] = {"worst": worst, "samples": len(some)}
         done(f"parity {worst:.1e} on {len(some)} samples, at most {PARITY:g}")
@@ -191,7 +191,7 @@ def _quantiser(
     The samples pass the net once for all of it. A form that may hold no float has no layers to give back: where the
     gate refuses it, it is tried with the other methods.
     """
-    few = calibration.take(np.unique(np.linspace(0, len(calibration) - 1, SENSITIVITY_SAMPLES).astype(int)))
+    few = calibration.spread(SENSITIVITY_SAMPLES)
     reference = predict(fp32, few.feeds)
 
     def quantise(form: str) -> tuple[SearchResult, Method]:

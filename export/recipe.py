@@ -60,6 +60,10 @@ class Samples:
             self.digest,
         )
 
+    def spread(self, count: int) -> Samples:
+        """At most `count` samples, evenly from the first to the last."""
+        return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
+
 
 @dataclass(frozen=True)
 class Judgement:

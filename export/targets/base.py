@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from edgeflock.runtime.bundle import Bundle
 
 
+OWN_PYTHON = "edgeflock needs Python >= 3.10: take a standalone one (pyenv, uv) beside the image's own."
+
+
 @dataclass(frozen=True)
 class Operator:
     """One node, as far as boards care."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from edgeflock.export.onnx import PARITY, predict
-from edgeflock.export.targets.base import Compilation, Job, Limit, Route, Target
+from edgeflock.export.targets.base import OWN_PYTHON, Compilation, Job, Limit, Route, Target
 from edgeflock.export.targets.cpu import onnxruntime_cpu
 from edgeflock.export.targets.opset import to_opset
 from edgeflock.runtime.errors import EngineError, ParityError
@@ -146,8 +146,6 @@ NANO_TRTEXEC = Route(
     note="trtexec --fp16; the GPU has no INT8",
 )
 
-_OWN_PYTHON = "edgeflock needs Python >= 3.10: take a standalone one (pyenv, uv) beside the image's own."
-
 TARGETS = (
     Target(
         name="jetson-nano",
@@ -158,7 +156,7 @@ TARGETS = (
         vendor=NANO_TRTEXEC,
         compiler=compile_nano,
         notes=(
-            _OWN_PYTHON + " Every wheel resolves for Python 3.10 and glibc 2.27 (pip, checked).",
+            OWN_PYTHON + " Every wheel resolves for Python 3.10 and glibc 2.27 (pip, checked).",
             "edgeflock's TensorRT engine starts at 8.5, JetPack 4.6 ends at 8.2 with bindings for Python 3.6: the GPU "
             "runs what `edgeflock export compile` writes, through trtexec or C++, outside edgeflock.",
         ),
@@ -171,7 +169,7 @@ TARGETS = (
         routes=(_tensorrt("8.5.2", 17, 8, "from memory, NVIDIA's page was not at hand"), onnxruntime_cpu()),
         compiler=compile_jetson,
         notes=(
-            _OWN_PYTHON + " JetPack's TensorRT bindings are for 3.8: build those of NVIDIA/TensorRT release/8.5 "
+            OWN_PYTHON + " JetPack's TensorRT bindings are for 3.8: build those of NVIDIA/TensorRT release/8.5 "
             "(folder python) for yours, otherwise the CPU is used.",
         ),
     ),

@@ -7,7 +7,7 @@ that record them (tests/export/targets/test_qairt.py).
 
 from __future__ import annotations
 
-from edgeflock.export.targets.base import Limit, Route, Target
+from edgeflock.export.targets.base import OWN_PYTHON, Limit, Route, Target
 from edgeflock.export.targets.cpu import onnxruntime_cpu
 from edgeflock.export.targets.qairt import V66, compile_rb5
 
@@ -40,7 +40,7 @@ TARGETS = (
         vendor=V66,
         compiler=compile_rb5,
         notes=(
-            "edgeflock needs Python >= 3.10: take a standalone one (pyenv, uv) beside the image's own.",
+            OWN_PYTHON,
             "onnxruntime-qnn has no v66: it would ignore htp_arch 66 and go on without the NPU.",
             "The DSP takes quantised nets only; Qualcomm's own cloud dropped this board in January 2026.",
         ),
