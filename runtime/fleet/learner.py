@@ -1,0 +1,118 @@
+"""What a silo does between two exchanges: the one seam between a fleet and the nets that it trains.
+
+The fleet sees flat float32 models and figures. What trains them is a task, found by name through the entry-point group
+`edgeflock.learners`, so that this side needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgeflock.runtime.errors import InputError, MissingExtra
+
+GROUP = "edgeflock.learners"
+
+
+class Learner(Protocol):
+    """One silo's own net, optimiser and data."""
+
+    @property
+    def size(self) -> int:
+        """Length d of the flat model: what is exchanged and mixed."""
+
+    def model(self) -> np.ndarray:
+        """Copy of the flat model, float32 (d,)."""
+
+    def load(self, model: np.ndarray) -> None:
+        """Go on from this flat model, float32 (d,). The optimiser's state stays: it is the silo's own."""
+
+    def train(self, round_: int, steps: int) -> float:
+        """Local steps of one round; returns their mean loss, NaN or infinity where training broke.
+
+        What is drawn (batches, augmentation, dropout) depends on the task's seed, the silo and the round alone.
+        """
+
+    def evaluate(self, model: np.ndarray) -> dict[str, float]:
+        """Figures of any flat model on the task's validation data, the task's `metric` among them.
+
+        The silo's own model and training are left as they are.
+        """
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What else is needed to go on after a crash: optimiser, and buffers that are not mixed."""
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take back what `state` gave."""
+
+
+class LearningTask(BaseModel):
+    """What a fleet learns: settings and data, from which every silo's learner is made.
+
+    Light and picklable: it travels to workers in other processes and on other machines, which call `learner` there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: ClassVar[str]
+    """Name of the figure that tells how good a model is."""
+    best: ClassVar[Literal["lowest", "highest"]]
+    unit: ClassVar[str] = ""
+
+    silos: int = Field(ge=1)
+    net: str
+    data: tuple[Path, ...] = Field((), description="training data, dealt to the silos")
+    val: tuple[Path, ...] = Field((), description="validation data, the same for all")
+    split: str = Field("environment", description="how the training data is dealt to the silos")
+    batch: int = Field(8, ge=2, description="samples per local step; at least 2, for batch normalisation")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    batch_norm: str = Field("average", description="one of edgeflock.runtime.fleet.batch_norm.POLICIES")
+    bf16: bool = Field(True, description="bfloat16 convolutions while training; validation is always float32")
+    init: Path | None = Field(None, description="start weights of all silos; from the seed by default")
+    seed: int = 0
+
+    def learner(self, silo: int) -> Learner:
+        """The learner of one silo, 0 .. silos - 1. All start from the same weights.
+
+        Raises
+        ------
+        InputError, DataError
+            What is wrong with settings or data.
+        """
+        raise NotImplementedError
+
+    def central(self) -> Learner:
+        """One learner with the data of all silos and batches `silos` times as large: centralised training."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """What a run keeps beside the settings, as plain JSON values.
+
+        Keys: "data" {"train": {"sha256", ...}, "val": {...}}, "shares" (samples per silo), "baselines" (the metric of
+        answers that need no net, by name; "constant" among them).
+        """
+        raise NotImplementedError
+
+
+def learning_task(name: str) -> type[LearningTask]:
+    """Find a task by name.
+
+    Raises
+    ------
+    InputError
+        There is none of this name.
+    MissingExtra
+        It needs packages that are not installed.
+    """
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        raise InputError(f"no learning task '{name}': expected one of {', '.join(sorted(found)) or 'none installed'}.")
+    try:
+        return found[name].load()
+    except ImportError as error:
+        raise MissingExtra.pip(f"learning '{name}'", "export", error) from error
