@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from functools import cache
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from edgeflock.export.nets import NETS
 from edgeflock.export.nets.keras import keras_state
 from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.files import write_atomically
 
 
 def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
@@ -98,21 +98,6 @@ def _difference(shapes: dict[str, tuple[int, ...]]) -> str:
     differing = sorted({key for key, _ in known[name].items() ^ shapes.items()})
     shown = [f"{k} (expected {known[name].get(k, 'none')}, got {shapes.get(k, 'none')})" for k in differing[:3]]
     return f"nearest is {name}, which differs in {len(differing)} tensors: {', '.join(shown)}"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write so that after a crash, kill -9 or loss of power `path` holds either the old content or the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the rename itself
-    finally:
-        os.close(directory)
 
 
 def save_state(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -25,9 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from edgeflock.export.nets import NETS
-from edgeflock.export.training.checkpoint import load_checkpoint, read_torch, save_state, write_atomically
+from edgeflock.export.training.checkpoint import load_checkpoint, read_torch, save_state
 from edgeflock.export.training.report import Report
 from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.files import write_atomically
 
 Batch = TypeVar("Batch")
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgeflock.export.nets import NETS, STEERING_NETS
-from edgeflock.export.training.checkpoint import load_checkpoint, write_atomically
+from edgeflock.export.training.checkpoint import load_checkpoint
 from edgeflock.runtime.errors import DataError
 
 
@@ -99,16 +99,3 @@ def test_nan_weights_are_refused(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(DataError, match=r"conv1\.bias"):
         load_checkpoint(tmp_path / "w.pth")
-
-
-def test_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
