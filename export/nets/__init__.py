@@ -34,12 +34,16 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet-v2": MobileNetV2,
     "glamor": Glamor,
     "glamor-resnet18": GlamorResNet18,
+    "glamor-context": partial(Glamor, attention="context"),
+    "glamor-mean": partial(Glamor, attention="mean"),
+    "glamor-concat": partial(Glamor, fusion="concat"),
     "fer-resnet18": FerResNet18,
     "fer-resnet50": FerResNet50,
 }
 
 STEERING_NETS = ("fadnet", "fadnet-released", "fadnet-plus", "dronet", "mobilenet-v2")
-EMOTION_NETS = ("glamor", "glamor-resnet18", "fer-resnet18", "fer-resnet50")
+GLAMOR_NETS = ("glamor", "glamor-resnet18", "glamor-context", "glamor-mean", "glamor-concat")
+EMOTION_NETS = (*GLAMOR_NETS, "fer-resnet18", "fer-resnet50")
 REGISTRATION_NETS = (
     *("ldr", "ldr-2", "ldr-3", "ldr-cheap-head", "ldr-released"),
     *("voxelmorph", "vtn", "vtn-affine", "vtn-affine-2", "vtn-affine-3"),

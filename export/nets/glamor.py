@@ -3,10 +3,16 @@
 Source: posts on global-local attention and the authors' Keras code (facts/nets.md 5.1). The literature reports 2.23 M
 and 22.90 M parameters; the released code, and this file, have 2,158,602 and 22,748,298.
 
+The parts that the paper takes away stand beside it: `attention` and `fusion` of `Glamor`.
+
 Modules stand in the order in which the authors' code creates them, which is how `keras.py` finds their weights.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +22,7 @@ from edgeflock.export.nets.resnet import global_pool, resnet18
 
 LABELS = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 FACE, CONTEXT = 96, 112  # sides of the two images
+FILTERS = (32, 64, 128, 256, 256)
 HIDDEN = 128
 KERAS_EPS = 1e-3  # of batch normalisation
 
@@ -29,6 +36,11 @@ class Glamor(nn.Module):
         Encoders, image to feature map (N, channels, h, w). By default the original ones.
     channels : int
         D of the post.
+    attention : {"gla", "context", "mean"}
+        What weighs the cells of the context: face and cell together, the cell alone (CAER-Net's idea, with the same
+        dense net), or nothing.
+    fusion : {"adaptive", "concat"}
+        Whether face and context are weighed against each other before the head.
 
     Attributes
     ----------
@@ -41,13 +53,23 @@ class Glamor(nn.Module):
     labels = LABELS
     stride = 16
 
-    def __init__(self, face: nn.Module | None = None, context: nn.Module | None = None, channels: int = 256) -> None:
+    def __init__(
+        self,
+        face: nn.Module | None = None,
+        context: nn.Module | None = None,
+        channels: int = 256,
+        *,
+        attention: Literal["gla", "context", "mean"] = "gla",
+        fusion: Literal["adaptive", "concat"] = "adaptive",
+    ) -> None:
         super().__init__()
         self.face = face or Encoder()
         self.context = context or Encoder()
-        self.attention = GlobalLocalAttention(channels)
-        self.face_weight = score_net(channels)
-        self.context_weight = score_net(channels)
+        self.attention = ATTENTION[attention](channels)
+        self.adaptive = fusion == "adaptive"
+        if self.adaptive:
+            self.face_weight = score_net(channels)
+            self.context_weight = score_net(channels)
         self.head = nn.Sequential(
             nn.Linear(2 * channels, HIDDEN), nn.ReLU(), nn.Dropout(0.5), nn.Linear(HIDDEN, len(LABELS))
         )
@@ -56,9 +78,14 @@ class Glamor(nn.Module):
         """Scores (N, 7) before the softmax, and the attention map (N, 1, h, w)."""
         v_f = global_pool(self.face(face))  # 256
         v_c, attention = self.attention(v_f, self.context(context))  # 256; 1, 7, 7
-        scores = torch.cat([self.face_weight(v_f), self.context_weight(v_c)], 1)  # 2
-        w_f, w_c = scores.softmax(1).split(1, 1)
-        return self.head(torch.cat([v_f * w_f, v_c * w_c], 1)), attention
+        if self.adaptive:
+            w_f, w_c = self.weights(v_f, v_c).split(1, 1)
+            v_f, v_c = v_f * w_f, v_c * w_c
+        return self.head(torch.cat([v_f, v_c], 1)), attention
+
+    def weights(self, v_f: Tensor, v_c: Tensor) -> Tensor:
+        """Shares (N, 2) of face and context in the answer, which sum to 1: w_f and w_c of the post."""
+        return torch.cat([self.face_weight(v_f), self.context_weight(v_c)], 1).softmax(1)
 
     def forward(self, face: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (N, 7) and attention map (N, 1, 7, 7), which sums to 1 over its cells."""
@@ -76,14 +103,14 @@ class GlamorResNet18(Glamor):
 
 
 class Encoder(nn.Sequential):
-    """Five 3x3 convolutions with batch norm and ReLU, pooled after the first four; 979,968 parameters.
+    """3x3 convolutions with batch norm and ReLU, pooled after all but the last; by default 979,968 parameters.
 
     (N, 3, s, s) -> (N, 256, s / 16, s / 16).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, filters: Sequence[int] = FILTERS) -> None:
         layers: list[nn.Module] = []
-        for channels, out in ((3, 32), (32, 64), (64, 128), (128, 256), (256, 256)):
+        for channels, out in pairwise((3, *filters)):
             layers += [
                 nn.Conv2d(channels, out, 3, padding=1),
                 nn.BatchNorm2d(out, KERAS_EPS),
@@ -93,28 +120,63 @@ class Encoder(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
-class GlobalLocalAttention(nn.Module):
+class CellAttention(nn.Module):
+    """Weights of the context's cells from a hidden value each; what the two learnt attentions share."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, HIDDEN)
+        self.norm = nn.BatchNorm2d(HIDDEN, KERAS_EPS)
+        self.score = nn.Linear(HIDDEN, 1)
+
+    def attend(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Context vector (N, D) and attention (N, 1, h, w) of Dense128's output (N, 128, h, w) and the map."""
+        hidden = self.norm(F.relu(hidden))  # 128, 7, 7
+        score = F.conv2d(F.relu(hidden), self.score.weight[:, :, None, None], self.score.bias)  # 1, 7, 7
+        attention = score.flatten(1).softmax(1)  # 49
+        v_c = (context.flatten(2) @ attention[:, :, None]).squeeze(2)  # 256
+        return v_c, attention.view_as(score)
+
+
+class GlobalLocalAttention(CellAttention):
     """Weights of the context's cells from each cell and the face together; GLA of the post.
 
     s_ij = Dense1(ReLU(BN(ReLU(Dense128([v_f; v_ij]))))), a = softmax of s over all cells, v_c = sum a_ij v_ij.
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(2 * channels, HIDDEN)
-        self.norm = nn.BatchNorm2d(HIDDEN, KERAS_EPS)
-        self.score = nn.Linear(HIDDEN, 1)
+        super().__init__(2 * channels)
 
     def forward(self, v_f: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Context vector (N, D) and attention (N, 1, h, w) of a face vector (N, D) and a context map (N, D, h, w)."""
         # The dense layer on [v_f; v_ij], with the face's half, which is the same in every cell, computed once.
         for_face, for_cell = self.hidden.weight.split(v_f.shape[1], 1)
         face = F.linear(v_f, for_face, self.hidden.bias)[:, :, None, None]  # 128, 1, 1
-        hidden = F.relu(F.conv2d(context, for_cell[:, :, None, None]) + face)  # 128, 7, 7
-        score = F.conv2d(F.relu(self.norm(hidden)), self.score.weight[:, :, None, None], self.score.bias)  # 1, 7, 7
-        attention = score.flatten(1).softmax(1)  # 49
-        v_c = (context.flatten(2) @ attention[:, :, None]).squeeze(2)  # 256
-        return v_c, attention.view_as(score)
+        return self.attend(F.conv2d(context, for_cell[:, :, None, None]) + face, context)
+
+
+class ContextAttention(CellAttention):
+    """The same from each cell alone: the face has no say. Shapes as for `GlobalLocalAttention`."""
+
+    def forward(self, _v_f: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Context vector and attention."""
+        return self.attend(F.conv2d(context, self.hidden.weight[:, :, None, None], self.hidden.bias), context)
+
+
+class MeanPooling(nn.Module):
+    """No attention: every cell weighs the same. Shapes as for `GlobalLocalAttention`."""
+
+    def __init__(self, _channels: int) -> None:
+        super().__init__()
+
+    def forward(self, _v_f: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Context vector and attention."""
+        height, width = context.shape[2:]
+        uniform = torch.full_like(context[:, :1], 1 / (height * width))
+        return global_pool(context), uniform
+
+
+ATTENTION = {"gla": GlobalLocalAttention, "context": ContextAttention, "mean": MeanPooling}
 
 
 def score_net(channels: int) -> nn.Sequential:

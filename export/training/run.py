@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -32,6 +33,8 @@ from edgeflock.runtime.files import write_atomically
 
 Batch = TypeVar("Batch")
 
+MOMENTUM = 0.9
+
 
 class RunConfig(BaseModel):
     """Everything, beside data and start weights, that decides what a training run computes."""
@@ -41,7 +44,13 @@ class RunConfig(BaseModel):
     net: str = Field(description="key of edgeflock.export.nets.NETS")
     epochs: int = Field(40, ge=1)
     batch: int = Field(64, ge=2, description="samples per step; at least 2, for batch normalisation")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate of Adam")
+    optimiser: Literal["adam", "sgd"] = Field("adam", description="sgd has a momentum of 0.9")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    milestones: tuple[int, ...] = Field(
+        (), description="epochs after which the learning rate falls to `drop` of itself; by default a cosine down to 0"
+    )
+    drop: float = Field(0.1, gt=0, lt=1)
+    floor: float = Field(0, ge=0, description="learning rate below which milestones do not let it fall")
     weight_decay: float = Field(1e-5, ge=0)
     warmup: float = Field(0.03, ge=0, lt=1, description="part of all steps in which the learning rate rises from 0")
     ema: float = Field(0.999, ge=0, lt=1, description="decay per step of the averaged weights that are validated")
@@ -117,16 +126,18 @@ class Run:
         for kind, layout in ((nn.Conv2d, torch.channels_last), (nn.Conv3d, torch.channels_last_3d)):
             if any(isinstance(module, kind) for module in net.modules()):
                 net.to(memory_format=layout)  # type: ignore[call-overload]  # up to 4x the speed on CPUs, with bf16
-        optimiser = torch.optim.Adam(
-            [p for p in net.parameters() if p.requires_grad], config.lr, weight_decay=config.weight_decay
-        )
+        make = torch.optim.Adam if config.optimiser == "adam" else partial(torch.optim.SGD, momentum=MOMENTUM)
+        optimiser = make([p for p in net.parameters() if p.requires_grad], config.lr, weight_decay=config.weight_decay)
         total = steps * config.epochs
         rising = config.warmup * total
 
         def rate(step: int) -> float:
-            """Linear warm-up, then half a cosine down to 0."""
+            """Linear warm-up, then half a cosine down to 0, or the milestones' steps."""
             if step < rising:
                 return (step + 1) / (rising + 1)
+            if config.milestones:
+                passed = sum(step >= epoch * steps for epoch in config.milestones)
+                return max(config.drop**passed, config.floor / config.lr)
             return 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))
 
         return cls(
