@@ -13,9 +13,9 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.batch_norm import FlatLayout, check_statistics
 
 
-def flat_layout(net: nn.Module, policy: str = "average") -> FlatLayout:
+def flat_layout(net: nn.Module, policy: str = "average", layers: str = "") -> FlatLayout:
     """What of a net is mixed under a batch-norm policy (`edgeflock.runtime.fleet.batch_norm`)."""
-    return FlatLayout.of(_state(net), policy)
+    return FlatLayout.of(_state(net), policy, layers)
 
 
 def flat_model(net: nn.Module, layout: FlatLayout) -> np.ndarray:

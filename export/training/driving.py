@@ -74,17 +74,17 @@ def train_steering(
         if len(data) < least:
             raise DataError(f"the {what} data must have at least {least} frames, one batch, got {len(data)}.")
     steps = len(training) // config.batch
-    run = Run.start(config, net, steps, {"train": _describe(training), "val": _describe(validation)}, init)
+    run = Run.start(config, net, steps, {"train": describe(training), "val": describe(validation)}, init)
     labels = torch.from_numpy(validation.angles)
 
     def loss(net: nn.Module, batch: tuple[np.ndarray, np.ndarray]) -> Tensor:
         images, angles = batch
         device = next(net.parameters()).device
-        return F.mse_loss(net(_to_input(images, device)).float(), torch.from_numpy(angles)[:, None].to(device))
+        return F.mse_loss(net(to_input(images, device)).float(), torch.from_numpy(angles)[:, None].to(device))
 
     return run.train(
         out,
-        Metric("rmse", "lowest", _baselines(training.angles, validation.angles, config.seed), "rad"),
+        Metric("rmse", "lowest", baselines(training.angles, validation.angles, config.seed), "rad"),
         lambda epoch: _batches(training, config, epoch, steps),
         loss,
         lambda net: {"rmse": float((predict(net, validation).double() - labels).square().mean().sqrt())},
@@ -100,7 +100,7 @@ def predict(net: nn.Module, data: SteeringDataset) -> Tensor:
     with torch.inference_mode():
         for start in range(0, len(data), EVAL_BATCH):
             images = np.stack([crop_200(frame) for frame in data.frames[start : start + EVAL_BATCH]])
-            angles.append(net(_to_input(images, device)).squeeze(1).cpu())
+            angles.append(net(to_input(images, device)).squeeze(1).cpu())
     return torch.cat(angles)
 
 
@@ -124,11 +124,12 @@ def _batches(
     return prefetched(make, steps)
 
 
-def _describe(data: SteeringDataset) -> dict[str, Any]:
+def describe(data: SteeringDataset) -> dict[str, Any]:
+    """What a run's result says of a data set."""
     return {"frames": len(data), "groups": sorted(set(data.group_names)), "sha256": data.digest()}
 
 
-def _baselines(training: np.ndarray, validation: np.ndarray, seed: int) -> dict[str, float]:
+def baselines(training: np.ndarray, validation: np.ndarray, seed: int) -> dict[str, float]:
     """RMSE of predicting a random training label, and the mean training label."""
     guess = np.random.default_rng(seed).choice(training, len(validation))
     return {
@@ -137,6 +138,6 @@ def _baselines(training: np.ndarray, validation: np.ndarray, seed: int) -> dict[
     }
 
 
-def _to_input(images: np.ndarray, device: torch.device) -> Tensor:
+def to_input(images: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (N, 200, 200) -> float32 (N, 1, 200, 200)."""
     return torch.from_numpy(images)[:, None].to(device).float()

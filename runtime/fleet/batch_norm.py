@@ -41,18 +41,24 @@ class FlatLayout:
     entries: tuple[tuple[str, tuple[int, ...]], ...]
 
     @classmethod
-    def of(cls, state: Mapping[str, np.ndarray], policy: str = "average") -> FlatLayout:
-        """Layout of a state: parameters and buffers by name, as PyTorch names them (`bn1.running_var`)."""
+    def of(cls, state: Mapping[str, np.ndarray], policy: str = "average", layers: str = "") -> FlatLayout:
+        """Layout of a state: parameters and buffers by name, as PyTorch names them (`bn1.running_var`).
+
+        With `layers` only of those whose names begin so, such as the head's; the others stay each silo's own.
+        """
         if policy not in POLICIES:
             raise InputError(f"no batch-norm policy '{policy}': expected one of {', '.join(POLICIES)}.")
-        return cls(
-            policy,
-            tuple(
-                (name, value.shape)
-                for name, value in state.items()
-                if value.dtype.kind == "f" and (policy == "average" or not _is(name, *STATISTICS))
-            ),
+        entries = tuple(
+            (name, value.shape)
+            for name, value in state.items()
+            if name.startswith(layers)
+            and value.dtype.kind == "f"
+            and (policy == "average" or not _is(name, *STATISTICS))
         )
+        if not entries:
+            tops = ", ".join(dict.fromkeys(name.partition(".")[0] for name in state))
+            raise InputError(f"no layer's name begins with '{layers}': this net has {tops}.")
+        return cls(policy, entries)
 
     @property
     def size(self) -> int:

@@ -72,12 +72,18 @@ class LearningTask(BaseModel):
     batch: int = Field(8, ge=2, description="samples per local step; at least 2, for batch normalisation")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
     batch_norm: str = Field("average", description="one of edgeflock.runtime.fleet.batch_norm.POLICIES")
+    layers: str = Field("", description="how the names of the layers begin that are trained and exchanged; '' is all")
+    samples: int | None = Field(None, ge=1, description="at most so many training samples, evenly from all")
     bf16: bool = Field(True, description="bfloat16 convolutions while training; validation is always float32")
     init: Path | None = Field(None, description="start weights of all silos; from the seed by default")
     seed: int = 0
 
+    def start(self) -> np.ndarray:
+        """Flat model, float32 (d,), that all silos start from."""
+        raise NotImplementedError
+
     def learner(self, silo: int) -> Learner:
-        """The learner of one silo, 0 .. silos - 1. All start from the same weights.
+        """The learner of one silo, 0 .. silos - 1.
 
         Raises
         ------
