@@ -6,7 +6,7 @@ reads people. A sample depends on the seed and its own number alone, so the firs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -28,6 +28,18 @@ _EXPRESSIONS: dict[str, dict[str, float]] = {
     "Sad": {"AU1": 0.9, "AU4": 0.6, "AU15": 1.0, "AU17": 0.5},
     "Surprise": {"AU1": 0.9, "AU2": 1.0, "AU5": 0.9, "AU26": 1.0, "AU25": 0.5},
 }
+
+_CIRCUMPLEX = {
+    "Anger": (-0.51, 0.59),
+    "Disgust": (-0.60, 0.35),
+    "Fear": (-0.64, 0.60),
+    "Happy": (0.76, 0.48),
+    "Neutral": (0.0, 0.0),
+    "Sad": (-0.63, -0.27),
+    "Surprise": (0.40, 0.67),
+}
+"""Valence and arousal of an expression at its peak: pleasure and arousal as people rated the words for them (Russell and
+Mehrabian 1977, "Evidence for a three-factor theory of emotions"; "joyful" for Happy); Neutral is the origin by choice."""
 
 SCENE = (240, 320)
 CUE = 0.75
@@ -52,7 +64,7 @@ def rendered_faces(n: int, seed: int, size: int = 112) -> tuple[np.ndarray, np.n
         int64 (n,), indices into `EMOTIONS`; as many of each as n allows.
     """
     images, labels = np.empty((n, size, size, 3), np.uint8), np.empty(n, np.int64)
-    for i, (image, label) in enumerate(each_face(n, seed, size)):
+    for i, (image, label, _) in enumerate(each_face(n, seed, size)):
         images[i], labels[i] = image, label
     return images, labels
 
@@ -77,31 +89,32 @@ def rendered_scenes(n: int, seed: int, size: tuple[int, int] = SCENE) -> tuple[n
         int64 (n,), indices into `EMOTIONS`.
     """
     images, boxes, labels = np.empty((n, *size, 3), np.uint8), np.empty((n, 4), np.int64), np.empty(n, np.int64)
-    for i, (image, box, label) in enumerate(each_scene(n, seed, size)):
+    for i, (image, box, label, _) in enumerate(each_scene(n, seed, size)):
         images[i], boxes[i], labels[i] = image, box, label
     return images, boxes, labels
 
 
-def each_face(n: int, seed: int, size: int = 112) -> Iterator[tuple[np.ndarray, int]]:
-    """Image and label of `rendered_faces`, one after the other."""
+def each_face(n: int, seed: int, size: int = 112) -> Iterator[tuple[np.ndarray, int, tuple[float, float]]]:
+    """Image and label of `rendered_faces` and what `shown_affect` says of it, one after the other."""
     _check(size)
     for i, label in enumerate(_labels(n, seed)):
         rng = np.random.default_rng([seed, i, 1])
         image = np.empty((size, size, 3), np.uint8)
-        head = Head.random(rng, expression(EMOTIONS[label], rng))
+        units = expression(EMOTIONS[label], rng)
+        head = Head.random(rng, units)
         _backdrop(image, rng)
         scale = size * rng.uniform(0.42, 0.52)
         centre = (size / 2 + rng.normal(0, 0.03) * size, size * 0.5 + rng.normal(0, 0.03) * size)
         draw_body(image, rng, centre, scale, head.skin, "Neutral")
         head.draw(image, centre, scale)
         _light(image, rng)
-        yield image, int(label)
+        yield image, int(label), shown_affect(units)
 
 
 def each_scene(
     n: int, seed: int, size: tuple[int, int] = SCENE
-) -> Iterator[tuple[np.ndarray, tuple[int, int, int, int], int]]:
-    """Image, box and label of `rendered_scenes`, one after the other."""
+) -> Iterator[tuple[np.ndarray, tuple[int, int, int, int], int, tuple[float, float]]]:
+    """Image, box and label of `rendered_scenes` and what `shown_affect` says of the face, one after the other."""
     height, width = size
     _check(min(size))
     for i, label in enumerate(_labels(n, seed)):
@@ -112,13 +125,14 @@ def each_scene(
         draw_scenery(image, rng, cue)
         scale = height * rng.uniform(0.15, 0.25)
         x, y = width * rng.uniform(0.12, 0.88), height * rng.uniform(0.3, 0.5)
-        head = Head.random(rng, expression(emotion, rng))
+        units = expression(emotion, rng)
+        head = Head.random(rng, units)
         draw_body(image, rng, (x, y), scale, head.skin, cue)
         head.draw(image, (x, y), scale)
         _light(image, rng)
         left, right = (int(np.clip(x + side * 0.86 * scale, 0, width)) for side in (-1, 1))
         top, bottom = int(max(y - scale, 0)), int(min(y + 1.05 * scale, height))
-        yield image, (left, top, right, bottom), int(label)
+        yield image, (left, top, right, bottom), int(label), shown_affect(units)
 
 
 def expression(emotion: str, rng: np.random.Generator) -> dict[str, float]:
@@ -130,6 +144,23 @@ def expression(emotion: str, rng: np.random.Generator) -> dict[str, float]:
     for name, peak in _EXPRESSIONS[emotion].items():
         units[name] = float(np.clip(peak * strength * rng.uniform(0.75, 1.25), 0, 1.2))
     return units
+
+
+_PEAKS = np.array([[_EXPRESSIONS[name].get(unit, 0.0) for unit in ACTION_UNITS] for name in EMOTIONS])
+_FROM_UNITS = np.linalg.pinv(_PEAKS)  # (15, 7): how much of each expression least squares find in the units
+_AT_PEAK = np.array([_CIRCUMPLEX[name] for name in EMOTIONS])
+
+
+def shown_affect(units: Mapping[str, float]) -> tuple[float, float]:
+    """Valence and arousal, each in [-1, 1], of a drawn face: exact by definition, and synthetic like the face.
+
+    The face is taken apart into expressions, least squares over its action units, and each pulls from the centre of the
+    circumplex towards its own place as strongly as it shows. So the intensity counts, and faces of one emotion differ;
+    the label does not enter.
+    """
+    shares = np.maximum(np.array([units[name] for name in ACTION_UNITS]) @ _FROM_UNITS, 0)
+    valence, arousal = np.clip(shares @ _AT_PEAK, -1, 1)
+    return float(valence), float(arousal)
 
 
 def _labels(n: int, seed: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def test_other_nets_are_refused(tmp_path, weights):
 
 
 def test_own_images_are_never_mixed_with_rendered_ones(tmp_path, weights):
-    for i, (image, label) in enumerate(each_face(4, 1, 64)):
+    for i, (image, label, *_) in enumerate(each_face(4, 1, 64)):
         path = tmp_path / EMOTIONS[label] / f"{i}.png"
         path.parent.mkdir()
         cv2.imwrite(str(path), image[:, :, ::-1])

@@ -101,7 +101,7 @@ def test_bad_settings_are_named(tmp_path: Path, faces) -> None:
 
 def test_the_command_trains_on_folders(tmp_path: Path) -> None:
     for split, seed in (("train", 1), ("val", 2)):
-        for i, (image, label) in enumerate(each_face(7, seed, 48)):
+        for i, (image, label, *_) in enumerate(each_face(7, seed, 48)):
             path = tmp_path / split / EMOTIONS[label] / f"{i}.png"
             path.parent.mkdir(parents=True)
             cv2.imwrite(str(path), image[:, :, ::-1])
