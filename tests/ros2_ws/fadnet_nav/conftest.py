@@ -1,151 +1,19 @@
-"""Real nodes as processes in a ROS domain of their own, an observer, and a bundle whose net answers with brightness."""
-
-import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from pathlib import Path
+"""A bundle whose net answers with brightness, and recordings of a grey road."""
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
-CONFIG = Path(__file__).parents[3] / "ros2_ws/src/fadnet_nav/fadnet_nav/config"
-
-
-def free_domain():
-    """A ROS domain whose first discovery port (RTPS 2.2, 9.6.1.1) nobody has bound."""
-    for n in range(100):
-        domain = 1 + (7 * os.getpid() + n) % 100
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("0.0.0.0", 7410 + 250 * domain))
-            except OSError:
-                continue
-            return domain
-    raise RuntimeError("all ROS domains are in use")
-
-
-class Graph:
-    """Nodes in processes, and an observer node that spins in a thread of this process."""
-
-    def __init__(self, folder, home):
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
-
-        self.folder, self.processes = folder, []
-        self.env = {**os.environ, "ROS_DOMAIN_ID": str(free_domain()), "HOME": str(home), "OMP_NUM_THREADS": "1"}
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=int(self.env["ROS_DOMAIN_ID"]))
-        self.node = rclpy.create_node(f"observer_{folder.name[-8:]}", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.thread = threading.Thread(target=self._spin, daemon=True)
-        self.thread.start()
-
-    def _spin(self):
-        from rclpy.executors import ExternalShutdownException
-
-        with contextlib.suppress(ExternalShutdownException):
-            self.executor.spin()
-
-    def start(self, module, namespace="", arguments=(), **parameters):
-        """Run a node; its output goes to the file `log`."""
-        arguments = ["--ros-args", *arguments]
-        if namespace:
-            arguments += ["-r", f"__ns:={namespace}"]
-        for name, value in parameters.items():
-            arguments += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        log = self.folder / f"{len(self.processes)}_{module}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"fadnet_nav.{module}", *arguments], env=self.env, stdout=out, stderr=out
-            )
-        process.log = log
-        self.processes.append(process)
-        return process
-
-    @staticmethod
-    def until(condition, timeout=30.0):
-        """Wait for a condition; generous, because the machine may be busy."""
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            if condition():
-                return True
-            time.sleep(0.005)
-        return False
-
-    def listen(self, kind, topic, qos=100):
-        """List that fills with (arrival ns, message)."""
-        heard = []
-        self.node.create_subscription(kind, topic, lambda message: heard.append((time.time_ns(), message)), qos)
-        return heard
-
-    def call(self, kind, service, request, timeout=30.0):
-        client = self.node.create_client(kind, service)
-        assert client.wait_for_service(timeout_sec=timeout), f"no service {service}"
-        future = client.call_async(request)
-        assert self.until(future.done, timeout), f"no answer from {service}"
-        self.node.destroy_client(client)
-        return future.result()
-
-    def set_parameter(self, node, name, value):
-        """Returns (successful, reason)."""
-        from rcl_interfaces.srv import SetParameters
-        from rclpy.parameter import Parameter
-
-        parameter = Parameter(name, value=value).to_parameter_msg()
-        answer = self.call(SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=[parameter]))
-        return answer.results[0].successful, answer.results[0].reason
-
-    def describe(self, node, names):
-        from rcl_interfaces.srv import DescribeParameters
-
-        request = DescribeParameters.Request(names=names)
-        return self.call(DescribeParameters, f"{node}/describe_parameters", request).descriptors
-
-    def stop(self):
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self.executor.shutdown()
-        self.context.try_shutdown()
-        self.thread.join(5)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def middleware():
-    """Loopback only, with a shared-memory segment that VGA frames fit into."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        patch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(CONFIG / "loopback.xml"))
-        yield
-
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory):
-    """The home of the nodes: it trusts the key of `bundle`."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="session")
-def bundle(home, tmp_path_factory):
+def bundle(signed):
     """A signed bundle whose net says mean brightness / 255 - 0.5 rad, and NaN to a black image."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
     from safetensors.numpy import save
 
-    from edgeflock.runtime.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
+    from edgeflock.runtime.bundle import Artefact, Manifest
     from edgeflock.runtime.preprocess import STEERING_INPUT
     from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
@@ -179,29 +47,7 @@ def bundle(home, tmp_path_factory):
         default_precision="fp32",
         training={},
     )
-    folder = tmp_path_factory.mktemp("bundle")
-    files = {"net.onnx": model.SerializeToString(), "vectors.safetensors": save(vectors)}
-    generate_key(folder / "key.pem")
-    keys = home / ".config/edgeflock/keys"
-    keys.mkdir(parents=True)
-    (keys / "test.pub").write_text((folder / "key.pub").read_text())
-    return sign_bundle(write_bundle(folder / "bundle", manifest, files), folder / "key.pem")
-
-
-@pytest.fixture
-def graph(tmp_path, home):
-    """A graph of its own for one test."""
-    graph = Graph(tmp_path, home)
-    yield graph
-    graph.stop()
-
-
-@pytest.fixture(scope="module")
-def shared_graph(tmp_path_factory, home):
-    """One graph for the tests of a module."""
-    graph = Graph(tmp_path_factory.mktemp("graph"), home)
-    yield graph
-    graph.stop()
+    return signed(manifest, {"net.onnx": model.SerializeToString(), "vectors.safetensors": save(vectors)})
 
 
 @pytest.fixture(scope="session")

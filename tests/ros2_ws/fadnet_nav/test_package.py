@@ -24,18 +24,6 @@ PACKAGE = WORKSPACE / "src/fadnet_nav"
 MODELS = {"/**/camera": CameraParameters, "/**/steering": SteeringParameters, "/**/guard": GuardParameters}
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The install folder of a real colcon build."""
-    pytest.importorskip("colcon_ros")
-    folder = tmp_path_factory.mktemp("colcon")
-    command = [sys.executable, "-m", "colcon", "--log-base", folder / "log", "build", "--base-paths", WORKSPACE / "src"]
-    command += ["--build-base", folder / "build", "--install-base", folder / "install"]
-    built = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "AMENT_PREFIX_PATH": sys.prefix})
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "install"
-
-
 def test_colcon_installs_nodes_launch_file_parameters_and_profiles(installed):
     share = installed / "fadnet_nav/share"
     assert (share / "ament_index/resource_index/packages/fadnet_nav").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
 from edgeflock.runtime.cameras.base import Intrinsics, rows
 from edgeflock.runtime.errors import InputError
 
 DTYPES = {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "mono8": (np.uint8, 1), "16UC1": (np.uint16, 1)}
+NUMBERED = hasattr(Subscription, "CallbackType")  # Humble's rclpy hands over no message info: misses stay unknown there
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -57,6 +60,44 @@ def to_intrinsics(info: CameraInfo) -> Intrinsics:
     """Pinhole model of a camera_info."""
     k = info.k
     return Intrinsics(info.width, info.height, k[0], k[4], k[2], k[5], info.distortion_model, tuple(info.d))
+
+
+class ImageReader:
+    """Subscription to the camera's images that knows how many it did not get.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+    kind : str
+        QoS, see `qos`.
+    on_image : callable
+    depth : int
+        Images that may wait for the executor; 1: the middleware overwrites one that was not taken yet.
+    """
+
+    def __init__(self, node: Node, kind: str, on_image: Callable[[Image], None], depth: int = 1) -> None:
+        self._on_image = on_image
+        self._missed = self._sequence = 0
+        callback: Any = self._on_numbered_image if NUMBERED else on_image
+        self._node = node
+        self._subscription = node.create_subscription(Image, "camera/color/image_raw", callback, qos(kind, depth))
+
+    @property
+    def missed(self) -> int | str:
+        """Images that were sent since the first one came, and did not reach `on_image`."""
+        return self._missed if NUMBERED else "unknown"
+
+    def _on_numbered_image(self, image: Image, info: dict[str, int]) -> None:
+        # The writer numbers its messages, so a gap is exactly what this reader did not get or overwrote.
+        sequence = info["publication_sequence_number"]
+        if 0 < self._sequence < sequence:
+            self._missed += sequence - self._sequence - 1
+        self._sequence = sequence
+        self._on_image(image)
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._node.destroy_subscription(self._subscription)
 
 
 class ImagePublisher:
