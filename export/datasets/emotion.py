@@ -1,11 +1,14 @@
-"""Faces and scenes with an emotion each, prepared as the robot prepares them: rendered, or from a folder of images."""
+"""Faces and scenes with an emotion each, prepared as the robot prepares them: rendered, or from data sets on disk."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +16,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from edgeflock.export.datasets.emotion_files import UNKNOWN, Row, by_name, read_folder
 from edgeflock.export.datasets.faces import EMOTIONS, each_face, each_scene
+from edgeflock.export.datasets.images import decode
+from edgeflock.export.datasets.pixels import filled
 from edgeflock.export.nets.glamor import FACE, Glamor
 from edgeflock.export.nets.resnet import FerNet
 from edgeflock.runtime.errors import DataError, InputError
@@ -30,11 +36,18 @@ from edgeflock.runtime.preprocess_face import (
     to_range,
 )
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_ALIASES = {"angry": "anger", "happiness": "happy", "sadness": "sad", "fearful": "fear", "surprised": "surprise"}
 
-Example = tuple[np.ndarray, Box | None, str, str]
-"""RGB image, box of the face, emotion by name, and a name to find the example again."""
+class Example(NamedTuple):
+    """An image in memory."""
+
+    image: np.ndarray
+    """uint8 (H, W, 3), RGB."""
+    box: Box | None
+    """Of the face."""
+    emotion: str
+    name: str
+    """To find it again."""
+    affect: tuple[float, float] = UNKNOWN
 
 
 def emotion_inputs(net: nn.Module) -> list[InputSpec]:
@@ -55,7 +68,7 @@ class EmotionDataset:
     specs : list of InputSpec
         Of the net that they were prepared for.
     face : ndarray
-        uint8 (N, size, size, 3), RGB; black where there is no face.
+        uint8 (N, size, size, 3), RGB; black where there is no face. Read-only from a file where it is large (`pixels`).
     context : ndarray or None
         uint8 (N, 128, 171, 3), RGB, the face black; None for nets that take no context.
     labels : ndarray
@@ -63,8 +76,11 @@ class EmotionDataset:
     classes : tuple of str
         The net's own order.
     names : list of str
+        Of the images, relative to their data set.
     source : str
-        Where they come from, for reports.
+        Where they come from and what was left out, for reports.
+    affect : ndarray or None
+        float32 (N, 2), valence and arousal in [-1, 1], NaN where not known; None where nothing is.
     """
 
     specs: list[InputSpec]
@@ -74,6 +90,7 @@ class EmotionDataset:
     classes: tuple[str, ...]
     names: list[str]
     source: str
+    affect: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,6 +117,125 @@ def scaled(images: np.ndarray, spec: InputSpec) -> np.ndarray:
     return to_range(planes, spec.range, np.empty(planes.shape, np.float32))
 
 
+SEEDS = {"train": 1, "val": 2}
+"""Rendered images of one split are never those of another."""
+RENDERED = 700
+"""How many images a rendered split has unless told otherwise."""
+
+# Format -> what lies in its folder, and module and function of its reader. The first that fits is taken.
+FORMATS = {
+    "RAF-DB": (("EmoLabel/list_patition_label.txt", "basic/EmoLabel/list_patition_label.txt"), "raf_db", "read_raf_db"),
+    "AffectNet 2017": (
+        ("training.csv", "validation.csv", "*/training.csv", "*/validation.csv"),
+        "affectnet",
+        "read_2017",
+    ),
+    "AffectNet 2021": (("annotations", "*_set/annotations"), "affectnet", "read_2021"),
+    "SFEW 2.0": (("Train", "Val", "Train_Aligned_Faces", "Val_Aligned_Faces"), "sfew", "read_sfew"),
+    "NCAER-S": (("images/train", "images/val", "images/test"), "caer", "read_ncaer_s"),
+    "CAER-S": (("train", "val", "test"), "caer", "read_caer_s"),
+}
+
+
+def open_emotion(
+    net: nn.Module, path: Path | None, split: str, n: int = RENDERED, console: Console | None = None
+) -> EmotionDataset:
+    """Examples of a data set in whatever format lies at `path` (docs/emotion-data.md), prepared for a net.
+
+    Parameters
+    ----------
+    net : nn.Module
+        An emotion net; only its kind matters.
+    path : Path or None
+        Folder of a data set, folder with a folder of images per emotion (see `read_folder`), CSV of the LDLVA authors'
+        code; None for `n` rendered images.
+    split : {"train", "val", "test"}
+        A CSV, and a folder with a folder per emotion, are one split.
+    n : int
+        How many rendered images.
+    console : Console, optional
+        Shows the progress and what was left out.
+
+    Raises
+    ------
+    InputError
+        There is nothing at `path`, or no room for the pixels.
+    DataError
+        The data set is broken, does not have the split, has an unknown emotion or no image for this net.
+    """
+    if path is None:
+        source = f"{n} synthetic images, seed {SEEDS[split]}"
+        examples = rendered_examples(net, n, SEEDS[split])
+        return prepare(track(examples, f"{split} images", n, console=console) if console else examples, net, source)
+    title, rows = find_rows(path, split, whole=len(emotion_inputs(net)) == 2)
+    return read_rows(track(rows, f"{split} list", console=console) if console else rows, net, path, title, console)
+
+
+def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[Row]]:
+    """Name of the format at `path` with the split, and the rows of it.
+
+    `whole` asks for whole images with face boxes, where a data set has these and cut faces.
+    """
+    if path.is_file():
+        from edgeflock.export.datasets.affectnet import read_csv
+
+        return "CSV", read_csv(path)
+    for title, (patterns, module, function) in FORMATS.items():
+        if any(next(path.glob(pattern), None) for pattern in patterns):
+            reader = getattr(import_module(f"edgeflock.export.datasets.{module}"), function)
+            return f"{title}, {split}", reader(path, split, whole)
+    return "", read_folder(path)
+
+
+def read_rows(
+    rows: Iterable[Row], net: nn.Module, path: Path, title: str = "", console: Console | None = None
+) -> EmotionDataset:
+    """Read the images of rows, on all cores, and prepare them for a net; see `open_emotion`."""
+    specs, classes = emotion_inputs(net), tuple(net.labels)  # type: ignore[arg-type]
+    kept, labels, left_out = by_name(rows, classes)
+    counted = ", ".join(f"{count} {emotion}" for emotion, count in left_out.items())
+    source = f"{len(kept)} images of {path.name}{f' ({title})' if title else ''}"
+    if counted:
+        source += f"; left out: {counted}"
+        if console is not None:
+            console.print(f"{path}: left out, as {type(net).__name__} does not know them: {counted}", highlight=False)
+    if not kept:
+        raise DataError(
+            f"{path}: expected at least one image, found none.{f' Left out: {counted}.' if counted else ''}"
+        )
+
+    def fill(i: int, pixels: list[np.ndarray]) -> None:
+        row = kept[i]
+        image = cv2.cvtColor(decode(_bytes(row), row.name, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        box = row.box
+        if box is None:
+            if len(specs) == 2:
+                raise DataError(f"{row.name}: a net with context needs the face box: expected {row.image.stem}.txt.")
+            box = (0, 0, image.shape[1], image.shape[0])
+        _put(image, box, row.name, net, pixels)
+
+    def key() -> str:
+        sha = hashlib.sha256(repr([spec.model_dump() for spec in specs]).encode())
+        for row in kept:
+            state = _stat(row)
+            sha.update(repr((str(row.image.absolute()), state.st_size, state.st_mtime_ns, row.box)).encode())
+        return sha.hexdigest()[:32]
+
+    face, *context = filled(len(kept), _shapes(specs), fill, key, source.partition(";")[0], console)
+    affect = np.array([row.affect for row in kept], np.float32)
+    root = path if path.is_dir() else path.parent
+    return EmotionDataset(
+        specs=specs,
+        face=face,
+        context=context[0] if context else None,
+        labels=np.array(labels, np.int64),
+        classes=classes,
+        names=[Path(os.path.relpath(row.image, root)).as_posix() for row in kept],
+        source=source,
+        affect=None if np.isnan(affect).all() else affect,
+    )
+
+
 def prepare(examples: Iterable[Example], net: nn.Module, source: str) -> EmotionDataset:
     """Prepare examples for a net.
 
@@ -109,127 +245,71 @@ def prepare(examples: Iterable[Example], net: nn.Module, source: str) -> Emotion
         There is none, an emotion is unknown, or an example has no face box where the net needs one.
     """
     specs, classes = emotion_inputs(net), tuple(net.labels)  # type: ignore[arg-type]
-    size, both = specs[0].shape[-1], len(specs) == 2
-    faces, contexts, labels, names = [], [], [], []
-    for image, box, emotion, name in examples:
+    pixels, labels, names, affect = [], [], [], []
+    for image, box, emotion, name, felt in examples:
         if emotion not in classes:
             raise DataError(f"{name}: the net knows the emotions {', '.join(classes)}, got '{emotion}'.")
-        face, context = np.zeros((size, size, 3), np.uint8), np.zeros((*CONTEXT_SIZE[::-1], 3), np.uint8)
-        try:
-            whole = face_box(box, image)
-        except InputError as error:
-            raise DataError(f"{name}: {error}") from None
-        if whole is not None:
-            crop_face(image, whole, face)
-        elif not both:
-            raise DataError(f"{name}: no face was found in it, and {type(net).__name__} sees nothing else.")
-        faces.append(face)
-        if both:
-            contexts.append(masked_context(image, whole, context))
+        pixels.append([np.empty(shape, np.uint8) for shape in _shapes(specs)])
+        _put(image, box, name, net, pixels[-1])
         labels.append(classes.index(emotion))
         names.append(name)
+        affect.append(felt)
     if not names:
         raise DataError(f"{source}: expected at least one image, found none.")
+    face, *context = (np.stack(arrays) for arrays in zip(*pixels, strict=True))
     return EmotionDataset(
         specs=specs,
-        face=np.stack(faces),
-        context=np.stack(contexts) if both else None,
+        face=face,
+        context=context[0] if context else None,
         labels=np.array(labels, np.int64),
         classes=classes,
         names=names,
         source=source,
+        affect=None if np.isnan(affect).all() else np.array(affect, np.float32),
     )
 
 
-SEEDS = {"train": 1, "val": 2}
-"""Rendered images of one split are never those of another."""
-RENDERED = 700
-"""How many images a rendered split has unless told otherwise."""
+def _shapes(specs: list[InputSpec]) -> list[tuple[int, ...]]:
+    size = specs[0].shape[-1]
+    return [(size, size, 3), (*CONTEXT_SIZE[::-1], 3)][: len(specs)]
 
 
-def open_emotion(
-    net: nn.Module, folder: Path | None, split: str, n: int = RENDERED, console: Console | None = None
-) -> EmotionDataset:
-    """Examples of a folder (see `folder_examples`), or without one `n` rendered ones, prepared for a net.
-
-    Parameters
-    ----------
-    net : nn.Module
-        An emotion net; only its kind matters.
-    folder : Path or None
-    split : {"train", "val"}
-        Which rendered images; a folder is one split.
-    n : int
-        How many rendered images.
-    console : Console, optional
-        Shows the progress.
-    """
-    if folder is None:
-        examples, total, source = (
-            rendered_examples(net, n, SEEDS[split]),
-            n,
-            f"{n} synthetic images, seed {SEEDS[split]}",
-        )
+def _put(image: np.ndarray, box: Sequence[float] | None, name: str, net: nn.Module, pixels: list[np.ndarray]) -> None:
+    """Write the pixels that a net sees of an RGB image: the face, and the context where it takes one."""
+    try:
+        whole = face_box(box, image)
+    except InputError as error:
+        raise DataError(f"{name}: {error}") from None
+    if whole is not None:
+        crop_face(image, whole, pixels[0])
+    elif len(pixels) == 2:
+        pixels[0][:] = 0
     else:
-        total = sum(1 for file in folder.glob("*/*") if file.suffix.lower() in IMAGES)
-        examples, source = folder_examples(folder, net), f"{total} images of {folder.name}"
-    shown = track(examples, f"{split} images", total, console=console) if console else examples
-    return prepare(shown, net, source)
+        raise DataError(f"{name}: no face was found in it, and {type(net).__name__} sees nothing else.")
+    if len(pixels) == 2:
+        masked_context(image, whole, pixels[1])
+
+
+def _bytes(row: Row) -> bytes:
+    try:
+        return row.image.read_bytes()
+    except OSError as error:
+        raise DataError(f"{row.name}: cannot read the image: {error.strerror}.") from error
+
+
+def _stat(row: Row) -> os.stat_result:
+    try:
+        return row.image.stat()
+    except OSError as error:
+        raise DataError(f"{row.name}: cannot read the image: {error.strerror}.") from error
 
 
 def rendered_examples(net: nn.Module, n: int, seed: int) -> Iterator[Example]:
     """Synthetic examples: scenes for nets with context, portraits for the others."""
     if isinstance(net, Glamor):
-        for i, (image, box, label) in enumerate(each_scene(n, seed)):
-            yield image, box, EMOTIONS[label], f"synthetic scene {seed}/{i}"
+        for i, (image, box, label, affect) in enumerate(each_scene(n, seed)):
+            yield Example(image, box, EMOTIONS[label], f"synthetic scene {seed}/{i}", affect)
     else:
         size = emotion_inputs(net)[0].shape[-1]
-        for i, (image, label) in enumerate(each_face(n, seed, size)):
-            yield image, (0, 0, size, size), EMOTIONS[label], f"synthetic face {seed}/{i}"
-
-
-def folder_examples(folder: Path, net: nn.Module) -> Iterator[Example]:
-    """Examples of a folder <class>/<image>.
-
-    The face box stands as "x1,y1,x2,y2" in a text file beside the image, or, as in NCAER-S, in the same place under
-    `crop` instead of `images` (facts/nets.md 5.4); "0,0,0,0" says that there is no face. For nets that see only the
-    face, an image without such a file is all face.
-
-    Raises
-    ------
-    DataError
-        No class folders, an unknown class, an unreadable image or box, or no box where the net takes context.
-    """
-    names = {name.lower(): name for name in net.labels}  # type: ignore[union-attr]
-    classes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if not classes:
-        raise DataError(f"{folder}: expected a folder per emotion with images in it, found none.")
-    for path in classes:
-        wanted = _ALIASES.get(path.name.lower(), path.name.lower())
-        if wanted not in names:
-            raise DataError(f"{path}: expected folders named {', '.join(names.values())}, got '{path.name}'.")
-        for file in sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES):
-            image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-            if image is None:
-                raise DataError(f"{file}: not a readable image.")
-            box = _read_box(file)
-            if box is None:
-                if isinstance(net, Glamor):
-                    raise DataError(f"{file}: a net with context needs the face box: expected {file.stem}.txt.")
-                box = (0, 0, image.shape[1], image.shape[0])
-            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), box, names[wanted], str(file)
-
-
-def _read_box(image: Path) -> Box | None:
-    parts = list(image.with_suffix(".txt").parts)
-    candidates = [Path(*parts)]
-    candidates += [Path(*parts[:i], "crop", *parts[i + 1 :]) for i, part in enumerate(parts) if part == "images"]
-    file = next((path for path in candidates if path.is_file()), None)
-    if file is None:
-        return None
-    text = file.read_text("utf-8", "replace").strip()
-    try:
-        x1, y1, x2, y2 = (int(float(value)) for value in text.split(","))
-    except ValueError:
-        raise DataError(f"{file}: expected one line x1,y1,x2,y2 in pixels, got {text[:60]!r}.") from None
-    return x1, y1, x2, y2
+        for i, (image, label, affect) in enumerate(each_face(n, seed, size)):
+            yield Example(image, (0, 0, size, size), EMOTIONS[label], f"synthetic face {seed}/{i}", affect)

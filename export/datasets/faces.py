@@ -38,8 +38,8 @@ _CIRCUMPLEX = {
     "Sad": (-0.63, -0.27),
     "Surprise": (0.40, 0.67),
 }
-"""Valence and arousal of an expression at its peak: pleasure and arousal as people rated the words for them (Russell and
-Mehrabian 1977, "Evidence for a three-factor theory of emotions"; "joyful" for Happy); Neutral is the origin by choice."""
+"""Valence and arousal of an expression at its peak: pleasure and arousal as people rated the emotions' names (Russell
+and Mehrabian 1977, "Evidence for a three-factor theory of emotions"; "joyful" for Happy). Neutral is the origin."""
 
 SCENE = (240, 320)
 CUE = 0.75

@@ -19,8 +19,8 @@ from edgeflock.runtime.preprocess import grey_320x240
 console = Console(stderr=True)
 
 
-def decode_grey(data: bytes, where: str) -> np.ndarray:
-    """Decode one JPEG or PNG to uint8 (240, 320) grey, the same bytes that the robot's net would see.
+def decode(data: bytes, where: str, flags: int = cv2.IMREAD_ANYCOLOR) -> np.ndarray:
+    """Decode one JPEG or PNG as OpenCV does: uint8 (H, W) grey or (H, W, 3) BGR.
 
     Raises
     ------
@@ -29,9 +29,21 @@ def decode_grey(data: bytes, where: str) -> np.ndarray:
     """
     # Older OpenCV fills the missing end of a cut JPEG with grey instead of refusing it.
     cut = data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    image = None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
+    image = None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         raise DataError(f"{where}: expected a whole JPEG or PNG image, got {len(data)} bytes that do not decode")
+    return image
+
+
+def decode_grey(data: bytes, where: str) -> np.ndarray:
+    """Decode one JPEG or PNG to uint8 (240, 320) grey, the same bytes that the robot's net would see.
+
+    Raises
+    ------
+    DataError
+        If the bytes are not a whole image; `where` names it.
+    """
+    image = decode(data, where)
     return grey_320x240(image, "mono8" if image.ndim == 2 else "bgr8")
 
 

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeflock.export.datasets.emotion import folder_examples, open_emotion, prepare, rendered_examples
+from edgeflock.export.datasets.emotion import open_emotion, prepare, rendered_examples
+from edgeflock.export.datasets.emotion_files import read_folder
 from edgeflock.export.nets import NETS
 from edgeflock.runtime.errors import DataError
 from edgeflock.runtime.preprocess_face import EmotionPreprocess
@@ -22,8 +23,8 @@ def test_training_sees_exactly_what_the_robot_feeds(net) -> None:
     data = prepare(examples, net, "test")
     feeds = data.feeds()
     robot = EmotionPreprocess(data.specs)
-    for i, (image, box, emotion, _) in enumerate(examples):
-        robot(image, box)
+    for i, (image, box, emotion, *_) in enumerate(examples):
+        assert list(robot.batches(image, [box])) == [1]
         assert all(np.array_equal(feeds[name][i], robot.inputs[name][0]) for name in feeds)
         assert data.classes[data.labels[i]] == emotion
 
@@ -47,10 +48,11 @@ def test_a_folder_per_emotion_is_read_under_common_names(tmp_path: Path) -> None
     rgb = picture(tmp_path / "Happiness" / "a.png")
     picture(tmp_path / "anger" / "b.png", 1)
     (tmp_path / "anger" / "note.txt").write_text("no image")
-    found = {name: (image, box, emotion) for image, box, emotion, name in folder_examples(tmp_path, FER)}
-    image, box, emotion = found[str(tmp_path / "Happiness" / "a.png")]
-    assert np.array_equal(image, rgb) and box == (0, 0, 80, 60) and emotion == "Happy"
-    assert len(found) == 2 and len(open_emotion(FER, tmp_path, "train")) == 2
+    data = open_emotion(FER, tmp_path, "train")
+    assert data.names == ["Happiness/a.png", "anger/b.png"]
+    assert [data.classes[label] for label in data.labels] == ["Happy", "Anger"] and data.affect is None
+    whole = cv2.resize(rgb, data.face.shape[1:3], interpolation=cv2.INTER_LINEAR_EXACT)
+    assert np.array_equal(data.face[0], whole)
 
 
 def test_boxes_stand_beside_the_images_or_where_ncaer_s_has_them(tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_boxes_stand_beside_the_images_or_where_ncaer_s_has_them(tmp_path: Path)
     (crops / "Sad").mkdir(parents=True)
     (crops / "Sad" / "b.txt").write_text("5,6,50,51")
     (crops / "Sad" / "c.txt").write_text("0,0,0,0")
-    boxes = {Path(name).stem: box for _, box, _, name in folder_examples(images, GLAMOR)}
+    boxes = {row.image.stem: row.box for row in read_folder(images)}
     assert boxes == {"a": (1, 2, 30, 40), "b": (5, 6, 50, 51), "c": (0, 0, 0, 0)}
     data = open_emotion(GLAMOR, images, "train")
     assert not data.face[2].any() and data.context is not None and data.context[2].all(2).mean() > 0.9
@@ -80,7 +82,7 @@ def broken(tmp_path: Path, name: str, text: str | None = None) -> Path:
     [
         (lambda p: p, FER, "expected a folder per emotion"),
         (lambda p: p / "missing", FER, "missing: expected a folder per emotion"),
-        (lambda p: broken(p, "Boredom/a.png"), FER, "folders named Neutral, Happy.*got 'Boredom'"),
+        (lambda p: broken(p, "Boredom/a.png"), FER, "expected an emotion out of Neutral, Happy.*got 'Boredom'"),
         (lambda p: broken(p, "Sad/a.png"), GLAMOR, r"needs the face box: expected a\.txt"),
         (lambda p: broken(p, "Sad/a.png", "1,2,3"), FER, "expected one line x1,y1,x2,y2 in pixels, got '1,2,3'"),
         (lambda p: broken(p, "Sad/a.png", "9,9,3,12"), FER, r"a\.png: a face box must have x1 < x2"),
@@ -100,7 +102,7 @@ def test_broken_folders_are_named(tmp_path: Path, make, net, message: str) -> No
 def test_an_image_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "Sad").mkdir()
     (tmp_path / "Sad" / "a.jpg").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"a\.jpg: not a readable image"):
+    with pytest.raises(DataError, match=r"a\.jpg: expected a whole JPEG or PNG image, got 13 bytes"):
         open_emotion(FER, tmp_path, "train")
 
 
