@@ -1,7 +1,7 @@
 """From torch to ONNX, and the proof that both are the same net.
 
 The files must load on boards whose ONNX Runtime or converter is years old: opset 17, IR 8, nothing but standard
-operators, static batch 1 (facts/checks.md 1.5, facts/boards.md 5.5). That is why the TorchScript exporter is used: the
+operators, static shapes (facts/checks.md 1.5, facts/boards.md 5.5). That is why the TorchScript exporter is used: the
 newer one starts at opset 18 and IR 10, and what converts its graphs down breaks Pad and ReduceMean.
 """
 
@@ -39,7 +39,7 @@ def export_onnx(net: nn.Module, inputs: Mapping[str, Sequence[int]], outputs: Se
     net : nn.Module
         Takes float32 tensors in the order of `inputs`, gives one for each of `outputs`; on the CPU. Left as it was.
     inputs : mapping
-        Name to shape, batch 1.
+        Name to shape, the batch first.
     outputs : sequence of str
         Names.
     """
@@ -112,25 +112,26 @@ def finish(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def predict(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Answers (N, ...) by output name to inputs (N, ...) by input name, one after the other by ONNX Runtime's CPU."""
+    """Answers (N, ...) by output name to inputs (N, ...) by input name, in its batches by ONNX Runtime's CPU."""
     precision = "int8" if any(node.op_type == "QuantizeLinear" for node in model.graph.node) else "fp32"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
         onnx.save(model, path)
         engine = OnnxRuntimeEngine(path, precision)
     bound = {
-        value.name: np.empty([d.dim_value for d in value.type.tensor_type.shape.dim], np.float32)
+        value.name: np.zeros([d.dim_value for d in value.type.tensor_type.shape.dim], np.float32)
         for value in model.graph.input
     }
     answers = engine.bind(bound)
-    count = len(next(iter(feeds.values())))
+    count, batch = len(next(iter(feeds.values()))), len(next(iter(bound.values())))
     collected = {name: np.empty((count, *answer.shape[1:]), answer.dtype) for name, answer in answers.items()}
-    for i in range(count):
+    for start in range(0, count, batch):
+        part = slice(start, min(start + batch, count))
         for name, array in bound.items():
-            array[0] = feeds[name][i]
+            array[: part.stop - start] = feeds[name][part]
         engine.run()
         for name, answer in answers.items():
-            collected[name][i] = answer[0]
+            collected[name][part] = answer[: part.stop - start]
     return collected
 
 

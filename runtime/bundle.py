@@ -172,9 +172,9 @@ def read_manifest(path: str | Path) -> tuple[Manifest, str]:
     return _validate(_parse(raw, folder), folder), hashlib.sha256(raw).hexdigest()
 
 
-def default_bundle() -> Path:
-    """Folder of the steering bundle that ships with the package."""
-    return Path(__file__).parent / "bundles" / "steering"
+def default_bundle(task: str = "steering") -> Path:
+    """Folder of the bundle of a task (steering, emotion) that ships with the package."""
+    return Path(__file__).parent / "bundles" / task
 
 
 def canonical(document: Manifest | dict[str, Any]) -> bytes:

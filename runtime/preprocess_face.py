@@ -7,7 +7,7 @@ value. Source of the context's preparation: facts/nets.md 5.1.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -23,11 +23,11 @@ CONTEXT_SIZE = (171, 128)  # w x h of the whole frame
 CONTEXT_CROP = (slice(8, 120), slice(29, 141))  # rows, columns: the centre 112x112
 
 
-def face_input(size: int, range_: tuple[float, float]) -> InputSpec:
+def face_input(size: int, range_: tuple[float, float], batch: int = 1) -> InputSpec:
     """A face net's input: the box, stretched to a square; black where it reaches beyond the frame."""
     return InputSpec(
         name="face",
-        shape=(1, 3, size, size),
+        shape=(batch, 3, size, size),
         color="rgb",
         resize=(size, size),
         crop="face box",
@@ -45,7 +45,12 @@ CONTEXT_INPUT = InputSpec(
     interpolation="linear_exact",
     range=(0, 1),
 )
-"""GLAMOR-Net's second input."""
+"""GLAMOR-Net's second input, of one face."""
+
+
+def context_input(batch: int) -> InputSpec:
+    """`CONTEXT_INPUT` of several faces at once."""
+    return CONTEXT_INPUT.model_copy(update={"shape": (batch, *CONTEXT_INPUT.shape[1:])})
 
 
 def face_box(box: Sequence[float] | np.ndarray | None, image: np.ndarray) -> Box | None:
@@ -109,26 +114,41 @@ def masked_context(image: np.ndarray, box: Box | None, out: np.ndarray) -> np.nd
     height, width = out.shape[:2]
     cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_LINEAR_EXACT)
     if box is not None:
-        rows, columns = (
-            slice(*(max(0, math.ceil((edge + reach) * small / whole - 0.5)) for edge, reach in ends))
-            for ends, small, whole in (
-                (((box[1], -0.5), (box[3], 0.5)), height, image.shape[0]),
-                (((box[0], -0.5), (box[2], 0.5)), width, image.shape[1]),
-            )
-        )
-        out[rows, columns] = 0
+        out[face_mask(box, image.shape[0], image.shape[1])] = 0
     return out
 
 
+def face_mask(box: Box, height: int, width: int, left: int = 0, top: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of the frame shrunk to `CONTEXT_SIZE` that show any of a box of the frame's height and width.
+
+    Counted from `left` and `top` of the shrunk frame.
+    """
+    rows, columns = (
+        slice(*(max(0, math.ceil((edge + reach) * small / whole - 0.5) - first) for edge, reach in ends))
+        for ends, small, whole, first in (
+            (((box[1], -0.5), (box[3], 0.5)), CONTEXT_SIZE[1], height, top),
+            (((box[0], -0.5), (box[2], 0.5)), CONTEXT_SIZE[0], width, left),
+        )
+    )
+    return rows, columns
+
+
 class EmotionPreprocess:
-    """Frame and box to the inputs of an emotion net, in buffers of the caller.
+    """Frame and boxes to the inputs of an emotion net, in buffers of the caller, as many faces at once as they hold.
 
     Parameters
     ----------
     specs : sequence of InputSpec
-        The inputs of the bundle's manifest: a face, and possibly its context.
+        The inputs of the bundle's manifest: faces, and possibly their contexts; both of the same batch.
     inputs : dict of ndarray, optional
         float32 buffers by name, each of its spec's shape; every call overwrites them. By default its own.
+
+    Attributes
+    ----------
+    batch : int
+        Faces that the net takes at once.
+    needs_face : bool
+        The net sees nothing else.
 
     Raises
     ------
@@ -140,7 +160,8 @@ class EmotionPreprocess:
         face = next((spec for spec in specs if spec.name == "face"), None)
         if face is None or len(specs) > 2:
             raise InputError(f"an emotion net takes 'face', and possibly 'context', the bundle has {_names(specs)}.")
-        known = {"face": face_input(face.shape[-1], face.range), "context": CONTEXT_INPUT}
+        self.batch = face.shape[0]
+        known = {"face": face_input(face.shape[-1], face.range, self.batch), "context": context_input(self.batch)}
         for spec in specs:
             if spec != known.get(spec.name):
                 raise InputError(
@@ -149,29 +170,30 @@ class EmotionPreprocess:
                     f"export the bundle again or install a newer edgeflock."
                 )
         self.needs_face = len(specs) == 1
-        self._specs = {spec.name: spec for spec in specs}
         self.inputs = inputs or {spec.name: np.zeros(spec.shape, np.float32) for spec in specs}
+        self._range = face.range
         size = face.shape[-1]
-        self._small = {
-            channels: {
-                "face": np.zeros((size, size, *channels), np.uint8),
-                "context": np.zeros((*CONTEXT_SIZE[::-1], *channels), np.uint8),
-            }
-            for channels in ((), (3,))
-        }
+        self._face = {channels: np.zeros((size, size, *channels), np.uint8) for channels in ((), (3,))}
+        self._small = {channels: np.zeros((*CONTEXT_SIZE[::-1], *channels), np.uint8) for channels in ((), (3,))}
+        self._context = np.zeros(CONTEXT_INPUT.shape[1:], np.float32)
 
-    def __call__(
-        self, image: np.ndarray, box: Sequence[float] | np.ndarray | None, encoding: Encoding = "rgb8"
-    ) -> None:
-        """Prepare one face.
+    def batches(
+        self, image: np.ndarray, boxes: Sequence[Sequence[float] | np.ndarray | None], encoding: Encoding = "rgb8"
+    ) -> Iterator[int]:
+        """Prepare the faces of one frame, a batch each step; what is left over in the last one keeps older faces.
 
         Parameters
         ----------
         image : ndarray
             uint8, (H, W, 3) for rgb8 and bgr8 or (H, W) for mono8.
-        box
-            As for `face_box`. Without a face the face input is all 0.
+        boxes : sequence
+            Each as for `face_box`. Without a face the face input is all 0.
         encoding : {"rgb8", "bgr8", "mono8"}
+
+        Yields
+        ------
+        int
+            How many faces stand in the buffers, from the first slot on.
 
         Raises
         ------
@@ -179,23 +201,44 @@ class EmotionPreprocess:
             Wrong image, encoding or box, or no face where the net sees nothing else; the buffers then stay.
         """
         check_image(image, encoding)
-        whole = face_box(box, image)
-        if whole is None and self.needs_face:
+        faces = [face_box(box, image) for box in boxes]
+        if self.needs_face and None in faces:
             raise InputError(
                 "no face was given, and this net sees nothing but the face: pass its box, or skip the frame."
             )
-        small = self._small[image.shape[2:]]
-        if whole is None:
-            self.inputs["face"][:] = 0
-        else:
-            self._fill("face", crop_face(image, whole, small["face"]), encoding)
-        if "context" in self._specs:
-            self._fill("context", masked_context(image, whole, small["context"])[CONTEXT_CROP], encoding)
+        if faces and not self.needs_face:
+            self._shrink(image, encoding)
+        for start in range(0, len(faces), self.batch):
+            part = faces[start : start + self.batch]
+            for slot, box in enumerate(part):
+                self._fill(slot, image, box, encoding)
+            yield len(part)
 
-    def _fill(self, name: str, pixels: np.ndarray, encoding: str) -> None:
-        low, high = self._specs[name].range
-        channels = pixels[..., ::-1] if encoding == "bgr8" else pixels
-        to_range(channels.transpose(2, 0, 1) if channels.ndim == 3 else channels, (low, high), self.inputs[name][0])
+    def _shrink(self, image: np.ndarray, encoding: str) -> None:
+        """The context without its mask, once for all faces of a frame."""
+        small = masked_context(image, None, self._small[image.shape[2:]])
+        to_range(_planes(small[CONTEXT_CROP], encoding), CONTEXT_INPUT.range, self._context)
+
+    def _fill(self, slot: int, image: np.ndarray, box: Box | None, encoding: str) -> None:
+        face = self.inputs["face"][slot]
+        if box is None:
+            face[:] = 0
+        else:
+            pixels = crop_face(image, box, self._face[image.shape[2:]])
+            to_range(_planes(pixels, encoding), self._range, face)
+        if self.needs_face:
+            return
+        context = self.inputs["context"][slot]
+        np.copyto(context, self._context)
+        if box is not None:
+            top, left = (part.start for part in CONTEXT_CROP)
+            context[(slice(None), *face_mask(box, *image.shape[:2], left, top))] = CONTEXT_INPUT.range[0]
+
+
+def _planes(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    """(h, w, 3) as (3, h, w) in the order red, green, blue; grey (h, w) as it is."""
+    channels = pixels[..., ::-1] if encoding == "bgr8" else pixels
+    return channels.transpose(2, 0, 1) if channels.ndim == 3 else channels
 
 
 def to_range(pixels: np.ndarray, range_: tuple[float, float], out: np.ndarray) -> np.ndarray:

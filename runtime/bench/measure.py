@@ -117,7 +117,7 @@ class MeasureChain(Protocol):
 def open_subject(plan: Plan) -> Subject:
     """Open net or task and bind what it is fed with.
 
-    A bundle's net is fed with its first reference input, an ONNX file with noise in [0, 1) from a fixed seed, a task
+    A bundle's net is fed with its first reference inputs, an ONNX file with noise in [0, 1) from a fixed seed, a task
     with its own example.
 
     Raises
@@ -143,7 +143,7 @@ def open_subject(plan: Plan) -> Subject:
         return Subject(call, manifest.net, task.engine, digest(arguments), _sha256(path), bundle)
     engine = open_engine(plan.engine, path, plan.precision, plan.threads)
     vectors = bundle.vectors()
-    feeds = {spec.name: np.ascontiguousarray(vectors[spec.name][:1]).astype(spec.dtype) for spec in manifest.inputs}
+    feeds = {spec.name: np.resize(vectors[spec.name], spec.shape).astype(spec.dtype) for spec in manifest.inputs}
     engine.bind(feeds)
     return Subject(engine.run, manifest.net, engine, digest(feeds.values()), _sha256(path), bundle)
 

@@ -116,17 +116,19 @@ class NetTask(ABC):
                 f"{self.precision}, it holds { {name: array.shape for name, array in vectors.items()} }: export the "
                 f"bundle again."
             )
-        worst = 0.0
-        for i in range(count.pop()):
+        worst, total, batch = 0.0, count.pop(), len(next(iter(self.inputs.values())))
+        for start in range(0, total, batch):
+            part = range(start, min(start + batch, total))
             for name, array in self.inputs.items():
-                array[0] = held[name][i]
+                array[: len(part)] = held[name][part.start : part.stop]
             self.engine.run()
-            for spec in outputs:
-                worst = max(worst, self._compare(i, spec, held[spec.name][i]))
+            for slot, i in enumerate(part):
+                for spec in outputs:
+                    worst = max(worst, self._compare(i, spec, held[spec.name][i], slot))
         return worst
 
-    def _compare(self, index: int, spec: OutputSpec, expected: np.ndarray) -> float:
-        got = self.outputs[spec.name][thinned(spec)][0]
+    def _compare(self, index: int, spec: OutputSpec, expected: np.ndarray, slot: int) -> float:
+        got = self.outputs[spec.name][thinned(spec)][slot]
         limit = np.full(expected.shape, spec.tolerance)
         if self.precision == "fp32" and self.engine.name == REFERENCE:
             limit = FP32_TOLERANCE * np.maximum(1, np.abs(expected))

@@ -1,4 +1,4 @@
-"""Emotion: a camera frame and the box of a face in, a distribution over emotions out."""
+"""Emotion: a camera frame and the boxes of the faces in it in, a distribution over emotions for each out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeflock.runtime.errors import BundleError
+from edgeflock.runtime.errors import BundleError, EngineError
 from edgeflock.runtime.manifest import Manifest, OutputSpec
 from edgeflock.runtime.preprocess import Encoding
 from edgeflock.runtime.preprocess_face import EmotionPreprocess
@@ -19,16 +19,23 @@ TOLERANCE = 0.05
 last layers can fall the other way."""
 
 
-def probabilities_output(labels: Sequence[str]) -> OutputSpec:
+def probabilities_output(labels: Sequence[str], batch: int = 1) -> OutputSpec:
     """What every emotion net gives: a distribution over its labels."""
     return OutputSpec(
-        name="probabilities", shape=(1, len(labels)), unit="probability", labels=list(labels), tolerance=TOLERANCE
+        name="probabilities", shape=(batch, len(labels)), unit="probability", labels=list(labels), tolerance=TOLERANCE
     )
 
 
-def attention_output(rows: int, columns: int) -> OutputSpec:
+def attention_output(rows: int, columns: int, batch: int = 1) -> OutputSpec:
     """Which part of the context GLAMOR-Net looked at: weights of the cells, which sum to 1."""
-    return OutputSpec(name="attention", shape=(1, 1, rows, columns), unit="share", tolerance=TOLERANCE)
+    return OutputSpec(name="attention", shape=(batch, 1, rows, columns), unit="share", tolerance=TOLERANCE)
+
+
+def affect_output(batch: int = 1) -> OutputSpec:
+    """Valence and arousal, each -1..1, of the nets that give them."""
+    return OutputSpec(
+        name="affect", shape=(batch, 2), unit="of -1..1", labels=["valence", "arousal"], tolerance=TOLERANCE
+    )
 
 
 class Emotion(NamedTuple):
@@ -39,11 +46,13 @@ class Emotion(NamedTuple):
     label: str
     """The most probable one."""
     confidence: float
-    """Its probability. NaN where the net gave NaN."""
+    """Its probability."""
     attention: np.ndarray | None
     """float32 (rows, columns) over the centre 112x112 of the frame shrunk to 171x128; None for nets without context."""
+    affect: tuple[float, float] | None
+    """Valence and arousal, -1..1; None for nets that do not give them."""
     inference_ns: int
-    """Time for preparation and net together."""
+    """Its share of the time for preparation and net of the batch that it was in."""
 
 
 class EmotionRecognizer(NetTask):
@@ -53,6 +62,10 @@ class EmotionRecognizer(NetTask):
     ----------
     labels : list of str
         In the order of the net's output; nets differ, so match by name.
+    batch : int
+        Faces that the net reads at once.
+    prepare_ns, net_ns : int
+        What the faces of the last frame cost.
     """
 
     task = "emotion"
@@ -62,57 +75,85 @@ class EmotionRecognizer(NetTask):
         manifest = self.bundle.manifest
         self.labels = manifest.outputs[0].labels or []
         self._preprocess = EmotionPreprocess(manifest.inputs, self.inputs)
-        self._probabilities = self.outputs["probabilities"][0]
-        self._attention = self.outputs["attention"][0, 0] if "attention" in self.outputs else None
+        self.batch = self._preprocess.batch
+        self.prepare_ns = self.net_ns = 0
 
     def check(self, manifest: Manifest) -> None:
-        """A face and possibly its context in, a distribution over named labels and possibly an attention map out."""
-        first, *rest = manifest.outputs
-        known = [probabilities_output(first.labels or [])]
-        if rest:
-            known.append(attention_output(*rest[0].shape[-2:]))
+        """Faces and possibly their contexts in; distributions over named labels, and what else emotion nets give."""
+        batch = EmotionPreprocess(manifest.inputs).batch
+        given = {output.name: output for output in manifest.outputs}
+        labels = manifest.outputs[0].labels or []
+        known = [probabilities_output(labels, batch)]
+        if "attention" in given:
+            known.append(attention_output(*given["attention"].shape[-2:], batch))
+        if "affect" in given:
+            known.append(affect_output(batch))
         same = [output.model_copy(update={"tolerance": TOLERANCE}) for output in manifest.outputs]
-        if not first.labels or len(set(first.labels)) != len(first.labels) or same != known:
+        if not labels or len(set(labels)) != len(labels) or same != known:
             raise BundleError(
                 f"the bundle {manifest.name} has outputs {[output.model_dump() for output in manifest.outputs]}; "
-                f"emotion needs 'probabilities' (1, n) with n labels, and at most an 'attention' (1, 1, h, w)."
+                f"emotion needs, for batches of {batch}, 'probabilities' ({batch}, n) with n labels, and at most an "
+                f"'attention' ({batch}, 1, h, w) and an 'affect' ({batch}, 2)."
             )
-        EmotionPreprocess(manifest.inputs)
 
     def __call__(
-        self, image: np.ndarray, box: Sequence[float] | np.ndarray | None, encoding: Encoding = "rgb8"
-    ) -> Emotion:
-        """Answer one face; no image is copied.
+        self, image: np.ndarray, boxes: Sequence[Sequence[float] | np.ndarray | None], encoding: Encoding = "rgb8"
+    ) -> list[Emotion]:
+        """Answer the faces of one frame, in batches; no image is copied.
 
         Parameters
         ----------
         image : ndarray
             The whole frame, uint8, (H, W, 3) for rgb8 and bgr8 or (H, W) for mono8.
-        box : sequence of 4 float or None
-            x1, y1, x2, y2 of the face in pixels of the frame, x2 and y2 excluded; it may reach beyond the frame. None
+        boxes : sequence
+            Of each face x1, y1, x2, y2 in pixels of the frame, x2 and y2 excluded; it may reach beyond the frame. None
             or (0, 0, 0, 0) where no face was found: nets with context then answer from the context alone.
         encoding : {"rgb8", "bgr8", "mono8"}
+
+        Returns
+        -------
+        list of Emotion
+            In the order of the boxes.
 
         Raises
         ------
         InputError
-            The image or the box is none of these, or a net that sees nothing but the face was given none.
+            The image or a box is none of these, or a net that sees nothing but the face was given none.
         EngineError
-            The engine failed.
+            The engine failed, or answered what is not a number.
         """
-        start = time.perf_counter_ns()
-        self._preprocess(image, box, encoding)
-        self.engine.run()
-        values = self._probabilities.tolist()
-        best = int(self._probabilities.argmax())
+        answers: list[Emotion] = []
+        self.prepare_ns = self.net_ns = 0
+        begun = time.perf_counter_ns()
+        for count in self._preprocess.batches(image, boxes, encoding):
+            prepared_ns, net_ns = time.perf_counter_ns() - begun, self.run()
+            self.prepare_ns += prepared_ns
+            self.net_ns += net_ns
+            for slot in range(count):
+                answers.append(self._answer(slot, (prepared_ns + net_ns) // count))
+            begun = time.perf_counter_ns()
+        return answers
+
+    def _answer(self, slot: int, spent_ns: int) -> Emotion:
+        values = {name: array[slot] for name, array in self.outputs.items()}
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                raise EngineError(
+                    f"{self.engine.name} {self.precision} answered {name} {value.ravel()[:7]} to a face, expected "
+                    f"numbers: use another precision or engine, and check the board with `edgeflock bundle verify`."
+                )
+        probabilities = values["probabilities"].tolist()
+        best = int(values["probabilities"].argmax())
         return Emotion(
-            distribution=dict(zip(self.labels, values, strict=True)),
+            distribution=dict(zip(self.labels, probabilities, strict=True)),
             label=self.labels[best],
-            confidence=values[best],
-            attention=None if self._attention is None else self._attention.copy(),
-            inference_ns=time.perf_counter_ns() - start,
+            confidence=probabilities[best],
+            attention=values["attention"][0].copy() if "attention" in values else None,
+            affect=tuple(values["affect"].tolist()) if "affect" in values else None,
+            inference_ns=spent_ns,
         )
 
-    def example(self) -> tuple[np.ndarray, tuple[int, int, int, int], Encoding]:
-        """A 640x480 frame of noise and a face of usual size in it."""
-        return np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8), (240, 120, 400, 310), "rgb8"
+    def example(self) -> tuple[np.ndarray, list[tuple[int, int, int, int]], Encoding]:
+        """A 640x480 frame of noise and as many faces of usual size in it as the net reads at once."""
+        frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+        return frame, [(240, 120, 400, 310)] * self.batch, "rgb8"

@@ -70,7 +70,7 @@ def test_a_bundle_for_the_recogniser_comes_out(recipe, tmp_path):
     export_bundle(recipe, tmp_path / "emotion", key, precisions=("fp32", "int8"))
     recognizer = open_task(Bundle.open(tmp_path / "emotion", [key.with_suffix(".pub")]))
     assert recognizer.precision == "int8" and recognizer.deviation == 0
-    answer = recognizer(*recognizer.example())
+    [answer] = recognizer(*recognizer.example())
     assert sum(answer.distribution.values()) == pytest.approx(1) and answer.attention.shape == (7, 7)
 
 

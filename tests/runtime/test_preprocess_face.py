@@ -28,6 +28,10 @@ def small() -> np.ndarray:
     return np.zeros((128, 171, 3), np.uint8)
 
 
+def one(prepare: EmotionPreprocess, image, box, encoding="rgb8") -> None:
+    assert list(prepare.batches(image, [box], encoding)) == [1]
+
+
 # ---- boxes
 
 
@@ -128,13 +132,13 @@ def test_inputs_have_the_nets_ranges() -> None:
     image = np.zeros((128, 171, 3), np.uint8)
     image[:, :, 0] = 255
     glamor, ldlva = EmotionPreprocess(GLAMOR), EmotionPreprocess(LDLVA)
-    glamor(image, (0, 0, 50, 50))
-    ldlva(image, (0, 0, 50, 50))
+    one(glamor, image, (0, 0, 50, 50))
+    one(ldlva, image, (0, 0, 50, 50))
     assert np.unique(glamor.inputs["face"][0, 0]).tolist() == [1.0] and not glamor.inputs["face"][0, 1:].any()
     assert np.unique(ldlva.inputs["face"][0, 0]).tolist() == [1.0]
     assert np.unique(ldlva.inputs["face"][0, 1:]).tolist() == [-1.0]
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(14, 0).repeat(14, 1)
-    ldlva(grey, (0, 0, 224, 224), "mono8")
+    one(ldlva, grey, (0, 0, 224, 224), "mono8")
     expected = ((grey.astype(np.float64) - 127.5) / 127.5).astype(np.float32)
     np.testing.assert_allclose(ldlva.inputs["face"][0], np.stack([expected] * 3), atol=1.2e-7)
 
@@ -142,27 +146,27 @@ def test_inputs_have_the_nets_ranges() -> None:
 def test_the_context_is_cut_as_the_authors_test_crop() -> None:
     image = frame(128, 171)  # resizing keeps it
     glamor = EmotionPreprocess(GLAMOR)
-    glamor(image, None)
+    one(glamor, image, None)
     expected = image[8:120, 29:141].transpose(2, 0, 1) * np.float32(1 / 255)
     assert np.array_equal(glamor.inputs["context"][0], expected) and not glamor.inputs["face"].any()
 
 
 def test_encodings_agree() -> None:
     image, glamor = frame(), EmotionPreprocess(GLAMOR)
-    glamor(image, (5, 5, 99, 99), "rgb8")
+    one(glamor, image, (5, 5, 99, 99), "rgb8")
     rgb = {name: array.copy() for name, array in glamor.inputs.items()}
-    glamor(np.ascontiguousarray(image[..., ::-1]), (5, 5, 99, 99), "bgr8")
+    one(glamor, np.ascontiguousarray(image[..., ::-1]), (5, 5, 99, 99), "bgr8")
     assert all(np.array_equal(glamor.inputs[name], rgb[name]) for name in rgb)
     grey = image[..., 0].copy()
-    glamor(np.stack([grey] * 3, 2), (5, 5, 99, 99), "rgb8")
+    one(glamor, np.stack([grey] * 3, 2), (5, 5, 99, 99))
     rgb = {name: array.copy() for name, array in glamor.inputs.items()}
-    glamor(grey, (5, 5, 99, 99), "mono8")
+    one(glamor, grey, (5, 5, 99, 99), "mono8")
     assert all(np.array_equal(glamor.inputs[name], rgb[name]) for name in rgb)
 
 
 def test_a_face_net_without_a_face_is_an_error() -> None:
     with pytest.raises(InputError, match="no face was given"):
-        EmotionPreprocess(LDLVA)(frame(), (0, 0, 0, 0))
+        one(EmotionPreprocess(LDLVA), frame(), (0, 0, 0, 0))
 
 
 @pytest.mark.parametrize(

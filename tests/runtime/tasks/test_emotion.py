@@ -78,7 +78,7 @@ def net():
     prepared = EmotionPreprocess([face_input(96, (0, 1)), CONTEXT_INPUT])
     vectors: dict[str, list[np.ndarray]] = {}
     for seed in range(3):
-        prepared(frame(seed), BOX)
+        list(prepared.batches(frame(seed), [BOX]))
         outputs = session.run(None, prepared.inputs)
         names = [*prepared.inputs, "probabilities_fp32", "attention_fp32"]
         for name, array in zip(names, [*prepared.inputs.values(), *outputs], strict=True):
@@ -113,9 +113,9 @@ def test_the_distribution_is_the_nets_answer_to_the_prepared_face(bundle, net) -
     recognizer = open_task(bundle())
     assert isinstance(recognizer, EmotionRecognizer) and recognizer.labels == list(LABELS)
     prepared = EmotionPreprocess(recognizer.bundle.manifest.inputs)
-    prepared(frame(), BOX)
+    list(prepared.batches(frame(), [BOX]))
     probabilities, attention = net.session.run(None, prepared.inputs)
-    answer = recognizer(frame(), BOX)
+    [answer] = recognizer(frame(), [BOX])
     assert list(answer.distribution) == list(LABELS)
     assert list(answer.distribution.values()) == pytest.approx(probabilities[0].tolist(), abs=1e-6)
     assert answer.label == LABELS[int(probabilities.argmax())] and answer.confidence == max(
@@ -128,20 +128,20 @@ def test_the_distribution_is_the_nets_answer_to_the_prepared_face(bundle, net) -
 
 def test_an_answer_keeps_its_attention_when_the_next_frame_comes(bundle) -> None:
     recognizer = EmotionRecognizer(bundle())
-    first = recognizer(frame(1), BOX)
+    [first] = recognizer(frame(1), [BOX])
     kept = first.attention.copy()
-    recognizer(frame(2), BOX)
+    recognizer(frame(2), [BOX])
     assert np.array_equal(first.attention, kept)
 
 
 def test_without_a_face_the_context_answers(bundle) -> None:
     recognizer = EmotionRecognizer(bundle())
-    assert recognizer(frame(), None)[:3] == recognizer(frame(), (0, 0, 0, 0))[:3]
+    assert recognizer(frame(), [None])[0][:3] == recognizer(frame(), [(0, 0, 0, 0)])[0][:3]
     assert not recognizer.inputs["face"].any() and recognizer.inputs["context"].any()
 
 
 def test_a_face_cut_by_the_border_is_answered(bundle) -> None:
-    answer = EmotionRecognizer(bundle())(frame(), (-30, 60, 40, 150))
+    [answer] = EmotionRecognizer(bundle())(frame(), [(-30, 60, 40, 150)])
     assert answer.label in LABELS and np.isfinite(answer.confidence)
 
 
@@ -158,19 +158,19 @@ def test_a_face_cut_by_the_border_is_answered(bundle) -> None:
 )
 def test_bad_input_is_refused_and_the_next_frame_is_answered(bundle, image, box, encoding, message) -> None:
     recognizer = EmotionRecognizer(bundle())
-    before = recognizer(frame(), BOX)
+    [before] = recognizer(frame(), [BOX])
     with pytest.raises(InputError, match=message):
-        recognizer(image, box, encoding)
-    assert recognizer(frame(), BOX).distribution == before.distribution
+        recognizer(image, [box], encoding)
+    assert recognizer(frame(), [BOX])[0].distribution == before.distribution
 
 
 def test_no_image_is_allocated_per_frame(bundle) -> None:
     recognizer, image = EmotionRecognizer(bundle()), frame()
-    recognizer(image, BOX)
+    recognizer(image, [BOX])
     tracemalloc.start()
     try:
         for _ in range(5):
-            recognizer(image, BOX)
+            recognizer(image, [BOX])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -179,13 +179,13 @@ def test_no_image_is_allocated_per_frame(bundle) -> None:
 
 def test_the_example_is_answered(bundle) -> None:
     recognizer = EmotionRecognizer(bundle())
-    assert recognizer(*recognizer.example()).label in LABELS
+    assert recognizer(*recognizer.example())[0].label in LABELS
 
 
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        ([attention_output(7, 7), probabilities_output(LABELS)], "needs 'probabilities'"),
+        ([attention_output(7, 7), probabilities_output(LABELS)], "for batches of 1, 'probabilities'"),
         ([probabilities_output(("Happy", "Happy", "Sad")), attention_output(7, 7)], "n labels"),
         ([probabilities_output(LABELS).model_copy(update={"labels": None}), attention_output(7, 7)], "n labels"),
         ([probabilities_output(LABELS), attention_output(4, 4)], "other outputs than its manifest says"),
