@@ -153,6 +153,7 @@ def emotion(
     max_distance: Annotated[
         float, typer.Option(min=0, help="Gate: mean total variation distance from fp32's distribution.")
     ] = 0.02,
+    batch: Annotated[int, typer.Option(min=1, help="Faces that the net reads at once; see docs/emotion.md.")] = 1,
     training: Training = None,
     report: Report = None,
 ) -> None:
@@ -180,6 +181,7 @@ def emotion(
         calibration_samples=frames,
         limits=EmotionLimits(accuracy_drop=max_drop, agreement=min_agreement, distance=max_distance),
         precision=default,
+        batch=batch,
         training=_result(training),
         console=Console(),
     )

@@ -55,6 +55,7 @@ def emotion_recipe(
     calibration_samples: int = 128,
     limits: EmotionLimits | None = None,
     precision: str = "int8",
+    batch: int = 1,
     training: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Recipe:
@@ -77,6 +78,8 @@ def emotion_recipe(
     limits : EmotionLimits, optional
     precision : str
         What the bundle uses unless told otherwise.
+    batch : int
+        Faces that the net reads at once.
     training : mapping, optional
         Command, seeds, data and figures of the training run (`result.json`).
     console : Console, optional
@@ -104,8 +107,8 @@ def emotion_recipe(
         name=f"emotion-{name}",
         net=name,
         module=module,
-        inputs=judged.specs,
-        outputs=outputs(module),
+        inputs=[spec.model_copy(update={"shape": (batch, *spec.shape[1:])}) for spec in judged.specs],
+        outputs=outputs(module, batch),
         validation=to_samples(judged),
         calibration=to_samples(seen, _covering(seen, calibration_samples)) if seen else None,
         judge=lambda fp32, candidate, on: judge(fp32, candidate, on, limits),
@@ -117,12 +120,12 @@ def emotion_recipe(
     )
 
 
-def outputs(net: Any) -> list[OutputSpec]:
+def outputs(net: Any, batch: int = 1) -> list[OutputSpec]:
     """What an emotion net gives, as the manifest describes it."""
-    specs = [probabilities_output(net.labels)]
+    specs = [probabilities_output(net.labels, batch)]
     if isinstance(net, Glamor):
         cells = -(-CONTEXT // net.stride)
-        specs.append(attention_output(cells, cells))
+        specs.append(attention_output(cells, cells, batch))
     return specs
 
 

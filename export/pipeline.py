@@ -103,10 +103,13 @@ def export_bundle(
     data = f"{len(samples)} samples, SHA-256 {samples.digest[:16]}"
     provenance: dict[str, Any] = {"validation": samples.digest}
 
+    def graph(batch: int) -> onnx.ModelProto:
+        shapes = {spec.name: (batch, *spec.shape[1:]) for spec in recipe.inputs}
+        return export_onnx(recipe.module, shapes, [spec.name for spec in recipe.outputs])
+
+    batch = recipe.inputs[0].shape[0]
     with _step(console, f"{recipe.net} to ONNX") as done:
-        fp32 = export_onnx(
-            recipe.module, {spec.name: spec.shape for spec in recipe.inputs}, [spec.name for spec in recipe.outputs]
-        )
+        fp32 = graph(batch)
         some = samples.spread(PARITY_SAMPLES)
         worst = check_parity(recipe.module, fp32, some.feeds, some.names)
         provenance["parity"] = {"worst": worst, "samples": len(some)}
@@ -119,7 +122,8 @@ def export_bundle(
     quantise = None
     if quantised and calibration is not None:
         methods = [method] if method else [recipe.method, *(m for m in get_args(Method) if m != recipe.method)]
-        quantise = _quantiser(recipe, calibration, fp32, judge, methods, console)
+        single = fp32 if batch == 1 else graph(1)
+        quantise = _quantiser(recipe, calibration, fp32, single, judge, methods, console)
         provenance["calibration"] = {"samples": len(calibration), "data": calibration.digest}
 
     models: dict[str, onnx.ModelProto] = {}
@@ -182,14 +186,15 @@ def _quantiser(
     recipe: Recipe,
     calibration: Samples,
     fp32: onnx.ModelProto,
+    single: onnx.ModelProto,
     judge: Callable[[onnx.ModelProto], Judgement],
     methods: Sequence[Method],
     console: Console,
 ) -> Callable[[str], tuple[SearchResult, Method]]:
     """Function that makes the form of a name and says by which calibration method.
 
-    The samples pass the net once for all of it. A form that may hold no float has no layers to give back: where the
-    gate refuses it, it is tried with the other methods.
+    The samples pass `single`, the graph of batch 1, once for all of it; its tensors have the names of `fp32`'s. A form
+    that may hold no float has no layers to give back: where the gate refuses it, it is tried with the other methods.
     """
     few = calibration.spread(SENSITIVITY_SAMPLES)
     reference = predict(fp32, few.feeds)
@@ -203,10 +208,15 @@ def _quantiser(
         return tried[-1] if tried[-1][0].judgement.passed else tried[0]
 
     def attempt(form: str, method: Method) -> tuple[SearchResult, Method]:
-        source = recipe.rewrite(fp32) if recipe.rewrite and not FORMS[form].symmetric else fp32
+        rewrite = recipe.rewrite if recipe.rewrite and not FORMS[form].symmetric else lambda model: model
+        source = rewrite(fp32)
         with progress(console, f"{form} calibration") as on_progress:
             ranges = activation_ranges(
-                source, dict(calibration.feeds), method, symmetric=FORMS[form].symmetric, on_progress=on_progress
+                rewrite(single),
+                dict(calibration.feeds),
+                method,
+                symmetric=FORMS[form].symmetric,
+                on_progress=on_progress,
             )
         with _bar(console, form) as on_progress:
             found = search(

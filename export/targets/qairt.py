@@ -204,7 +204,7 @@ def write_inputs(out: Path, shapes: Mapping[str, Sequence[int]], feeds: Mapping[
     for i in range(count):
         files = []
         for name, shape in shapes.items():
-            value = np.asarray(feeds[name][i], np.float32).reshape(shape)
+            value = np.resize(np.asarray(feeds[name][i], np.float32), shape)  # a batch holds the sample B times
             # The converter turns NCHW inputs into NHWC ones.
             (value.transpose(0, 2, 3, 1) if value.ndim == 4 else value).tofile(folder / f"{name}_{i:04}.raw")
             files.append(f"{name}:=inputs/{name}_{i:04}.raw")

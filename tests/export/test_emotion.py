@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from edgeflock.export.datasets.emotion import emotion_inputs
 from edgeflock.export.datasets.faces import EMOTIONS, each_face
 from edgeflock.export.emotion import EmotionLimits, emotion_recipe, judge
 from edgeflock.export.nets import NETS
@@ -64,14 +65,31 @@ def test_references_show_different_emotions(recipe):
     assert len(set(recipe.validation.labels["emotion"][list(recipe.references)])) == 7
 
 
-def test_a_bundle_for_the_recogniser_comes_out(recipe, tmp_path):
+def test_a_bundle_for_the_recogniser_comes_out_and_may_read_several_faces_at_once(weights, tmp_path):
     key = tmp_path / "fleet.pem"
     generate_key(key, "test")
+    limits = EmotionLimits(0.5, 0.5, 0.5, 2.0)
+    recipe = emotion_recipe(weights, samples=14, calibration_samples=7, limits=limits, batch=3)
     export_bundle(recipe, tmp_path / "emotion", key, precisions=("fp32", "int8"))
-    recognizer = open_task(Bundle.open(tmp_path / "emotion", [key.with_suffix(".pub")]))
+    bundle = Bundle.open(tmp_path / "emotion", [key.with_suffix(".pub")])
+    assert {spec.shape[0] for spec in (*bundle.manifest.inputs, *bundle.manifest.outputs)} == {3}
+    recognizer = open_task(bundle)
     assert recognizer.precision == "int8" and recognizer.deviation == 0
-    [answer] = recognizer(*recognizer.example())
-    assert sum(answer.distribution.values()) == pytest.approx(1) and answer.attention.shape == (7, 7)
+
+    recognizer = open_task(bundle, "fp32")
+    frame = recognizer.example()[0]
+    boxes = [(40 * i, 20, 40 * i + 130, 190) for i in range(4)]  # two batches, the second one padded
+    answers = recognizer(frame, boxes)
+    prepare = EmotionPreprocess(emotion_inputs(recipe.module))
+    expected = []
+    for box in boxes:
+        assert list(prepare.batches(frame, [box])) == [1]
+        with torch.inference_mode():
+            expected.append([y[0].numpy() for y in recipe.module.eval()(*map(torch.tensor, prepare.inputs.values()))])
+    probabilities = np.array([list(answer.distribution.values()) for answer in answers])
+    assert np.ptp(probabilities, 0).max() > 1e-4  # each face has an answer of its own
+    np.testing.assert_allclose(probabilities, [p for p, _ in expected], atol=1e-5)
+    np.testing.assert_allclose([answer.attention for answer in answers], [a[0] for _, a in expected], atol=1e-5)
 
 
 def test_other_nets_are_refused(tmp_path, weights):
