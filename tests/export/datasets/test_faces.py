@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeflock.export.datasets.faces import EMOTIONS, expression, rendered_faces, rendered_scenes
+from edgeflock.export.datasets.faces import (
+    EMOTIONS,
+    each_face,
+    each_scene,
+    expression,
+    rendered_faces,
+    rendered_scenes,
+    shown_affect,
+)
 from edgeflock.export.datasets.head import ACTION_UNITS, Head
 from edgeflock.runtime.errors import InputError
 
@@ -76,6 +84,48 @@ def test_expressions_vary_between_people_and_stay_in_range() -> None:
     strengths = np.array([[units[name] for name in ACTION_UNITS] for units in some])
     assert strengths.min() >= 0 and strengths.max() <= 1.2
     assert strengths[:, list(ACTION_UNITS).index("AU5")].min() > 0.35 and strengths.std(0).min() > 0
+
+
+def felt(emotion: str) -> np.ndarray:
+    """Valence and arousal of 60 faces of one emotion."""
+    return np.array([shown_affect(expression(emotion, np.random.default_rng(seed))) for seed in range(60)])
+
+
+def test_a_face_without_expression_lies_in_the_centre_and_intensity_leads_outwards() -> None:
+    calm = dict.fromkeys(ACTION_UNITS, 0.0)
+    assert shown_affect(calm) == (0, 0)
+    half, full = (np.array(shown_affect(calm | {"AU6": 0.9 * k, "AU12": k, "AU25": 0.6 * k})) for k in (0.5, 1.0))
+    assert np.allclose(full, (0.76, 0.48)) and np.allclose(half, full / 2)
+
+
+def test_emotions_lie_in_their_quarters_of_the_circumplex() -> None:
+    signs = {
+        "Happy": (1, 1),
+        "Surprise": (1, 1),
+        "Anger": (-1, 1),
+        "Fear": (-1, 1),
+        "Disgust": (-1, 1),
+        "Sad": (-1, -1),
+    }
+    for emotion, (valence, arousal) in signs.items():
+        mean = felt(emotion).mean(0)
+        assert mean[0] * valence > 0.2 and mean[1] * arousal > 0.1, emotion
+    assert np.linalg.norm(felt("Neutral").mean(0)) < 0.1
+
+
+def test_faces_of_one_emotion_differ_in_affect_and_mostly_lie_among_their_own() -> None:
+    points = np.concatenate([felt(emotion) for emotion in EMOTIONS])
+    labels = np.repeat(np.arange(len(EMOTIONS)), 60)
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2) + 9 * np.eye(len(points))
+    assert np.abs(points).max() <= 1 and distance.min() > 0
+    same = labels[np.argsort(distance)[:, :8]] == labels[:, None]
+    assert 0.8 < same.mean() < 0.98  # near enough to help, not so near that the label stands in it
+
+
+def test_portraits_and_scenes_come_with_the_affect_of_the_face() -> None:
+    means = np.array([felt(emotion).mean(0) for emotion in EMOTIONS])
+    for each in (each_face(14, 4, 48), each_scene(14, 4, (60, 80))):
+        assert all(np.linalg.norm(means[label] - affect) < 0.4 for *_, label, affect in each)
 
 
 @pytest.mark.parametrize("render", [lambda: rendered_faces(3, 0, 16), lambda: rendered_scenes(3, 0, (64, 16))])
