@@ -90,7 +90,7 @@ def train_emotion(
         if data.classes != tuple(net.labels):  # type: ignore[arg-type]
             raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
     steps = len(training) // config.batch
-    run = Run.start(config, net, steps, {"train": _describe(training), "val": _describe(validation)}, init)
+    run = Run.start(config, net, steps, {"train": describe(training), "val": describe(validation)}, init)
     counts = np.bincount(validation.labels, minlength=len(validation.classes))
     baselines = {"constant": float(counts.max() / counts.sum()), "chance": 1 / len(validation.classes)}
 
@@ -153,7 +153,7 @@ def _batches(data: EmotionDataset, config: EmotionConfig, epoch: int, steps: int
     def make(step: int) -> Batch:
         rng = np.random.default_rng([config.seed, epoch, step])
         chosen = order[step * config.batch : (step + 1) * config.batch]
-        faces = [_resized(data.face[i], config.size) for i in chosen]
+        faces = [resized(data.face[i], config.size) for i in chosen]
         contexts = [data.context[i] for i in chosen] if data.context is not None else None
         if config.augment:
             faces = [augment_face(face, rng) for face in faces]
@@ -192,9 +192,11 @@ def crop_context(context: np.ndarray, rng: np.random.Generator | None) -> np.nda
     return crop[:, ::-1] if rng.random() < 0.5 else crop
 
 
-def _resized(face: np.ndarray, size: int | None) -> np.ndarray:
+def resized(face: np.ndarray, size: int | None) -> np.ndarray:
+    """A face with another side; None leaves it."""
     return face if size is None else cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _describe(data: EmotionDataset) -> dict[str, Any]:
+def describe(data: EmotionDataset) -> dict[str, Any]:
+    """What a result says of a data set."""
     return {"images": len(data), "source": data.source, "sha256": data.digest()}

@@ -1,7 +1,8 @@
 """What every training run shares: schedule, averaged weights, resume, best weights, result.
 
 A run is a folder. `last.pt` has all that goes on after an interruption, `best.safetensors` the weights with the best
-validation figure, `result.json` the command, seeds, data digests and figures, `tensorboard/` the curves.
+validation figure (`method.safetensors` what a method learnt beside them), `result.json` the command, seeds, data
+digests and figures, `tensorboard/` the curves.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,6 +109,8 @@ class Run:
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     steps: int  # per epoch
+    method: nn.Module | None = None
+    own: Sequence[torch.optim.Optimizer] = ()
     epoch: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -120,14 +123,36 @@ class Run:
         steps: int,
         data: dict[str, dict[str, Any]],
         init: str | Path | None = None,
+        method: nn.Module | None = None,
+        own: Sequence[torch.optim.Optimizer] = (),
     ) -> Run:
-        """Prepare a run of `steps` per epoch; `data` describes each split, with its "sha256"."""
+        """Prepare a run of `steps` per epoch.
+
+        Parameters
+        ----------
+        config : RunConfig
+        net : nn.Module
+        steps : int
+        data : dict
+            Description of each split, with its "sha256".
+        init : str or Path, optional
+            File that the net's weights came from.
+        method : nn.Module, optional
+            What the loss learns beside the net: trained with it, without weight decay, and kept in the checkpoints.
+        own : sequence of Optimizer
+            Optimisers of those of the method's parameters that do not share the net's; they have no schedule.
+        """
         net = net.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         for kind, layout in ((nn.Conv2d, torch.channels_last), (nn.Conv3d, torch.channels_last_3d)):
             if any(isinstance(module, kind) for module in net.modules()):
                 net.to(memory_format=layout)  # type: ignore[call-overload]  # up to 4x the speed on CPUs, with bf16
         make = torch.optim.Adam if config.optimiser == "adam" else partial(torch.optim.SGD, momentum=MOMENTUM)
-        optimiser = make([p for p in net.parameters() if p.requires_grad], config.lr, weight_decay=config.weight_decay)
+        groups: list[dict[str, Any]] = [{"params": [p for p in net.parameters() if p.requires_grad]}]
+        if method is not None:
+            method.to(next(net.parameters()).device)
+            apart = {p for optimiser in own for group in optimiser.param_groups for p in group["params"]}
+            groups.append({"params": [p for p in method.parameters() if p not in apart], "weight_decay": 0.0})
+        optimiser = make(groups, config.lr, weight_decay=config.weight_decay)
         total = steps * config.epochs
         rising = config.warmup * total
 
@@ -149,6 +174,8 @@ class Run:
             optimiser=optimiser,
             schedule=torch.optim.lr_scheduler.LambdaLR(optimiser, rate),
             steps=steps,
+            method=method,
+            own=own,
         )
 
     def train(
@@ -216,6 +243,8 @@ class Run:
                     metadata = {"net": self.config.net, "epoch": str(self.epoch)}
                     metadata[metric.name] = f"{figures[metric.name]:.6f}"
                     save_state(out / "best.safetensors", self.average.state_dict(), metadata)
+                    if self.method is not None:
+                        save_state(out / "method.safetensors", self.method.state_dict(), metadata)
                 self._save(checkpoint)
                 report.epoch(self.history, self.seconds)
         return self._result(out, metric, command)
@@ -231,7 +260,8 @@ class Run:
         for step, batch in enumerate(batches):
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
                 value = loss(self.net, batch)
-            self.optimiser.zero_grad()
+            for optimiser in (self.optimiser, *self.own):
+                optimiser.zero_grad()
             value.backward()
             number = value.item()
             if not math.isfinite(number):
@@ -239,7 +269,8 @@ class Run:
                     f"the loss is {number} in epoch {self.epoch + 1}, step {step + 1} of {self.steps}, expected a "
                     f"finite number: lower the learning rate ({self.config.lr:g}) or start from other weights."
                 )
-            self.optimiser.step()
+            for optimiser in (self.optimiser, *self.own):
+                optimiser.step()
             self.schedule.step()
             self._average(self.epoch * self.steps + step)
             total += number
@@ -274,6 +305,9 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
+        if self.method is not None:
+            content["method"] = self.method.state_dict()
+            content["own"] = [optimiser.state_dict() for optimiser in self.own]
         torch.save(content, buffer)
         write_atomically(path, buffer.getvalue())
 
@@ -292,6 +326,10 @@ class Run:
         self.net.load_state_dict(saved["net"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.schedule.load_state_dict(saved["schedule"])
+        if self.method is not None:
+            self.method.load_state_dict(saved["method"])
+            for optimiser, state in zip(self.own, saved["own"], strict=True):
+                optimiser.load_state_dict(state)
 
     def _result(self, out: Path, metric: Metric, command: str) -> dict[str, Any]:
         """Write and return `result.json`."""
@@ -300,7 +338,7 @@ class Run:
             "command": command,
             "net": self.config.net,
             "seeds": {"training": self.config.seed},
-            "config": self.config.model_dump(),
+            "config": self.config.model_dump(mode="json"),
             "init": self.init,
             "data": self.data,
             "figures": {
