@@ -96,7 +96,7 @@ def drive(home, tmp_path):
 
 
 def nodes_of(pid):
-    return [p for p in psutil.process_iter(["cmdline"]) if f"__ns:=/drive_{pid}" in (p.info["cmdline"] or [])]
+    return [p for p in psutil.process_iter(["cmdline"]) if f"__ns:=/run_{pid}" in (p.info["cmdline"] or [])]
 
 
 def test_drives_in_lock_step_and_reports(drive, constant, tmp_path):

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from edgeflock.runtime.bench.measure import Chain
 from edgeflock.runtime.errors import EdgeflockError, MissingExtra
@@ -75,14 +74,14 @@ def chain(
             while time.monotonic() < settled:
                 spin()
                 nodes.check()
-            busy, start = _cpu_s(nodes), time.monotonic()
+            busy, start = sum(nodes.cpu_s().values()), time.monotonic()
             while not (monitor.over or nodes.ended("camera")):
                 spin()
                 nodes.check()
             if not monitor.over:
                 seen_s = time.monotonic() - start + settle_s
                 raise EdgeflockError(f"{source} ended after {seen_s:.1f} s: a longer one is needed.")
-            cpu_s, memory = _cpu_s(nodes) - busy, _peak_rss_mib(nodes)
+            cpu_s, memory = sum(nodes.cpu_s().values()) - busy, _peak_rss_mib(nodes)
             end_ns, patience = monitor.end(), time.monotonic() + SETTLE_S
             while not monitor.answered(end_ns) and time.monotonic() < patience:
                 spin()
@@ -97,11 +96,6 @@ def chain(
         engine=trace.engine or engine,
         precision=trace.precision or precision,
     )
-
-
-def _cpu_s(nodes: Supervisor) -> float:
-    times = [psutil.Process(process.pid).cpu_times() for process in nodes.processes.values()]
-    return sum(t.user + t.system for t in times)
 
 
 def _peak_rss_mib(nodes: Supervisor) -> float:

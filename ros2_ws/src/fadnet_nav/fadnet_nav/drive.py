@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -207,32 +206,13 @@ def _title(options: DriveOptions) -> str:
     return f"Driving {options.world} world {options.seed} for {options.duration:g} s, {mode}"
 
 
-def _ros_arguments() -> list[str]:
-    """A namespace for this run; clock and diagnostics in it too, so that runs in one domain keep apart."""
-    rules = (f"__ns:=/drive_{os.getpid()}", "/clock:=clock", "/diagnostics:=diagnostics")
-    return ["--ros-args", *(word for rule in rules for word in ("-r", rule))]
-
-
-@contextlib.contextmanager
-def listening(options: DriveOptions, world: World | None) -> Iterator[tuple[Monitor, Callable[[], None]]]:
-    """The monitor, and what lets it hear: one message, or nothing for 50 ms."""
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.signals import SignalHandlerOptions
-
+def listening(options: DriveOptions, world: World | None) -> AbstractContextManager:
+    """The monitor, and what lets it hear."""
+    from fadnet_nav import supervisor
     from fadnet_nav.monitor import Monitor
 
-    context = rclpy.Context()
-    rclpy.init(args=_ros_arguments(), context=context, signal_handler_options=SignalHandlerOptions.NO)
-    monitor = Monitor(options.duration, options.lockstep, world.path if world else None, context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(monitor)
-    try:
-        yield monitor, lambda: executor.spin_once(timeout_sec=0.05)
-    finally:
-        executor.shutdown()
-        monitor.destroy_node()
-        rclpy.shutdown(context=context)
+    path = world.path if world else None
+    return supervisor.listening(lambda context: Monitor(options.duration, options.lockstep, path, context=context))
 
 
 def start_nodes(
@@ -256,8 +236,7 @@ def start_nodes(
     for name, (module, parameters) in node_list(options, world).items():
         if name == "camera" and not options.simulated:  # a recording must not begin before somebody looks
             wait_for(lambda: None if monitor.count_subscribers("camera/color/image_raw") > 1 else "steering")
-        settings = [word for k, v in parameters.items() for word in ("-p", f"{k}:={json.dumps(v)}")]
-        nodes.start(name, module, [*_ros_arguments(), *settings], may_end=name == "camera" and not options.simulated)
+        nodes.start_node(name, module, parameters, may_end=name == "camera" and not options.simulated)
     wait_for(lambda: None if monitor.start_ns is not None else monitor.missing() or "guard")
 
 

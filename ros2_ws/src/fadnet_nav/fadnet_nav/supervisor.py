@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeflock.runtime.errors import EdgeflockError
+
+if TYPE_CHECKING:
+    from rclpy.context import Context
+    from rclpy.node import Node
+
+Listener = TypeVar("Listener", bound="Node")
 
 GRACE_S = 5.0
 TAIL_LINES = 12
@@ -36,6 +46,35 @@ def stay_on_this_machine() -> None:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).parent / "config" / "loopback.xml")
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+
+
+def ros_arguments() -> list[str]:
+    """A namespace for this run; clock and diagnostics in it too, so that runs in one domain keep apart."""
+    rules = (f"__ns:=/run_{os.getpid()}", "/clock:=clock", "/diagnostics:=diagnostics")
+    return ["--ros-args", *(word for rule in rules for word in ("-r", rule))]
+
+
+@contextlib.contextmanager
+def listening(make: Callable[[Context], Listener]) -> Iterator[tuple[Listener, Callable[[], None]]]:
+    """A node in the run's namespace, and what lets it hear: one message, or nothing for 50 ms.
+
+    `make` gets the context to build the node in.
+    """
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    context = rclpy.Context()
+    rclpy.init(args=ros_arguments(), context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = make(context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    try:
+        yield node, lambda: executor.spin_once(timeout_sec=0.05)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def _die_with_parent() -> None:
@@ -78,6 +117,18 @@ class Supervisor:
                 preexec_fn=_die_with_parent,
                 env={**os.environ, "RCUTILS_COLORIZED_OUTPUT": "0"},
             )
+
+    def start_node(self, name: str, module: str, parameters: dict[str, Any], may_end: bool = False) -> None:
+        """Run a node in the run's namespace."""
+        settings = [word for k, v in parameters.items() for word in ("-p", f"{k}:={json.dumps(v)}")]
+        self.start(name, module, [*ros_arguments(), *settings], may_end)
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU time of each process so far."""
+        import psutil
+
+        times = {name: psutil.Process(process.pid).cpu_times() for name, process in self.processes.items()}
+        return {name: t.user + t.system for name, t in times.items()}
 
     def ended(self, name: str) -> bool:
         """Whether a process ended with code 0."""

@@ -1,0 +1,252 @@
+"""Node `emotion` (lifecycle): camera frame in, what each face shows out.
+
+Subscribes (relative names)
+    camera/color/image_raw      rgb8, bgr8 or mono8. Every image is taken at once, and the newest one waits for the net:
+                                those in between are skipped, nothing queues
+Publishes
+    /humans/faces/...           REP-155: ids, regions, expressions (see `faces` for types), stamp and frame of the image
+    ~/annotated                 sensor_msgs/Image, rgb8, with `publish_annotated` and while somebody subscribes
+    /diagnostics                1 Hz: rate, latency, faces, what was skipped, missed and refused, engine, bundle
+
+Every image that came (`received`) is answered, skipped for a newer one, or refused with a reason; `missed` never came.
+
+Privacy: images are neither stored nor sent on. REP-155's `cropped` and `aligned` are images of a person, so they are
+not there at all; the annotated image is only there with `publish_annotated`, and its faces are coarse unless
+`blur_faces` is off. What the detector does not find is not blurred.
+
+Parameters: `EmotionParameters`; see `fadnet_nav.managed`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import cv2
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from pydantic import Field
+from sensor_msgs.msg import Image
+
+from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.preprocess import Encoding
+from emotion_recognition.faces import EXPRESSIONS, FaceTopics
+from fadnet_nav.managed import ManagedNode, NetParameters
+from fadnet_nav.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_array, to_ns
+from fadnet_nav.process import run
+
+if TYPE_CHECKING:
+    from edgeflock.runtime.faces.pipeline import EmotionPipeline, FaceEmotion
+
+ARRIVALS = 5  # images that may wait for Python to take them; the newest then waits for the net
+RECENT = 300  # answers for the percentiles in the diagnostics
+BLOCKS = 8  # of a blurred face, along each side
+
+
+class EmotionParameters(NetParameters):
+    """Parameters of the emotion node."""
+
+    detector: str = Field(default="", description="ONNX file of YuNet; empty = the Haar cascade that OpenCV 4 brings")
+    smoothing: float = Field(
+        default=0.5, ge=0, le=60, description="s, time constant of each face's distribution; 0 = each frame alone"
+    )
+    humans: str = Field(default="/humans", description="namespace of the faces; REP-155 says /humans")
+    publish_annotated: bool = Field(default=False, description="send an image with what was found: shows people")
+    blur_faces: bool = Field(default=True, description="in the annotated image: only coarse blocks where a face is")
+
+
+class EmotionNode(ManagedNode[EmotionParameters]):
+    """Owns one EmotionPipeline and the thread that it thinks in; see the module."""
+
+    def __init__(self) -> None:
+        super().__init__("emotion", EmotionParameters)
+        self._pipeline: EmotionPipeline | None = None
+        self._reader: ImageReader | None = None
+        self._thread: threading.Thread | None = None
+        self._news = threading.Condition()
+        self._newest: Image | None = None
+        self._stop = False
+        self._reporter = self.create_timer(1.0, self._report)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.start()
+
+    def load(self) -> None:
+        """Load bundle and detector, and warm both up."""
+        from edgeflock.runtime.bundle import default_bundle
+        from edgeflock.runtime.faces import open_detector
+        from edgeflock.runtime.faces.pipeline import EmotionPipeline
+        from edgeflock.runtime.tasks.emotion import EmotionRecognizer
+
+        p = self.settings.value
+        recognizer = EmotionRecognizer(
+            p.bundle or default_bundle("emotion"), p.precision or None, p.threads or None, p.engine or None
+        )
+        cv2.setNumThreads(p.threads or 1)  # or the detector takes every core from the nodes that drive
+        detector = open_detector(p.detector or None)
+        recognizer(*recognizer.example())
+        detector(np.zeros((480, 640, 3), np.uint8), "rgb8")
+        self._pipeline = EmotionPipeline(recognizer, detector, smoothing_s=p.smoothing)
+        self._topics = FaceTopics(self, recognizer.labels, p.humans)
+        self._annotated = self.create_publisher(Image, "~/annotated", qos("reliable")) if p.publish_annotated else None
+        digest = recognizer.bundle.digest
+        self._constant = {
+            "detector": type(detector).__name__,
+            "messages": self._topics.kinds,
+            "annotated": p.publish_annotated,
+            "engine": recognizer.engine.name,
+            "precision": recognizer.precision,
+            "bundle": digest,
+        }
+        self.get_logger().info(
+            f"bundle {digest[:12]}, {recognizer.engine.name}, {recognizer.precision}; faces by "
+            f"{type(detector).__name__}, as {self._topics.kinds} under {p.humans}/faces; images leave: "
+            f"{('blurred' if p.blur_faces else 'with faces') if p.publish_annotated else 'none'}"
+        )
+        for label in recognizer.labels:
+            if label.lower() not in EXPRESSIONS:
+                self.get_logger().warning(f"REP-155 has no word for {label!r}: it is sent as {label.lower()!r}.")
+
+    def begin(self) -> None:
+        """Take images, and think about the newest in a thread: the executor is free to take the next."""
+        self._received = self._answered = self._skipped = self._faces = self._reported = 0
+        self._refused: Counter[str] = Counter()
+        self._complaint = ""
+        self._recent: deque[tuple[float, float, int]] = deque(maxlen=RECENT)  # latency ms, of it thinking ms, faces
+        self._stop, self._newest = False, None
+        self._thread = threading.Thread(target=self._think, name="think", daemon=True)
+        self._thread.start()
+        self._reader = ImageReader(self, self.settings.value.qos, self._on_image, ARRIVALS)
+
+    def release(self) -> None:
+        """Take no more images, and wait for the answer in hand."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._thread is not None:
+            with self._news:
+                self._stop = True
+                self._news.notify()
+            self._thread.join()
+            self._thread = None
+
+    def unload(self) -> None:
+        """Drop bundle and topics."""
+        self._topics.close()
+        if self._annotated is not None:
+            self.destroy_publisher(self._annotated)
+        self._pipeline = None
+
+    def _on_image(self, image: Image) -> None:
+        with self._news:
+            self._received += 1
+            self._skipped += self._newest is not None
+            self._newest = image
+            self._news.notify()
+
+    def _think(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._stop or self._newest is not None)
+                if self._stop:
+                    return
+                image, self._newest = cast("Image", self._newest), None
+            try:
+                self._answer(image)
+            except Exception:  # the thread must not die in silence: the process ends, and is started again
+                self.get_logger().fatal(traceback.format_exc())
+                self.done = 1
+                return
+
+    def _answer(self, image: Image) -> None:
+        assert self._pipeline is not None
+        begun = time.perf_counter_ns()
+        reason = "encoding"
+        try:
+            if image.encoding not in get_args(Encoding):
+                raise InputError(
+                    f"expected an image as {', '.join(get_args(Encoding))}, got {image.encoding!r}: "
+                    f"convert it in the camera."
+                )
+            reason = "data"
+            pixels = to_array(image)
+            reason = "image"
+            found = self._pipeline(pixels, cast("Encoding", image.encoding), to_ns(image.header.stamp))
+        except EdgeflockError as error:
+            self._refused[reason if isinstance(error, InputError) else "net"] += 1
+            self._complaint = str(error)
+            self.get_logger().error(str(error), throttle_duration_sec=1.0)
+            return
+        think_ms = (time.perf_counter_ns() - begun) / 1e6
+        self._topics.publish(image.header, image.width, image.height, found)
+        age_ms = (self.get_clock().now().nanoseconds - to_ns(image.header.stamp)) / 1e6
+        self._recent.append((age_ms, think_ms, len(found)))
+        self._answered += 1
+        if self._annotated is not None and self._annotated.get_subscription_count():
+            self._annotated.publish(self._draw(image, pixels, found))
+
+    def _draw(self, image: Image, pixels: np.ndarray, found: Sequence[FaceEmotion]) -> Image:
+        from edgeflock.runtime.faces.draw import annotate
+
+        if self.settings.value.blur_faces:
+            pixels = pixels.copy()
+            for one in found:
+                coarsen(pixels, one.face.box)
+        drawn = annotate(pixels, found, cast("Encoding", image.encoding))
+        out = Image(header=image.header, height=image.height, width=image.width, encoding="rgb8", step=3 * image.width)
+        out.data = drawn.tobytes()
+        return out
+
+    def _report(self) -> None:
+        if self._reader is None:
+            return
+        p, recent = self.settings.value, list(self._recent)
+        values: dict[str, Any] = {"rate_hz": self._answered - self._reported}
+        refused, self._faces = sum(self._refused.values()), recent[-1][2] if recent else 0
+        level, message = OK, "reading faces"
+        if self._complaint:
+            level, message = ERROR, self._complaint
+        elif self._answered == self._reported:
+            level, message = WARN, "no image" if not self._received else "no image any more"
+        self._reported, self._complaint = self._answered, ""
+        if recent:
+            latency, thinking, faces = np.array(recent).T
+            values |= {f"latency_p{q}_ms": float(np.percentile(latency, q)) for q in (50, 90, 99)}
+            values |= {"think_p50_ms": float(np.median(thinking)), "faces": self._faces, "faces_mean": faces.mean()}
+        spent = cast("EmotionPipeline", self._pipeline).spent_ns
+        values |= {f"{part}_ms": ns / 1e6 for part, ns in spent.items()}
+        values |= {
+            "received": self._received,
+            "answered": self._answered,
+            "skipped": self._skipped,
+            "missed": self._reader.missed,
+            "refused": refused,
+            **{f"refused_{reason}": count for reason, count in self._refused.items()},
+            "smoothing_s": p.smoothing,
+            **self._constant,
+        }
+        name = f"{self.get_fully_qualified_name()}: faces"
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(diagnostics(stamp, name, level, message, self._constant["bundle"][:12], **values))
+
+
+def coarsen(pixels: np.ndarray, box: Sequence[float]) -> None:
+    """Leave only `BLOCKS` x `BLOCKS` mean colours of what a box covers, in place."""
+    x1, y1, x2, y2 = (max(0, round(edge)) for edge in box)
+    part = pixels[y1:y2, x1:x2]
+    if part.size:
+        small = cv2.resize(part, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
+        part[:] = cv2.resize(small, part.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the emotion node until a signal; a bundle that cannot be used ends it with the error's exit code."""
+    return run(lambda: [EmotionNode()], args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
