@@ -117,7 +117,7 @@ def scaled(images: np.ndarray, spec: InputSpec) -> np.ndarray:
     return to_range(planes, spec.range, np.empty(planes.shape, np.float32))
 
 
-SEEDS = {"train": 1, "val": 2}
+SEEDS = {"train": 1, "val": 2, "test": 3}
 """Rendered images of one split are never those of another."""
 RENDERED = 700
 """How many images a rendered split has unless told otherwise."""
@@ -269,7 +269,7 @@ def prepare(examples: Iterable[Example], net: nn.Module, source: str) -> Emotion
     )
 
 
-def _shapes(specs: list[InputSpec]) -> list[tuple[int, ...]]:
+def _shapes(specs: list[InputSpec]) -> Sequence[tuple[int, ...]]:
     size = specs[0].shape[-1]
     return [(size, size, 3), (*CONTEXT_SIZE[::-1], 3)][: len(specs)]
 

@@ -7,6 +7,7 @@ user's choice.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from rich.progress import track
 from edgeflock.export.datasets.emotion import EmotionDataset
 from edgeflock.export.datasets.emotion_files import read_affect
 from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.files import write_atomically
 
 _HEADER = ("name", "valence", "arousal")
 
@@ -159,13 +161,14 @@ def with_affect(
 def write_affect(data: EmotionDataset, file: Path) -> None:
     """Write a CSV with the columns name, valence and arousal; unknown ones are left out."""
     affect = np.empty((0, 2)) if data.affect is None else data.affect
+    out = io.StringIO(newline="")
+    table = csv.writer(out)
+    table.writerow(_HEADER)
+    for name, (valence, arousal) in zip(data.names, affect, strict=False):
+        if not np.isnan(valence + arousal):
+            table.writerow((name, f"{valence:.6g}", f"{arousal:.6g}"))
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as out:
-        table = csv.writer(out)
-        table.writerow(_HEADER)
-        for name, (valence, arousal) in zip(data.names, affect, strict=False):
-            if not np.isnan(valence + arousal):
-                table.writerow((name, f"{valence:.6g}", f"{arousal:.6g}"))
+    write_atomically(file, out.getvalue().encode())
 
 
 def _read_affect(file: Path) -> dict[str, tuple[float, float]]:
