@@ -7,6 +7,7 @@ on the resolution of the camera. Measured on rendered scenes of 640x480, that fi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -196,5 +197,6 @@ def _scale(height: int, width: int, min_face: float) -> float:
     return min(1.0, SMALLEST / (min_face * min(height, width)))
 
 
-def _largest_first(faces) -> list[Face]:
-    return sorted(faces, key=lambda face: -(face.box[2] - face.box[0]) * (face.box[3] - face.box[1]))
+def _largest_first(faces: Iterable[Face]) -> list[Face]:
+    # Equal ones by place: the cascade's threads give them in any order.
+    return sorted(faces, key=lambda face: ((face.box[0] - face.box[2]) * (face.box[3] - face.box[1]), face.box))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from edgeflock.runtime.bundle import Bundle, default_bundle
 from edgeflock.runtime.errors import BundleError, EngineError
 from edgeflock.runtime.manifest import Manifest, OutputSpec
 from edgeflock.runtime.preprocess import Encoding
@@ -58,6 +60,11 @@ class Emotion(NamedTuple):
 class EmotionRecognizer(NetTask):
     """Read faces by a bundle; parameters, attributes and errors as for `NetTask`.
 
+    Parameters
+    ----------
+    bundle : Bundle or path, optional
+        By default the one that ships with the package, trained on synthetic faces.
+
     Attributes
     ----------
     labels : list of str
@@ -70,8 +77,14 @@ class EmotionRecognizer(NetTask):
 
     task = "emotion"
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        bundle: Bundle | str | Path | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        engine: str | None = None,
+    ) -> None:
+        super().__init__(bundle or default_bundle("emotion"), precision, threads, engine)
         manifest = self.bundle.manifest
         self.labels = manifest.outputs[0].labels or []
         self._preprocess = EmotionPreprocess(manifest.inputs, self.inputs)
