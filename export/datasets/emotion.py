@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -133,7 +134,7 @@ FORMATS = {
     "AffectNet 2021": (("annotations", "*_set/annotations"), "affectnet", "read_2021"),
     "SFEW 2.0": (("Train", "Val", "Train_Aligned_Faces", "Val_Aligned_Faces"), "sfew", "read_sfew"),
     "NCAER-S": (("images/train", "images/val", "images/test"), "caer", "read_ncaer_s"),
-    "CAER-S": (("train", "val", "test"), "caer", "read_caer_s"),
+    "like CAER-S": (("train", "val", "test"), "caer", "read_caer_s"),
 }
 
 
@@ -168,7 +169,7 @@ def open_emotion(
         examples = rendered_examples(net, n, SEEDS[split])
         return prepare(track(examples, f"{split} images", n, console=console) if console else examples, net, source)
     title, rows = find_rows(path, split, whole=len(emotion_inputs(net)) == 2)
-    return read_rows(track(rows, f"{split} list", console=console) if console else rows, net, path, title, console)
+    return read_rows(rows, net, path, title, console)
 
 
 def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[Row]]:
@@ -192,7 +193,8 @@ def read_rows(
 ) -> EmotionDataset:
     """Read the images of rows, on all cores, and prepare them for a net; see `open_emotion`."""
     specs, classes = emotion_inputs(net), tuple(net.labels)  # type: ignore[arg-type]
-    kept, labels, left_out = by_name(rows, classes)
+    with console.status(f"Listing the images of {path}") if console else nullcontext():
+        kept, labels, left_out = by_name(rows, classes)
     counted = ", ".join(f"{count} {emotion}" for emotion, count in left_out.items())
     source = f"{len(kept)} images of {path.name}{f' ({title})' if title else ''}"
     if counted:
