@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -198,3 +198,139 @@ def emotion(
         highlight=False,
         soft_wrap=True,
     )
+
+
+@train_app.command()
+def ldlva(
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
+    net: Annotated[str, typer.Option(help="fer-resnet18 or fer-resnet50.")] = "fer-resnet18",
+    preset: Annotated[
+        Literal["post", "released", "released-affectnet"],
+        typer.Option(help="What the post says, or what the authors' code does on RAF-DB and on AffectNet."),
+    ] = "post",
+    data: Annotated[
+        Path | None, typer.Option(help="Training data as in docs/emotion-data.md; rendered (synthetic) by default.")
+    ] = None,
+    val: Annotated[Path | None, typer.Option(help="Validation data; goes with --data.")] = None,
+    affect: Annotated[
+        Path | None,
+        typer.Option(help="Net (.onnx) that estimates valence and arousal where --data has none, or its affect.csv."),
+    ] = None,
+    columns: Annotated[
+        tuple[int, int] | None, typer.Option(help="Where valence and arousal stand in what --affect gives.")
+    ] = None,
+    normalise: Annotated[str, typer.Option(help="Pixels that --affect takes: 0..1, -1..1, 0..255, imagenet.")] = "0..1",
+    noise: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of training labels to flip, for experiments.")
+    ] = 0.0,
+    samples: Annotated[int, typer.Option(min=14, help="Rendered training images.")] = 7000,
+    epochs: Annotated[int | None, typer.Option(min=1, help="10, and 60 of the released presets.")] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Images per step; their 8 neighbours come on top.")] = 32,
+    lr: Annotated[float | None, typer.Option(min=1e-9, help="Peak learning rate; 1e-3, or the preset's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of start weights, order, augmentation and flipped labels.")] = 1204,
+    init: Annotated[
+        Path | None, typer.Option(help="Start weights: of the same net, or of a torchvision ResNet for its trunk.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, max=512, help="Side of faces while training; smaller is faster, then --init.")
+    ] = None,
+    bf16: Annotated[bool, typer.Option(help="bfloat16 convolutions, faster on CPUs that have it.")] = True,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds a run.")] = False,
+) -> None:
+    """Learn emotions from labels of which some are wrong, and learn which (LDLVA).
+
+    Writes what `edgeflock train emotion` writes, and uncertainty.csv (every training image with its label and how much
+    to doubt it), uncertainty.jpg (some of them), method.safetensors (what LDLVA learnt beside the net) into --out.
+
+    Example:
+
+      edgeflock train ldlva --data RAF-DB --val RAF-DB --affect emonet.onnx --out runs/ldlva
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra.pip("edgeflock train", "export", error) from error
+    from rich.console import Console
+
+    from edgeflock.export.datasets.emotion import open_emotion
+    from edgeflock.export.datasets.valence_arousal import with_affect
+    from edgeflock.export.nets import NETS
+    from edgeflock.export.training.ldlva_emotion import LDLVA_NETS, LdlvaConfig, train_ldlva
+
+    if net not in LDLVA_NETS:
+        raise InputError(f"LDLVA trains {' or '.join(LDLVA_NETS)}, got {net!r}.")
+    if (data is None) != (val is None):
+        raise InputError("--data and --val go together: name both, or none for rendered images.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    config = LdlvaConfig.of(
+        preset, net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16, noise=noise
+    )
+    console = Console()
+    training = open_emotion(NETS[net](), data, "train", samples, console)
+    validation = open_emotion(NETS[net](), val, "val", console=console)
+    if affect is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        kept = out / "affect.csv"
+        if kept.is_file() and not fresh:
+            affect = kept
+        training = with_affect(training, affect, console, columns=columns, normalise=normalise, keep=kept)
+    result = train_ldlva(
+        config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
+    )
+    figures = result["figures"]
+    found = f", flipped labels found with an AUC of {figures['uncertainty_auc']:.3f}" if noise else ""
+    console.print(
+        f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
+        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}{found}\n"
+        f"{out / 'uncertainty.csv'}: training labels, the most doubtful first; {out / 'uncertainty.jpg'} shows some",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@train_app.command("ldlva-digits")
+def ldlva_digits(
+    noise: Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels to flip.")] = 0.4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of split, flipped labels, start weights and order.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    aux: Annotated[
+        Literal["tsne-2", "pca-2", "pca-8"],
+        typer.Option(help="Map of the images, made without labels, in place of valence-arousal."),
+    ] = "tsne-2",
+    epochs: Annotated[int, typer.Option(min=1)] = 40,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a table and a picture of 0, 20 and 40 % noise; goes on where it stopped."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the table.")] = "0,1,2",
+) -> None:
+    """Prove LDLVA on scikit-learn's digits with flipped labels: cross-entropy against LDLVA.
+
+    Writes {"ce_accuracy", "ldlva_accuracy", "uncertainty_auc"} of the last epoch into --json; the AUC says how well the
+    learnt uncertainty tells flipped labels from right ones (null without noise).
+
+    Example:
+
+      edgeflock train ldlva-digits --noise 0.4 --seed 0 --json digits.json
+      edgeflock train ldlva-digits --table runs/digits
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtra.pip("edgeflock train", "export", error) from error
+    from rich.console import Console
+
+    from edgeflock.export.training.ldlva_digits import show_comparison, show_table
+
+    torch.set_num_threads(1)  # the net is so small that more are slower
+    console = Console()
+    if table is None:
+        show_comparison(noise, seed, aux, epochs, json, console)
+        return
+    try:
+        chosen = [int(text) for text in seeds.split(",")]
+    except ValueError:
+        raise InputError(f"--seeds expects numbers with commas between, as 0,1,2, got {seeds!r}.") from None
+    show_table(table, chosen, aux, epochs, console)
