@@ -160,9 +160,10 @@ def open_emotion(
     Raises
     ------
     InputError
-        There is nothing at `path`, or no room for the pixels.
+        There is no such split, or no room for the pixels.
     DataError
-        The data set is broken, does not have the split, has an unknown emotion or no image for this net.
+        There is nothing at `path`, or the data set is broken, lacks the split, has an unknown emotion or no image for
+        this net.
     """
     if path is None:
         source = f"{n} synthetic images, seed {SEEDS[split]}"
@@ -203,7 +204,8 @@ def read_rows(
             console.print(f"{path}: left out, as {type(net).__name__} does not know them: {counted}", highlight=False)
     if not kept:
         raise DataError(
-            f"{path}: expected at least one image, found none.{f' Left out: {counted}.' if counted else ''}"
+            f"{path}: expected at least one image, found none.{f' Left out: {counted}.' if counted else ''} Layouts that "
+            f"are read: docs/emotion-data.md."
         )
 
     def fill(i: int, pixels: list[np.ndarray]) -> None:
@@ -212,7 +214,10 @@ def read_rows(
         box = row.box
         if box is None:
             if len(specs) == 2:
-                raise DataError(f"{row.name}: a net with context needs the face box: expected {row.image.stem}.txt.")
+                raise DataError(
+                    f"{row.name}: a net with context needs the face box, there is none for this image. Where boxes are "
+                    f"looked for: docs/emotion-data.md."
+                )
             box = (0, 0, image.shape[1], image.shape[0])
         _put(image, box, row.name, net, pixels)
 

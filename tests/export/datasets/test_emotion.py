@@ -83,7 +83,7 @@ def broken(tmp_path: Path, name: str, text: str | None = None) -> Path:
         (lambda p: p, FER, "expected a folder per emotion"),
         (lambda p: p / "missing", FER, "missing: expected a folder per emotion"),
         (lambda p: broken(p, "Boredom/a.png"), FER, "expected an emotion out of Neutral, Happy.*got 'Boredom'"),
-        (lambda p: broken(p, "Sad/a.png"), GLAMOR, r"needs the face box: expected a\.txt"),
+        (lambda p: broken(p, "Sad/a.png"), GLAMOR, r"a\.png: a net with context needs the face box, there is none"),
         (lambda p: broken(p, "Sad/a.png", "1,2,3"), FER, "expected one line x1,y1,x2,y2 in pixels, got '1,2,3'"),
         (lambda p: broken(p, "Sad/a.png", "9,9,3,12"), FER, r"a\.png: a face box must have x1 < x2"),
         (lambda p: broken(p, "Sad/a.png", "90,0,99,9"), GLAMOR, "lies outside the image of 80x60"),
