@@ -78,10 +78,14 @@ class Glamor(nn.Module):
         """Scores (N, 7) before the softmax, and the attention map (N, 1, h, w)."""
         v_f = global_pool(self.face(face))  # 256
         v_c, attention = self.attention(v_f, self.context(context))  # 256; 1, 7, 7
+        return self.classify(v_f, v_c), attention
+
+    def classify(self, v_f: Tensor, v_c: Tensor) -> Tensor:
+        """Scores (N, 7) of a face vector and a context vector (N, D)."""
         if self.adaptive:
             w_f, w_c = self.weights(v_f, v_c).split(1, 1)
             v_f, v_c = v_f * w_f, v_c * w_c
-        return self.head(torch.cat([v_f, v_c], 1)), attention
+        return self.head(torch.cat([v_f, v_c], 1))
 
     def weights(self, v_f: Tensor, v_c: Tensor) -> Tensor:
         """Shares (N, 2) of face and context in the answer, which sum to 1: w_f and w_c of the post."""

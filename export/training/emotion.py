@@ -38,6 +38,7 @@ class EmotionConfig(RunConfig):
         None, ge=32, le=512, description="side of the faces while training, for a quick start on small ones"
     )
     augment: bool = True
+    erase: bool = Field(True, description="also shift faces and erase parts of them, as for LDLVA; GLAMOR-Net does not")
 
 
 Batch = tuple[list[np.ndarray], np.ndarray]
@@ -49,6 +50,7 @@ def train_emotion(
     validation: EmotionDataset,
     out: str | Path,
     *,
+    net: nn.Module | None = None,
     init: str | Path | None = None,
     fresh: bool = False,
     command: str = "",
@@ -62,6 +64,8 @@ def train_emotion(
         Prepared for this net.
     out : str or Path
         Folder of the run, made if missing.
+    net : nn.Module, optional
+        To train in place of a new one from `config.net`, which then only names it.
     init : str or Path, optional
         Weights to start from: of the same net (see `load_checkpoint`), or of a torchvision ResNet for its trunks.
     fresh : bool
@@ -83,7 +87,7 @@ def train_emotion(
     DataError
         Too little data, unreadable weights or checkpoint.
     """
-    net = start_net(config.net, init, config.seed)
+    net = start_net(config.net, init, config.seed) if net is None else net
     for what, data, least in (("training", training, config.batch), ("validation", validation, 1)):
         if len(data) < least:
             raise DataError(f"the {what} data must have at least {least} images, one batch, got {len(data)}.")
@@ -156,7 +160,7 @@ def _batches(data: EmotionDataset, config: EmotionConfig, epoch: int, steps: int
         faces = [resized(data.face[i], config.size) for i in chosen]
         contexts = [data.context[i] for i in chosen] if data.context is not None else None
         if config.augment:
-            faces = [augment_face(face, rng) for face in faces]
+            faces = [augment_face(face, rng, config.erase) for face in faces]
         images = [faces]
         if contexts is not None:
             images.append([crop_context(context, rng if config.augment else None) for context in contexts])
@@ -166,16 +170,17 @@ def _batches(data: EmotionDataset, config: EmotionConfig, epoch: int, steps: int
     return prefetched(make, steps)
 
 
-def augment_face(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirror, turn by up to 20 degrees, shift by up to `PAD`, erase a part: uint8 (size, size, 3), newly made.
+def augment_face(face: np.ndarray, rng: np.random.Generator, erase: bool = True) -> np.ndarray:
+    """Mirror and turn by up to 20 degrees (facts/nets.md 5.2): uint8 (size, size, 3), newly made.
 
-    Both methods' own (facts/nets.md 4.2, 5.2). Black comes in where the face is shifted or turned away.
+    With `erase` also shift by up to `PAD` and erase a part (4.2). Black comes in where the face moved away.
     """
     size = len(face)
     turn = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), rng.uniform(-20, 20), 1)
-    turn[:, 2] = turn[:, 2] + rng.uniform(-PAD, PAD, 2) * size / 224
+    if erase:
+        turn[:, 2] = turn[:, 2] + rng.uniform(-PAD, PAD, 2) * size / 224
     face = cv2.warpAffine(face[:, ::-1] if rng.random() < 0.5 else face, turn, (size, size))
-    if rng.random() < 0.5:
+    if erase and rng.random() < 0.5:
         area, aspect = rng.uniform(0.02, 0.3) * size * size, np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
         height, width = (min(size, int(np.sqrt(area * ratio)) + 1) for ratio in (aspect, 1 / aspect))
         y, x = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
