@@ -204,8 +204,8 @@ def read_rows(
             console.print(f"{path}: left out, as {type(net).__name__} does not know them: {counted}", highlight=False)
     if not kept:
         raise DataError(
-            f"{path}: expected at least one image, found none.{f' Left out: {counted}.' if counted else ''} Layouts that "
-            f"are read: docs/emotion-data.md."
+            f"{path}: expected at least one image, found none.{f' Left out: {counted}.' if counted else ''} "
+            f"Layouts that are read: docs/emotion-data.md."
         )
 
     def fill(i: int, pixels: list[np.ndarray]) -> None:
