@@ -137,10 +137,14 @@ def _camera() -> FrameSource:
     try:
         return open_source("realsense")
     except (CameraError, MissingExtra) as realsense:
-        devices = sorted(Path("/dev").glob("video*"))
+        devices = _webcams()
         if not devices:
             raise CameraError(f"found no camera: no /dev/video*, and {realsense}") from None
         return open_source("video", devices[0])
+
+
+def _webcams() -> list[Path]:
+    return sorted(Path("/dev").glob("video*"))
 
 
 @contextmanager
@@ -199,5 +203,7 @@ def _record(index: int, stamp_ns: int, results: list[FaceEmotion]) -> dict:
 
 
 def _row(index: int, results: list[FaceEmotion]) -> str:
-    faces = "  ".join(f"#{r.face.id} {r.label:8} {r.confidence:.2f}" for r in results)
+    faces = "  ".join(
+        f"#{r.face.id} {r.label:8} {r.confidence:.2f}" for r in sorted(results, key=lambda r: r.face.id or 0)
+    )
     return f"{index:6}  {faces or '-'}"

@@ -76,20 +76,31 @@ def _face(out: np.ndarray, result: FaceEmotion) -> None:
     line = round(32 * size)
     cv2.rectangle(out, (x1, y1), (x2, y2), colour, max(1, round(4 * size)))
     title = f"{result.label} {result.confidence:.2f}"
-    _text(out, title if result.face.id is None else f"#{result.face.id} {title}", x1, max(y1 - line // 3, line), size)
-    panel = round(230 * size)
-    left = x2 + 4 if x2 + 4 + panel <= width else max(x1 - 4 - panel, 0)
-    top = min(max(y1, 0), max(0, height - line * len(labels)))
-    area = out[top : top + line * len(labels), left : left + panel]
+    if result.face.id is not None:
+        title = f"#{result.face.id} {title}"
+    _text(out, title, x1, max(y1 - line // 3, line), size, (0, 0, 0), 3)
+    _text(out, title, x1, max(y1 - line // 3, line), size)
+    panel, tall = round(240 * size), line * len(labels)
+    left = min(max(x1, 0), max(width - panel, 0))
+    below = y2 + 4 if y2 + 4 + tall <= height else y1 - line - 4 - tall
+    top = min(max(below, 0), max(height - tall, 0))
+    area = out[top : top + tall, left : left + panel]
     area[:] = area // 3
-    half = panel // 2
+    start = left + round(0.56 * panel)
     for row, (label, value) in enumerate(result.distribution.items()):
         base = top + row * line
-        end = left + half + round((half - 3) * value)
-        cv2.rectangle(out, (left + half, base + 3), (end, base + line - 3), _COLOURS[row % len(_COLOURS)], cv2.FILLED)
+        end = start + round((left + panel - 3 - start) * value)
+        cv2.rectangle(out, (start, base + 3), (end, base + line - 3), _COLOURS[row % len(_COLOURS)], cv2.FILLED)
         _text(out, label, left + 3, base + line - line // 3, size)
 
 
-def _text(out: np.ndarray, text: str, x: int, y: int, size: float) -> None:
-    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(out, text, (x, y), _FONT, size, colour, thickness, cv2.LINE_AA)
+def _text(
+    out: np.ndarray,
+    text: str,
+    x: int,
+    y: int,
+    size: float,
+    colour: tuple[int, int, int] = (255, 255, 255),
+    width: int = 1,
+) -> None:
+    cv2.putText(out, text, (x, y), _FONT, size, colour, width, cv2.LINE_AA)

@@ -46,7 +46,7 @@ def test_a_box_is_drawn_around_the_face_and_the_face_stays_visible() -> None:
 def test_bars_are_as_long_as_their_probabilities() -> None:
     out = annotate(room(), [result(values=(0.0, 1.0, 0.5))])
     colours = [(230, 80, 80), (120, 190, 90), (170, 120, 220)]
-    lengths = [int((out[:, 184:] == colour).all(2).sum(1).max()) for colour in colours]  # right of the box
+    lengths = [int((out[204:] == colour).all(2).sum(1).max()) for colour in colours]  # below the box
     assert lengths[1] / 2 == pytest.approx(lengths[2], abs=2) and lengths[1] > 30
     assert lengths[0] <= 1
 
