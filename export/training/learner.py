@@ -32,8 +32,8 @@ class NetLearner:
         Sets this learner's chance apart from the others'.
     share : ndarray of int
         Indices of its samples; every epoch takes each once, in a new order.
-    batch : int
-        Samples per step.
+    parts : int
+        Batches per step, whose mean gradient is followed: 1 for a silo.
     draw : callable
         Indices and a generator to a batch.
     loss : callable
@@ -50,13 +50,13 @@ class NetLearner:
         net: nn.Module,
         stream: int,
         share: np.ndarray,
-        batch: int,
+        parts: int,
         draw: Draw,
         loss: Callable[[nn.Module, Any], Tensor],
         figures: Callable[[nn.Module], dict[str, float]],
         inputs: Callable[[Any], Tensor],
     ) -> None:
-        self._task, self._stream, self._share, self._batch = task, stream, share, batch
+        self._task, self._stream, self._share, self._parts = task, stream, share, parts
         self._draw, self._loss, self._figures, self._inputs = draw, loss, figures, inputs
         self._layout = flat_layout(net, task.batch_norm, task.layers)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -94,33 +94,42 @@ class NetLearner:
             module.eval()
         total = 0.0
         for step in range((round_ - 1) * steps, round_ * steps):
-            batch = self._draw(self._indices(step), np.random.default_rng([task.seed, self._stream, step]))
-            with torch.autocast(next(self._net.parameters()).device.type, torch.bfloat16, enabled=task.bf16):
-                loss = self._loss(self._net, batch)
+            rng = np.random.default_rng([task.seed, self._stream, step])
             self._adam.zero_grad()
-            loss.backward()
+            for part in np.split(self._indices(step), self._parts):
+                with torch.autocast(next(self._net.parameters()).device.type, torch.bfloat16, enabled=task.bf16):
+                    loss = self._loss(self._net, self._draw(part, rng)) / self._parts
+                loss.backward()
+                total += loss.item()
             self._adam.step()
-            total += loss.item()
         return total / steps
 
     def _indices(self, step: int) -> np.ndarray:
         """Samples of a step, by its number alone."""
-        epoch, at = divmod(step, len(self._share) // self._batch)
+        size = self._task.batch * self._parts
+        epoch, at = divmod(step, len(self._share) // size)
         order = np.random.default_rng([self._task.seed, self._stream, 1 << 20, epoch]).permutation(self._share)
-        return order[at * self._batch : (at + 1) * self._batch]
+        return order[at * size : (at + 1) * size]
 
     def evaluate(self, model: np.ndarray) -> dict[str, float]:
         """Figures of a flat model on the validation data; what is not mixed is this silo's."""
+        with torch.inference_mode():
+            return self._figures(self._whole(model))
+
+    def weights(self, model: np.ndarray) -> dict[str, np.ndarray]:
+        """The whole net of a flat model."""
+        return {name: _numpy(value) for name, value in self._whole(model).state_dict().items()}
+
+    def _whole(self, model: np.ndarray) -> nn.Module:
         self._judged.load_state_dict(self._net.state_dict())
         load_flat(self._judged, self._layout, model, self._own_batches())
-        with torch.inference_mode():
-            return self._figures(self._judged.eval())
+        return self._judged.eval()
 
     def _own_batches(self) -> Iterable[Tensor]:
         """Inputs to re-estimate batch statistics from."""
         for i in range(RE_ESTIMATE_BATCHES):
             rng = np.random.default_rng([self._task.seed, self._stream, 2 << 20, i])
-            yield self._inputs(self._draw(rng.choice(self._share, self._batch, replace=False), rng))
+            yield self._inputs(self._draw(rng.choice(self._share, self._task.batch, replace=False), rng))
 
     def state(self) -> dict[str, np.ndarray]:
         """The whole net, whose unmixed buffers are the silo's own, and the moments of Adam."""

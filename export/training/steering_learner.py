@@ -45,11 +45,11 @@ class SteeringTask(LearningTask):
 
     def learner(self, silo: int) -> NetLearner:
         """The learner of one silo."""
-        return self._learner(silo, self._shares()[silo], self.batch)
+        return self._learner(silo, self._shares()[silo])
 
     def central(self) -> NetLearner:
-        """One learner with all frames, in batches `silos` times as large."""
-        return self._learner(self.silos, np.sort(np.concatenate(self._shares())), self.batch * self.silos)
+        """One learner with all frames; a step follows the mean gradient of as many batches as there are silos."""
+        return self._learner(self.silos, np.sort(np.concatenate(self._shares())), self.silos)
 
     def describe(self) -> dict[str, Any]:
         """Data, frames per silo and baselines."""
@@ -74,7 +74,7 @@ class SteeringTask(LearningTask):
         data = _training(self.data, self.samples)
         return deal(self.split, data.angles, data.groups, self.silos, self.batch, self.seed)
 
-    def _learner(self, stream: int, share: np.ndarray, batch: int) -> NetLearner:
+    def _learner(self, stream: int, share: np.ndarray, parts: int = 1) -> NetLearner:
         data, validation = _training(self.data, self.samples), _open(self.val)
         labels = torch.from_numpy(validation.angles)
 
@@ -95,7 +95,7 @@ class SteeringTask(LearningTask):
             net,
             stream,
             share,
-            batch,
+            parts,
             draw,
             loss=lambda net, batch: F.mse_loss(net(batch[0]).float(), batch[1]),
             figures=lambda net: {"rmse": float((predict(net, validation).double() - labels).square().mean().sqrt())},

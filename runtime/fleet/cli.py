@@ -14,6 +14,24 @@ from rich.console import Console
 from rich.table import Table
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.fleet.learning_cli import experiments, simulate
+from edgeflock.runtime.fleet.options import (
+    AccessBps,
+    AsJson,
+    ComputeMs,
+    CoreBps,
+    Jitter,
+    LocalSteps,
+    ModelBits,
+    Network,
+    Periods,
+    Straggler,
+    Tour,
+    WifiBps,
+    conditions_of,
+    open_silos,
+    wrote_json,
+)
 
 if TYPE_CHECKING:
     from edgeflock.runtime.fleet.network import SiloNetwork
@@ -31,16 +49,6 @@ INFLUENCE_LINES = {
     "half_life_rounds": "half-life, rounds",
 }
 NARROW: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}  # fits 80 columns
-
-Network = Annotated[str, typer.Option(help="gaia, amazon, random:SILOS, or a .gml or measured-delays .json file.")]
-ModelBits = Annotated[float, typer.Option(help="Size of a model in bits (FEMNIST's by default).")]
-ComputeMs = Annotated[float, typer.Option(help="One local step, ms.")]
-Periods = Annotated[int, typer.Option("--t", min=1, help="Largest period of an edge in the multigraph, rounds.")]
-AccessBps = Annotated[float, typer.Option(help="Each silo's own line, bit/s each way.")]
-CoreBps = Annotated[str, typer.Option(help="Every link, bit/s; 'file' takes `capacity` from the .gml file.")]
-LocalSteps = Annotated[int, typer.Option(min=1, help="Local steps per round.")]
-Tour = Annotated[str, typer.Option(help="improved, christofides, or a JSON file with the order of the ring.")]
-AsJson = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; '-' prints it instead.")]
 
 
 @fleet_app.callback(epilog="Example: edgeflock fleet cycle-time --network gaia")
@@ -61,11 +69,9 @@ def cycle_time(
     hub: Annotated[str | None, typer.Option(help="Hub of the star: a silo, or 'best' (default: the first).")] = None,
     matcha: Annotated[bool, typer.Option("--matcha/--no-matcha", help="MATCHA, the slowest to compute.")] = True,
     paced_mesh: Annotated[bool, typer.Option("--paced-mesh", help="Add the schedule beyond the multigraph.")] = False,
-    straggler: Annotated[
-        list[str] | None, typer.Option(help="SILO=FACTOR: its local steps take so much longer.")
-    ] = None,
-    jitter: Annotated[float, typer.Option(min=0.0, help="Coefficient of variation of every step and transfer.")] = 0.0,
-    wifi_bps: Annotated[float | None, typer.Option(help="All transfers share one Wi-Fi channel, usable bit/s.")] = None,
+    straggler: Straggler = None,
+    jitter: Jitter = 0.0,
+    wifi_bps: WifiBps = None,
     seed: Annotated[int, typer.Option(help="Of the jitter.")] = 0,
     as_json: AsJson = None,
 ) -> None:
@@ -75,15 +81,11 @@ def cycle_time(
     """
     from edgeflock.runtime.fleet.compare import compare, matchas
     from edgeflock.runtime.fleet.delay import Delays, Workload
-    from edgeflock.runtime.fleet.event import Conditions, wifi_airtime
     from edgeflock.runtime.fleet.overlays import best_hub
 
-    opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
     middle = best_hub(Delays.of(opened, work)) if hub == "best" else opened.index(hub) if hub else 0
-    if wifi_bps is not None and not wifi_bps > 0:
-        raise InputError(f"--wifi-bps is {wifi_bps}: expected bit/s above 0.")
-    airtime = wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0
-    conditions = Conditions(_factors(straggler or [], opened), jitter, airtime, seed)
+    conditions = conditions_of(opened, model_bits, straggler, jitter, wifi_bps, seed)
     with Console(stderr=True).status("") as status:
         status.update("MATCHA's matchings" if matcha else "overlays")
         found = compare(
@@ -97,7 +99,7 @@ def cycle_time(
             conditions=conditions,
             on_progress=lambda name: status.update(name),
         )
-    if not _wrote_json(json.dumps(found, indent=2), as_json):
+    if not wrote_json(json.dumps(found, indent=2), as_json):
         _print_comparison(opened, found)
 
 
@@ -122,7 +124,7 @@ def plan(
     from edgeflock.runtime.fleet.paced_mesh import paced_mesh
     from edgeflock.runtime.fleet.schedule import canonical, make_plan
 
-    opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
     delays = Delays.of(opened, work)
     if base != "ring" and tour != "improved":
         raise InputError(f"--tour orders a ring, and --base is '{base}': leave one of them out.")
@@ -138,7 +140,7 @@ def plan(
         for file, draw in ((picture, overlay_figure), (states, states_figure)):
             if file:
                 draw(opened, made, file)
-    if not _wrote_json(made.to_json(), as_json):
+    if not wrote_json(made.to_json(), as_json):
         _print_plan(made, delays.compute_ms)
 
 
@@ -172,7 +174,7 @@ def influence(
     from edgeflock.runtime.fleet.delay import Delays, Workload
     from edgeflock.runtime.fleet.schedule import plan_of
 
-    opened, work = _open(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
     delays = Delays.of(opened, work)
     order: str | list[int] = base
     if base == "ring":
@@ -180,7 +182,7 @@ def influence(
     elif tour != "improved" or reverse:
         raise InputError(f"--tour and --reverse order a ring, and --base is '{base}': leave them out.")
     found = influence_table(plan_of(opened.silos, delays, t, order), rule, stale=not fresh)
-    if _wrote_json(json.dumps(found, indent=2), as_json):
+    if wrote_json(json.dumps(found, indent=2), as_json):
         return
     table = Table("silo", title=f"{opened.name}, {base}, t = {t}: influence of each silo", **NARROW)
     for name in found:
@@ -243,41 +245,6 @@ def scale(
         cost_figure(silos, seconds, picture)
 
 
-def _open(network: str, core_bps: str) -> SiloNetwork:
-    from edgeflock.runtime.fleet.network import open_network
-
-    if core_bps == "file":
-        return open_network(network, None)
-    try:
-        value = float(core_bps)
-    except ValueError:
-        value = 0.0
-    if not (np.isfinite(value) and value > 0):
-        raise InputError(f"--core-bps is '{core_bps}': expected bit/s above 0, or 'file'.")
-    return open_network(network, value)
-
-
-def _factors(stragglers: list[str], network: SiloNetwork) -> dict[int, float]:
-    factors = {}
-    for text in stragglers:
-        silo, _, factor = text.rpartition("=")
-        try:
-            factors[network.index(silo)] = float(factor)
-        except ValueError as e:
-            raise InputError(f"--straggler '{text}': expected SILO=FACTOR, such as Tokyo=3.") from e
-    return factors
-
-
-def _wrote_json(text: str, where: str | None) -> bool:
-    """Write JSON where asked; True when it went to stdout, so that nothing else may."""
-    if where == "-":
-        typer.echo(text)
-        return True
-    if where:
-        Path(where).write_text(text + "\n")
-    return False
-
-
 def _print_comparison(network: SiloNetwork, found: dict[str, dict[str, float]]) -> None:
     heads = {
         "cycle_mean": "cycle\nmean\nms",
@@ -316,3 +283,12 @@ def _print_plan(made: Plan, compute_ms: float) -> None:
         f"{max(alone)}); models at most {made.staleness} rounds old; {', '.join(measures)}\nplan {made.hash}",
         highlight=False,
     )
+
+
+fleet_app.command(
+    epilog="Example: edgeflock fleet simulate --network gaia --data data/drive/train --val data/drive/val "
+    "--rounds 300 --t 5 --out runs/fleet"
+)(simulate)
+fleet_app.command(
+    epilog="Example: edgeflock fleet experiments --data data/fleet/train --val data/fleet/val --out docs/perf/fleet"
+)(experiments)

@@ -44,6 +44,9 @@ class Learner(Protocol):
         The silo's own model and training are left as they are.
         """
 
+    def weights(self, model: np.ndarray) -> dict[str, np.ndarray]:
+        """The whole net of any flat model by tensor names, as the export takes it; what is not mixed is the silo's."""
+
     def state(self) -> dict[str, np.ndarray]:
         """What else is needed to go on after a crash: optimiser, and buffers that are not mixed."""
 
@@ -93,7 +96,7 @@ class LearningTask(BaseModel):
         raise NotImplementedError
 
     def central(self) -> Learner:
-        """One learner with the data of all silos and batches `silos` times as large: centralised training."""
+        """One learner with the data of all silos, whose steps follow the mean gradient of `silos` batches."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def layout(network: SiloNetwork) -> np.ndarray:
 def overlay_figure(network: SiloNetwork, plan: Plan, file: Path) -> None:
     """The overlay on the map, every edge coloured by its period and named by its delay where there is room."""
     at = _places(network, plan)
-    figure = _figure(8.5, 1.0 + 8.0 * _height(at))
+    figure = new_figure(8.5, 1.0 + 8.0 * _height(at))
     axes = figure.add_subplot()
     periods = np.unique(plan.periods)
     shades = dict(zip(periods.tolist(), _shades(len(periods)), strict=True))
@@ -58,7 +58,7 @@ def states_figure(network: SiloNetwork, plan: Plan, file: Path, shown: int = STA
     columns = min(count, 3 if count <= 6 else 4)
     rows = -(-count // columns)
     at = _places(network, plan)
-    figure = _figure(3.0 * columns, (0.3 + 3.0 * _height(at)) * rows + 0.8)
+    figure = new_figure(3.0 * columns, (0.3 + 3.0 * _height(at)) * rows + 0.8)
     lines = _lines(plan)
     for k, axes in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
         if k >= count:
@@ -86,7 +86,7 @@ def states_figure(network: SiloNetwork, plan: Plan, file: Path, shown: int = STA
 
 def cost_figure(silos: Sequence[int], seconds: Mapping[str, Sequence[float]], file: Path) -> None:
     """How the time of each stage grows with the number of silos, both axes logarithmic."""
-    figure = _figure(6.5, 4.2)
+    figure = new_figure(6.5, 4.2)
     axes = figure.add_subplot()
     for (name, values), colour in zip(seconds.items(), (BLUE, ORANGE, GREEN, VERMILLION, GREY), strict=False):
         axes.loglog(silos, values, "o-", color=colour, label=name)
@@ -97,9 +97,10 @@ def cost_figure(silos: Sequence[int], seconds: Mapping[str, Sequence[float]], fi
     figure.savefig(file)
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
+    """Empty figure of this size in inches, without pyplot: no global state, no display."""
     try:
-        from matplotlib.figure import Figure  # without pyplot: no global state, no display
+        from matplotlib.figure import Figure
     except ImportError as e:
         raise MissingExtra.pip("Pictures of a fleet", "report", e) from e
     return Figure(figsize=(width, height), dpi=130, layout="constrained")

@@ -145,3 +145,27 @@ def _check(rule: Clipping | Median | TrimmedMean | MultiKrum, own: np.ndarray, t
     for model in (own, *theirs):
         if not np.isfinite(model).all():
             raise InputError("a model holds NaN or infinity: drop it and go on with the models that are sound.")
+
+
+def robust_rule(text: str) -> Clipping | Median | TrimmedMean | MultiKrum:
+    """Rule by name, with its number of faulty neighbours or radius behind a colon: `median:1`, `clipping:radius=0.5`.
+
+    Raises
+    ------
+    InputError
+        No such rule, or its number is none.
+    """
+    name, _, number = text.partition(":")
+    kinds = {"clipping": Clipping, "median": Median, "trimmed_mean": TrimmedMean, "multi_krum": MultiKrum}
+    key, _, value = number.rpartition("=")
+    try:
+        if name == "clipping" and key == "radius":
+            return Clipping(radius=float(value))
+        if key:
+            raise ValueError
+        return kinds[name](int(value)) if value else kinds[name]()
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"no robust rule '{text}': expected {', '.join(kinds)}, each with :F, the number of faulty neighbours, or "
+            "clipping:radius=R."
+        ) from error

@@ -46,7 +46,9 @@ def test_fadnet_learns_roads(tmp_path: Path) -> None:
 
 
 def test_result_and_files_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driving, "EVAL_BATCH", 3)  # batches of 3 and 1: a mean of batch figures would be off
+    monkeypatch.setattr(
+        driving, "EVAL_BATCH", {"cpu": 3, "cuda": 3}
+    )  # batches of 3 and 1: a mean of batch figures would be off
     training, validation = roads(8, 1), roads(7, 2)
     result = train_steering(TINY, training, validation, tmp_path, command="edgeflock train steering")
     assert result == json.loads((tmp_path / "result.json").read_text())

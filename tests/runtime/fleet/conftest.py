@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,8 @@ import pytest
 
 from edgeflock.runtime.fleet.delay import Delays, Workload
 from edgeflock.runtime.fleet.network import city_network
+
+sys.path.append(str(Path(__file__).parent))  # `quadratic`, also for the processes that simulations start
 
 NETWORKS = Path(__file__).parents[4] / "shared" / "networks"
 FEMNIST = Workload(4843243, 4.6)
