@@ -15,6 +15,18 @@ import pytest
 WORKSPACE = Path(__file__).parents[2] / "ros2_ws"
 CONFIG = WORKSPACE / "src/fadnet_nav/fadnet_nav/config"
 
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+given = [tuple(a.split(":=")) for a in sys.argv[2:]]
+service = LaunchService()
+include = IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=given)
+service.include_launch_description(LaunchDescription([include]))
+sys.exit(service.run())
+"""
+
 
 def free_domain():
     """A ROS domain whose first discovery port (RTPS 2.2, 9.6.1.1) nobody has bound."""
@@ -66,6 +78,25 @@ class Graph:
                 env=self.env,
                 stdout=out,
                 stderr=out,
+            )
+        process.log = log
+        self.processes.append(process)
+        return process
+
+    def launch(self, installed, package, name=None, **arguments):
+        """Run a package's launch file as `ros2 launch` does, in a process group of its own."""
+        file = installed / package / "share" / package / "launch" / f"{name or package}.launch.py"
+        given = [f"{key}:={value}" for key, value in arguments.items()]
+        sourced = ["bash", "-c", f'. {installed}/local_setup.bash; exec "$@"', "bash"]
+        log = self.folder / "launch.log"
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [*sourced, sys.executable, "-c", LAUNCH, file, *given],
+                env=self.env,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
             )
         process.log = log
         self.processes.append(process)

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -68,40 +67,14 @@ def test_a_profile_gives_shared_memory_that_vga_frames_fit_into(name):
     assert int(root.find(f".//{space}segment_size").text) == 16 * 2**20
 
 
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-given = [tuple(a.split(":=")) for a in sys.argv[2:]]
-service = LaunchService()
-include = IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=given)
-service.include_launch_description(LaunchDescription([include]))
-sys.exit(service.run())
-"""
-
-
 @pytest.mark.parametrize("composed", ["false", "true"])
 def test_the_launch_file_starts_a_robot_that_drives(graph, installed, road_bag, bundle, composed):
     """Needs launch and launch_ros, which are on a robot but on no package index."""
     pytest.importorskip("launch_ros")
-    file = installed / "fadnet_nav/share/fadnet_nav/launch/fadnet_nav.launch.py"
     given = {"camera": "bag", "camera_path": road_bag(150), "bundle": bundle, "namespace": "robot1"}
-    arguments = [f"{name}:={value}" for name, value in {**given, "composed": composed}.items()]
     commands = graph.listen(TwistStamped, "/robot1/cmd_vel")
-    sourced = ["bash", "-c", f'. {installed}/local_setup.bash; exec "$@"', "bash"]
-    with (graph.folder / "launch.log").open("w") as log:
-        process = subprocess.Popen(
-            [*sourced, sys.executable, "-c", LAUNCH, file, *arguments],
-            env=graph.env,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
-        )
-    process.log = Path(log.name)
-    graph.processes.append(process)
-    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.2, 30), process.log.read_text()
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C at a terminal does
-    assert process.wait(15) == 0
+    launched = graph.launch(installed, "fadnet_nav", composed=composed, **given)
+    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.2, 30), launched.log.read_text()
+    os.killpg(launched.pid, signal.SIGINT)  # as Ctrl-C at a terminal does
+    assert launched.wait(15) == 0
     assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0, 1.0)

@@ -27,6 +27,8 @@ from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
 
 P99_BAR_MS = 100.0
 WIDTH, HEIGHT = 640, 480
+MOST_FACES = 16
+LOOP_S = 5
 SETTLE_S = 2.0
 START_TIMEOUT_S = 60.0
 AFTER_S = 1.5
@@ -74,7 +76,7 @@ def bars(
     engine: Annotated[str, typer.Option(help="To run the net.")] = "onnxruntime-cpu",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine and of the detector.")] = 1,
     detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file (default: Haar cascade).")] = None,
-    faces: Annotated[int, typer.Option(min=1, max=16, help="Rendered faces in the 640x480 frame.")] = 4,
+    faces: Annotated[int, typer.Option(min=1, max=MOST_FACES, help="Rendered faces in the 640x480 frame.")] = 4,
     rate: Annotated[float, typer.Option(min=1, max=240, help="Frames per second of the camera.")] = 30.0,
     seconds: Annotated[float, typer.Option(min=1, help="Of measurement.")] = 30.0,
     steering: Annotated[bool, typer.Option("--steering", help="FADNet steers by the same camera.")] = False,
@@ -113,8 +115,10 @@ def crowd(faces: int) -> np.ndarray:
     MissingExtra
         The renderer is not installed.
     InputError
-        So many do not fit.
+        More than fit.
     """
+    if not 1 <= faces <= MOST_FACES:
+        raise InputError(f"expected 1 to {MOST_FACES} faces, which fit into {WIDTH}x{HEIGHT}, got {faces}.")
     try:
         from edgeflock.export.datasets.faces import each_face
     except ImportError as error:
@@ -131,7 +135,7 @@ def crowd(faces: int) -> np.ndarray:
         n = len(detect(image, "rgb8"))
         if n == faces:
             return image
-    raise InputError(f"{faces} faces are too many for the detector in {WIDTH}x{HEIGHT}.")
+    raise EdgeflockError(f"The cascade found {n} of {faces} rendered faces.")
 
 
 def write_video(path: Path, image: np.ndarray, rate_hz: float, seconds: float) -> Path:
@@ -194,7 +198,7 @@ def measure(node: dict[str, Any], faces: int, rate_hz: float, seconds: float, st
                 spin()
                 nodes.check()
 
-        video = write_video(Path(folder) / "faces.avi", crowd(faces), rate_hz, 10)
+        video = write_video(Path(folder) / "faces.avi", crowd(faces), rate_hz, LOOP_S)
         readers = 1 + steering
         nodes.start_node("emotion", "emotion_recognition.emotion_node", {**node, "humans": humans})
         if steering:

@@ -33,9 +33,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
     *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in NODE.items()),
     DeclareLaunchArgument("smoothing", default_value="0.5", description="s, of each face's distribution; 0 = none"),
-    DeclareLaunchArgument(
-        "humans", default_value="/humans", description="namespace of the faces, as REP-155's"
-    ),
+    DeclareLaunchArgument("humans", default_value="/humans", description="namespace of the faces, as REP-155's"),
     DeclareLaunchArgument("publish_annotated", default_value="false", description="send an image: shows people"),
     DeclareLaunchArgument("blur_faces", default_value="true", description="in the annotated image"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
