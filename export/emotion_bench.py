@@ -178,8 +178,8 @@ def measure(
 def markdown(rows: Sequence[Row]) -> str:
     """The table, and whether the bar is met."""
     lines = [
-        "| bundle | engine | threads | batch | faces | p50 ms | p99 ms | max ms | CPU ms | detect | prepare | net | track "
-        "| per face |",
+        "| bundle | engine | threads | batch | faces | p50 ms | p99 ms | max ms | CPU ms | detect | prepare | net "
+        "| track | per face |",
         "|---|---|" + "---:|" * 12,
     ]
     lines += [

@@ -10,6 +10,7 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.preprocess_face import (
     CONTEXT_INPUT,
     EmotionPreprocess,
+    context_input,
     crop_face,
     face_box,
     face_input,
@@ -151,6 +152,25 @@ def test_the_context_is_cut_as_the_authors_test_crop() -> None:
     assert np.array_equal(glamor.inputs["context"][0], expected) and not glamor.inputs["face"].any()
 
 
+def test_each_face_of_a_batch_has_its_own_context() -> None:
+    image, boxes = frame(), [(5, 5, 60, 70), None, (80, 30, 200, 100), (0, 90, 40, 120)]
+    three = EmotionPreprocess([face_input(96, (0, 1), 3), context_input(3)])
+    one_by_one, slot = EmotionPreprocess(GLAMOR), 0
+    for count in three.batches(image, boxes):
+        for place in range(count):
+            one(one_by_one, image, boxes[slot])
+            assert all(np.array_equal(three.inputs[name][place], one_by_one.inputs[name][0]) for name in three.inputs)
+            slot += 1
+    assert (slot, three.batch) == (4, 3)
+
+
+def test_a_bad_box_is_refused_before_any_face_is_prepared() -> None:
+    prepare = EmotionPreprocess(GLAMOR)
+    with pytest.raises(InputError, match="lies outside"):
+        next(prepare.batches(frame(), [(5, 5, 60, 70), (500, 500, 510, 510)]))
+    assert not prepare.inputs["face"].any()
+
+
 def test_encodings_agree() -> None:
     image, glamor = frame(), EmotionPreprocess(GLAMOR)
     one(glamor, image, (5, 5, 99, 99), "rgb8")
@@ -176,6 +196,7 @@ def test_a_face_net_without_a_face_is_an_error() -> None:
         [*GLAMOR, CONTEXT_INPUT],
         [face_input(96, (0, 1)).model_copy(update={"interpolation": "linear"}), CONTEXT_INPUT],
         [face_input(96, (0, 1)), CONTEXT_INPUT.model_copy(update={"crop": "random"})],
+        [face_input(96, (0, 1), 2), CONTEXT_INPUT],
         [face_input(96, (0, 1)), face_input(96, (0, 1)).model_copy(update={"name": "body"})],
     ],
 )
