@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from edgeflock.export.training.glamor_verbs import glamor, glamor_scene
 from edgeflock.runtime.errors import InputError, MissingExtra
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a net on recorded data.")
@@ -334,3 +335,7 @@ def ldlva_digits(
     except ValueError:
         raise InputError(f"--seeds expects numbers with commas between, as 0,1,2, got {seeds!r}.") from None
     show_table(table, chosen, aux, epochs, console)
+
+
+train_app.command()(glamor)
+train_app.command("glamor-scene")(glamor_scene)
