@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgeflock.export.nets import NETS
 from edgeflock.export.nets.keras import keras_state
+from edgeflock.export.nets.keras_resnet import keras_resnet_state
 from edgeflock.runtime.errors import DataError
 from edgeflock.runtime.files import write_atomically
 
@@ -27,7 +28,8 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     path : str or Path
         `.safetensors` with a state dict, or a torch file with a state dict, bare or under `model_state` (the authors'
         `round_<k>/model_*.pth` and our `last.pt`). Torch files are read with `weights_only=True`. Or `.npz` with the
-        variables of the authors' Keras GLAMOR-Net (`edgeflock.export.nets.keras`).
+        variables of the authors' Keras GLAMOR-Net (`edgeflock.export.nets.keras`). Or `.index` of a TensorFlow
+        checkpoint or `.h5` with those of LDLVA's Keras ResNets (`edgeflock.export.nets.keras_resnet`).
 
     Returns
     -------
@@ -58,9 +60,11 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
 def read_state(path: Path) -> Mapping[str, Tensor]:
     """State dict that a file holds, of whatever net; formats and errors as for `load_checkpoint`."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected weights as .safetensors, .pth, .pt or .npz.")
+        raise DataError(f"{path}: no such file; expected weights as .safetensors, .pth, .pt, .npz, .index or .h5.")
     if path.suffix == ".npz":
         return keras_state(path)
+    if path.suffix in (".index", ".h5"):
+        return keras_resnet_state(path)
     try:
         content = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
     except SafetensorError as error:
