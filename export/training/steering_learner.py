@@ -53,29 +53,29 @@ class SteeringTask(LearningTask):
 
     def describe(self) -> dict[str, Any]:
         """Data, frames per silo and baselines."""
-        training, validation = _training(self.data, self.samples), _open(self.val)
+        data, validation = training(self.data, self.samples), read(self.val)
         return {
-            "data": {"train": describe(training), "val": describe(validation)},
+            "data": {"train": describe(data), "val": describe(validation)},
             "shares": [
                 {
                     "samples": len(share),
-                    "groups": sorted({training.group_names[g] for g in training.groups[share]}),
-                    "mean_rad": float(training.angles[share].mean()),
+                    "groups": sorted({data.group_names[g] for g in data.groups[share]}),
+                    "mean_rad": float(data.angles[share].mean()),
                 }
                 for share in self._shares()
             ],
-            "baselines": baselines(training.angles, validation.angles, self.seed),
+            "baselines": baselines(data.angles, validation.angles, self.seed),
         }
 
     def _net(self) -> nn.Module:
         return build_net(self.net, STEERING_NETS, self.init, self.seed)
 
     def _shares(self) -> list[np.ndarray]:
-        data = _training(self.data, self.samples)
+        data = training(self.data, self.samples)
         return deal(self.split, data.angles, data.groups, self.silos, self.batch, self.seed)
 
     def _learner(self, stream: int, share: np.ndarray, parts: int = 1) -> NetLearner:
-        data, validation = _training(self.data, self.samples), _open(self.val)
+        data, validation = training(self.data, self.samples), read(self.val)
         labels = torch.from_numpy(validation.angles)
 
         def draw(indices: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -104,13 +104,15 @@ class SteeringTask(LearningTask):
 
 
 @cache  # one reading for all silos of a process
-def _open(paths: tuple[Path, ...]) -> SteeringDataset:
+def read(paths: tuple[Path, ...]) -> SteeringDataset:
+    """Data sets joined."""
     if not paths:
         raise InputError("steering needs recorded frames: pass --data and --val, any format of docs/data.md.")
     return concatenate([open_dataset(path) for path in paths])
 
 
 @cache
-def _training(paths: tuple[Path, ...], most: int | None) -> SteeringDataset:
-    data = _open(paths)
+def training(paths: tuple[Path, ...], most: int | None) -> SteeringDataset:
+    """Data sets joined, at most so many frames, evenly from all."""
+    data = read(paths)
     return data if most is None or most >= len(data) else data.take(np.arange(most) * len(data) // most)

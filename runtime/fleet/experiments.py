@@ -37,13 +37,13 @@ class ExperimentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rounds: int = Field(150, ge=1)
+    rounds: int = Field(100, ge=1)
     seeds: int = Field(3, ge=1)
     batch: int = Field(8, ge=2)
     lr: float = Field(1e-3, gt=0)
     split: str = "environment"
     samples: int | None = None
-    evaluate: int = Field(15, ge=1)
+    evaluate: int = Field(10, ge=1)
     settle: int = Field(20, ge=0)
     compute_ms: float = Field(4.9, gt=0, description="the authors' value for Gazebo (facts/federated.md 1.2)")
 

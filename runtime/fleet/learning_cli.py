@@ -165,7 +165,7 @@ def experiments(
     runs: Annotated[Path, typer.Option(help="Folder for the runs; those that are done are not done again.")] = Path(
         "runs/experiments"
     ),
-    rounds: Annotated[int, typer.Option(min=1, help="The post's: 3000.")] = 150,
+    rounds: Annotated[int, typer.Option(min=1, help="The post's: 3000.")] = 100,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     batch: Annotated[int, typer.Option(min=2, help="Frames per local step; the post's: 32.")] = 8,
     lr: Rate = 1e-3,
@@ -199,7 +199,7 @@ def experiments(
         evaluate=max(1, rounds // 10),
     )
     console = Console()
-    make = partial(learning_task("steering"), data=tuple(data), val=tuple(val))
+    make = partial(learning_task("steering"), data=tuple(data), val=tuple(val), augment=False)  # as the authors
     with open_engine(engine, workers) as opened:
         results = run_experiments(
             make,
