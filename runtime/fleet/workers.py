@@ -33,10 +33,10 @@ class Worker:
     def __init__(self) -> None:
         self._learners: dict[int, Learner] = {}
 
-    def start(self, task: LearningTask, silos: Sequence[int], central: bool, threads: int) -> None:
+    def start(self, task: LearningTask, silos: Sequence[int], central: bool) -> None:
         """Make the learners of these silos, or the one of centralised training (silo 0); forget those before."""
         if "torch" in sys.modules:  # the task's class has imported it, if it needs it
-            sys.modules["torch"].set_num_threads(threads)
+            sys.modules["torch"].set_num_threads(1)  # small batches gain little by more, and lose on a busy machine
         self._learners = {i: task.central() if central else task.learner(i) for i in silos}
 
     def train(self, models: np.ndarray, round_: int, steps: int) -> tuple[np.ndarray, list[float]]:
@@ -72,8 +72,6 @@ class Engine(ABC):
 
     slots: int
     """How many there are."""
-    cores: int
-    """CPU cores for all of them together."""
 
     @abstractmethod
     def call(self, method: str, arguments: Sequence[tuple]) -> list[Any]:
@@ -119,8 +117,7 @@ class Silos:
         count = min(engine.slots, self.n)
         self._engine = engine
         self._groups = [range(self.n * i // count, self.n * (i + 1) // count) for i in range(count)]
-        threads = max(1, engine.cores // count)
-        engine.call("start", [(task, list(group), central, threads) for group in self._groups])
+        engine.call("start", [(task, list(group), central) for group in self._groups])
 
     def train(self, models: np.ndarray, round_: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Local steps of all silos: models (n, d) to trained models (n, d) and losses (n,)."""
@@ -158,8 +155,7 @@ class Processes(Engine):
     """Processes of this machine, by default one per core. They end when this one does, however it ends."""
 
     def __init__(self, workers: int | None = None) -> None:
-        self.cores = len(os.sched_getaffinity(0))
-        self.slots = workers or self.cores
+        self.slots = workers or len(os.sched_getaffinity(0))
         context = multiprocessing.get_context("spawn")  # forked ones could use neither CUDA nor torch's threads
         self._started: list[tuple[BaseProcess, Connection]] = []
         for _ in range(self.slots):
@@ -209,7 +205,6 @@ def _died(process: BaseProcess) -> EngineError:
 def _serve(pipe: Connection) -> None:
     """Answer calls until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user started
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the cores from other silos
     worker = Worker()
     while True:
         try:
@@ -249,8 +244,7 @@ class Ray(Engine):
             alone = {} if "RAY_ADDRESS" in os.environ else {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
             ray.init(log_to_driver=False, logging_level="warning", **alone)
         there = ray.cluster_resources()
-        self.cores = int(there.get("CPU", 1))
-        self.slots = workers or self.cores
+        self.slots = workers or int(there.get("CPU", 1))
         actor = ray.remote(num_cpus=1, num_gpus=there.get("GPU", 0) / self.slots)(Worker)
         self._actors = [actor.remote() for _ in range(self.slots)]
 

@@ -105,7 +105,7 @@ def test_evaluating_another_model_leaves_the_own_alone():
 def test_a_fleet_learns_and_its_mean_can_be_exported(tmp_path):
     worker = Worker()
     learnt = task(silos=2, lr=3e-3)
-    worker.start(learnt, [0, 1], central=False, threads=1)
+    worker.start(learnt, [0, 1], central=False)
     models = np.stack([learnt.start()] * 2)
     for k in range(1, 31):
         models[:] = worker.train(models, k, 1)[0].mean(axis=0)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from quadratic import QuadraticTask
 from typer.testing import CliRunner
 
 from edgeflock.runtime.errors import DataError, InputError
@@ -25,6 +26,7 @@ ISSUE = [
     "--local-steps",
     1,
 ]
+SIMULATE = ["--network", "gaia", "--data", ".", "--val", ".", "--rounds", 6, "--evaluate", 3, "--workers", 1]
 
 
 def run(*args):
@@ -173,3 +175,44 @@ def test_influence_refuses_a_rule_that_does_not_fit_and_a_tour_of_a_tree():
         run("influence", "--network", "gaia", "--rule", "fdla")
     with pytest.raises(InputError, match="order a ring"):
         run("influence", "--network", "gaia", "--base", "mst", "--reverse")
+
+
+@pytest.fixture
+def point(monkeypatch):
+    """`--task point`: a task of numpy alone."""
+    monkeypatch.setattr("edgeflock.runtime.fleet.learner.learning_task", lambda name: QuadraticTask)
+
+
+@pytest.mark.parametrize(
+    "more", [["--mode", "sfl"], ["--mode", "cll"], ["--mode", "local"], ["--base", "mst", "--t", 3], ["--settle", 5]]
+)
+def test_a_fleet_learns(point, tmp_path, more):
+    done = run("simulate", *SIMULATE, "--out", tmp_path, *more)
+    assert "of the mean model" in done.stdout and "constant 1.0000" in done.stdout
+    assert {"rounds.csv", "result.json", "average.safetensors", "curve.png"} <= {f.name for f in tmp_path.iterdir()}
+
+
+def test_the_clock_is_that_of_the_schedule(point, tmp_path):
+    def last(*args):
+        run("simulate", *SIMULATE, "--out", tmp_path / "-".join(map(str, args)), *args, "--json", tmp_path / "f.json")
+        return json.loads((tmp_path / "-".join(map(str, args)) / "result.json").read_text())["clock_ms"][-1]
+
+    ring, multigraph, late = last("--t", 1), last("--t", 5), last("--t", 5, "--straggler", "Tokyo=50")
+    assert multigraph < ring and multigraph < late
+
+
+def test_a_plan_made_once_is_what_the_fleet_follows(point, tmp_path):
+    file = tmp_path / "plan.json"
+    run("plan", "--network", "gaia", "--t", 3, "--json", file)
+    run("simulate", *SIMULATE, "--plan", file, "--out", tmp_path / "run")
+    assert (
+        json.loads((tmp_path / "run" / "result.json").read_text())["plan"]["hash"]
+        == json.loads(file.read_text())["hash"]
+    )
+
+
+def test_simulate_says_what_is_there(tmp_path):
+    with pytest.raises(InputError, match="no mode 'gossip': expected one of cll, sfl, dfl, local"):
+        run("simulate", *SIMULATE, "--out", tmp_path, "--mode", "gossip")
+    with pytest.raises(InputError, match="no learning task 'grasping': expected one of"):
+        run("simulate", *SIMULATE, "--out", tmp_path, "--task", "grasping")
