@@ -31,7 +31,7 @@ from edgeflock.runtime.fleet.options import (
 Data = Annotated[list[Path], typer.Option(help="Training data, dealt to the silos; repeat to join (docs/data.md).")]
 Val = Annotated[list[Path], typer.Option(help="Validation data, the same for all; repeat to join.")]
 StepMs = Annotated[float, typer.Option("--compute-ms", help="One local step on a silo, ms (4.9: the authors' Gazebo).")]
-Split = Annotated[str, typer.Option(help="environment, sign, dirichlet:ALPHA or iid.")]
+SPLITS = "How data is dealt to the silos: environment, sign, dirichlet:ALPHA or iid"
 Batch = Annotated[int, typer.Option(min=2, help="Samples per local step.")]
 Rate = Annotated[float, typer.Option(min=1e-9, help="Learning rate of Adam.")]
 Samples = Annotated[int | None, typer.Option(min=1, help="At most so many training samples, evenly from all.")]
@@ -59,7 +59,7 @@ def simulate(
     net: Annotated[str | None, typer.Option(help="Net, by the name that `edgeflock train` has for it.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="May be raised later, to go on.")] = 300,
     local_steps: LocalSteps = 1,
-    split: Split = "environment",
+    split: Annotated[str | None, typer.Option(help=f"{SPLITS}; default: the task's.")] = None,
     batch: Batch = 8,
     lr: Rate = 1e-3,
     batch_norm: Annotated[str, typer.Option(help="Statistics: average, local or re-estimate.")] = "average",
@@ -102,12 +102,11 @@ def simulate(
     if mode not in MODES:
         raise InputError(f"no mode '{mode}': expected one of {', '.join(MODES)}.")
     silos = open_silos(network, core_bps)
-    chosen = {} if net is None else {"net": net}
+    chosen = {name: value for name, value in (("net", net), ("split", split)) if value is not None}
     learnt = learning_task(task)(
         silos=len(silos),
         data=tuple(data),
         val=tuple(val),
-        split=split,
         batch=batch,
         lr=lr,
         batch_norm=batch_norm,
@@ -139,7 +138,7 @@ def simulate(
         made = paced_mesh(names, in_order, t)
     elif mode == "dfl":
         made = make_plan(silos.silos, delays, t, find_tour(tour, silos, delays) if base == "ring" else base)
-    conditions = conditions_of(silos, bits, straggler, jitter, wifi_bps, seed)
+    conditions = conditions_of(made.roster if made else silos.silos, bits, straggler, jitter, wifi_bps, seed)
     clock = clock_of(mode, made, delays.compute_ms, rounds + settle, conditions)
     with open_engine(engine, workers) as opened:
         result = simulate_learning(
@@ -169,7 +168,7 @@ def experiments(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     batch: Annotated[int, typer.Option(min=2, help="Frames per local step; the post's: 32.")] = 8,
     lr: Rate = 1e-3,
-    split: Split = "environment",
+    split: Annotated[str, typer.Option(help=f"{SPLITS}.")] = "environment",
     samples: Samples = None,
     settle: Annotated[int, typer.Option(min=0, help="Rounds of mixing without training in the end.")] = 20,
     compute_ms: StepMs = 4.9,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,23 +45,21 @@ def open_silos(network: str, core_bps: str) -> SiloNetwork:
 
 
 def conditions_of(
-    network: SiloNetwork,
-    model_bits: float,
-    stragglers: list[str] | None,
-    jitter: float,
-    wifi_bps: float | None,
-    seed: int,
+    roster: Sequence[str], model_bits: float, slow: list[str] | None, jitter: float, wifi_bps: float | None, seed: int
 ) -> Conditions:
-    """What disturbs the fleet."""
+    """What disturbs the fleet; silos are named as in the roster."""
     from edgeflock.runtime.fleet.event import Conditions, wifi_airtime
 
     factors = {}
-    for text in stragglers or []:
+    for text in slow or []:
         silo, _, factor = text.rpartition("=")
         try:
-            factors[network.index(silo)] = float(factor)
+            factors[roster.index(silo)] = float(factor)
         except ValueError as e:
-            raise InputError(f"--straggler '{text}': expected SILO=FACTOR, such as Tokyo=3.") from e
+            raise InputError(
+                f"--straggler '{text}': expected SILO=FACTOR, such as {roster[0]}=3; "
+                f"silos are {', '.join(roster[:30])}."
+            ) from e
     if wifi_bps is not None and not wifi_bps > 0:
         raise InputError(f"--wifi-bps is {wifi_bps}: expected bit/s above 0.")
     return Conditions(factors, jitter, wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0, seed)
