@@ -9,6 +9,7 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from emotion_recognition import faces
+from emotion_recognition.emotion_node import EmotionParameters
 from emotion_recognition.faces import edgeflock_msgs, expression_of, hri_msgs, ids_of, ids_type
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -203,6 +204,12 @@ def test_diagnostics_tell_latency_and_which_net(chain):
 def test_no_image_leaves_the_node_unless_asked_for(chain):
     topics = chain.node.get_publisher_names_and_types_by_node("emotion", "/")
     assert len(topics) > 5 and not [name for name, types in topics if "sensor_msgs/msg/Image" in types]
+
+
+@pytest.mark.parametrize("humans", ["humans", "/1", "/humans/", "/a b"])
+def test_a_namespace_that_ros_would_not_take_is_refused_with_the_parameters(humans):
+    with pytest.raises(ValueError, match="humans"):
+        EmotionParameters(humans=humans)
 
 
 def test_parameters_are_refused_while_the_bundle_is_loaded(chain):

@@ -91,6 +91,26 @@ def test_standard_messages_are_names_with_numbers():
     assert (roi.x_offset, roi.y_offset, roi.width, roi.height) == (0, 24, 64, 96)
 
 
+def test_topics_come_with_a_face_and_go_when_it_is_away_for_long(graph):
+    def header(seconds):
+        out = Header()
+        out.stamp.sec = seconds
+        return out
+
+    def named(part):
+        return [name for name, _ in graph.node.get_topic_names_and_types() if part in name]
+
+    topics = faces.FaceTopics(graph.node, ["Happy", "Contempt"])
+    topics.publish(header(1), 640, 480, [face()])
+    assert graph.until(lambda: len(named("/roi")) == len(named("/expression")) == 1)
+    topics.publish(header(5), 640, 480, [])
+    assert len(named("/roi")) == 1
+    topics.publish(header(7), 640, 480, [])
+    assert graph.until(lambda: not named("/roi") and not named("/expression")) and named("/humans/faces/tracked")
+    topics.close()
+    assert graph.until(lambda: not named("/humans"))
+
+
 def test_a_blurred_face_is_a_few_blocks_and_the_rest_stays():
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     before = image.copy()

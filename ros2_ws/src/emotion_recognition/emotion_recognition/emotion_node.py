@@ -55,7 +55,9 @@ class EmotionParameters(NetParameters):
     smoothing: float = Field(
         default=0.5, ge=0, le=60, description="s, time constant of each face's distribution; 0 = each frame alone"
     )
-    humans: str = Field(default="/humans", description="namespace of the faces; REP-155 says /humans")
+    humans: str = Field(
+        default="/humans", pattern=r"^(/[A-Za-z_]\w*)+$", description="namespace of the faces; REP-155 says /humans"
+    )
     publish_annotated: bool = Field(default=False, description="send an image with what was found: shows people")
     blur_faces: bool = Field(default=True, description="in the annotated image: only coarse blocks where a face is")
 
@@ -94,7 +96,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
         self._topics = FaceTopics(self, recognizer.labels, p.humans)
         self._annotated = self.create_publisher(Image, "~/annotated", qos("reliable")) if p.publish_annotated else None
         digest = recognizer.bundle.digest
-        self._constant = {
+        self._constant: dict[str, Any] = {
             "detector": type(detector).__name__,
             "messages": self._topics.kinds,
             "annotated": p.publish_annotated,

@@ -55,7 +55,7 @@ EXPRESSIONS = {name: word for word, names in _WORDS.items() for name in names}
 """REP-155's word by label, lower case."""
 
 FORGET_NS = 5 * 10**9
-"""A face that was away for longer loses its topics; making them anew costs discovery."""
+"""A face that was away for longer (or time jumped) loses its topics; making them anew costs discovery."""
 
 
 def expression_of(label: str) -> str:
@@ -109,7 +109,7 @@ class FaceTopics:
         self._node = node
         self._labels = list(labels)
         self._words = [expression_of(label) for label in labels]
-        self._faces = f"{humans.rstrip('/')}/faces"
+        self._faces = f"{humans}/faces"
         # Ids are unique among runs and nodes too, and a topic's name may not begin with a digit.
         self._run = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
         self._profile = qos("reliable", 5)
@@ -150,7 +150,7 @@ class FaceTopics:
 
     def _forget(self, now_ns: int, seen: Sequence[Seen]) -> None:
         self._last_seen.update((one.id, now_ns) for one in seen)
-        for name in [name for name, last in self._last_seen.items() if now_ns - last > FORGET_NS]:
+        for name in [name for name, last in self._last_seen.items() if abs(now_ns - last) > FORGET_NS]:
             del self._last_seen[name]
             for publisher in self._publishers.pop(name):
                 self._node.destroy_publisher(publisher)
@@ -187,8 +187,9 @@ class _Standard:
     @staticmethod
     def expression(header: Header, seen: Seen, words: Sequence[str]) -> JointState:
         numbers = dict(zip(words, seen.found.distribution.values(), strict=True))
-        if seen.found.valence is not None:
-            numbers |= {"valence": seen.found.valence, "arousal": seen.found.arousal}
+        for axis, value in (("valence", seen.found.valence), ("arousal", seen.found.arousal)):
+            if value is not None:
+                numbers[axis] = value
         return JointState(header=header, name=list(numbers), position=list(numbers.values()))
 
 
