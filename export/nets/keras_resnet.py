@@ -114,7 +114,7 @@ def _state(
                 )
             state[f"{bn}.{name}"] = norm[role]
     heads = [("fc", net.fc)] if isinstance(net.project, nn.Identity) else [("project", net.project), ("fc", net.fc)]
-    if [layer["kernel"].shape[::-1] for layer in dense] == [tuple(module.weight.shape) for _, module in heads]:  # type: ignore[union-attr]
+    if [layer["kernel"].shape[::-1] for layer in dense] == [tuple(module.weight.shape) for _, module in heads]:
         state = {f"trunk.{name}": array for name, array in state.items()}
         for (name, _), layer in zip(heads, dense, strict=True):
             state |= {f"{name}.weight": _order(layer["kernel"]), f"{name}.bias": layer["bias"]}

@@ -214,7 +214,7 @@ def picture(data: EmotionDataset, uncertainty: np.ndarray) -> bytes:
         write(name, column * side, 0)
         rows = np.flatnonzero(data.labels == column)
         ranked = rows[np.argsort(-uncertainty[rows], kind="stable")]
-        shown = np.unique(np.linspace(0, len(ranked) - 1, SHOWN).round().astype(int)) if len(ranked) else []
+        shown = np.unique(np.linspace(0, max(len(ranked) - 1, 0), min(SHOWN, len(ranked))).round().astype(int))
         for line, i in enumerate(ranked[shown]):
             x, y = column * side, head + line * (side + head)
             face = cv2.resize(data.face[i], (side, side), interpolation=cv2.INTER_AREA)
@@ -234,6 +234,6 @@ def _batches(data: EmotionDataset, near: np.ndarray, config: LdlvaConfig, epoch:
         if config.augment:
             faces = [augment_face(face, rng) for face in faces]
         others = [resized(data.face[i], config.size) for i in near[chosen].ravel()]
-        return chosen, *(scaled(np.stack(images), data.specs[0]) for images in (faces, others))
+        return chosen, scaled(np.stack(faces), data.specs[0]), scaled(np.stack(others), data.specs[0])
 
     return prefetched(make, steps)

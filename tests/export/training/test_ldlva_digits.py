@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 def test_ldlva_beats_cross_entropy_and_finds_the_flipped_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ldlva_digits, "LR", 4e-3)  # the wrong labels are learnt by heart in few epochs
     figures = compare(0.4, seed=0, aux="pca-8", epochs=12)
-    assert figures["ldlva_accuracy"] > figures["ce_accuracy"] + 0.03
+    assert figures["ldlva_accuracy"] > figures["ce_accuracy"] + 0.02
     assert figures["uncertainty_auc"] > 0.9
 
 
