@@ -157,6 +157,12 @@ def emotion(
     size: Annotated[
         int | None, typer.Option(min=32, max=512, help="Side of faces while training; smaller is faster, then --init.")
     ] = None,
+    mismatch: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of samples with another one's context, or the scene may do for the face."
+        ),
+    ] = 0.0,
     bf16: Annotated[bool, typer.Option(help="bfloat16 convolutions, faster on CPUs that have it.")] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds a run.")] = False,
@@ -185,7 +191,9 @@ def emotion(
         raise InputError("--data and --val go together: name both folders, or none for rendered images.")
     if threads is not None:
         torch.set_num_threads(threads)
-    config = EmotionConfig(net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16)
+    config = EmotionConfig(
+        net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, mismatch=mismatch, bf16=bf16
+    )
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)

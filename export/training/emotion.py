@@ -38,6 +38,13 @@ class EmotionConfig(RunConfig):
         None, ge=32, le=512, description="side of the faces while training, for a quick start on small ones"
     )
     augment: bool = True
+    mismatch: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training samples that get another one's context, so that the net cannot leave the "
+        "face to the scene",
+    )
     erase: bool = Field(True, description="also shift faces and erase parts of them, as for LDLVA; GLAMOR-Net does not")
 
 
@@ -158,7 +165,8 @@ def _batches(data: EmotionDataset, config: EmotionConfig, epoch: int, steps: int
         rng = np.random.default_rng([config.seed, epoch, step])
         chosen = order[step * config.batch : (step + 1) * config.batch]
         faces = [resized(data.face[i], config.size) for i in chosen]
-        contexts = [data.context[i] for i in chosen] if data.context is not None else None
+        seen = mismatched(chosen, config.mismatch, rng) if config.mismatch else chosen
+        contexts = [data.context[i] for i in seen] if data.context is not None else None
         if config.augment:
             faces = [augment_face(face, rng, config.erase) for face in faces]
         images = [faces]
@@ -168,6 +176,11 @@ def _batches(data: EmotionDataset, config: EmotionConfig, epoch: int, steps: int
         return inputs, data.labels[chosen]
 
     return prefetched(make, steps)
+
+
+def mismatched(chosen: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Whose context each sample of a batch (n,) gets: its own, or, of a share, that of any in the batch."""
+    return np.where(rng.random(len(chosen)) < share, rng.permutation(chosen), chosen)
 
 
 def augment_face(face: np.ndarray, rng: np.random.Generator, erase: bool = True) -> np.ndarray:

@@ -19,8 +19,10 @@ from edgeflock.export.training.checkpoint import load_checkpoint
 from edgeflock.export.training.cli import train_app
 from edgeflock.export.training.emotion import (
     EmotionConfig,
+    _batches,
     augment_face,
     crop_context,
+    mismatched,
     predict,
     start_net,
     train_emotion,
@@ -50,6 +52,21 @@ def test_rendered_faces_are_learnt(tmp_path: Path, faces) -> None:
     assert figures["accuracy"] == pytest.approx(right.mean())
     assert result["data"]["val"]["sha256"] == train.digest()
     assert "21 synthetic images" in result["data"]["train"]["source"]
+
+
+def test_a_share_of_the_contexts_is_that_of_others() -> None:
+    chosen = np.arange(1000, 2000)
+    seen = mismatched(chosen, 0.4, np.random.default_rng(0))
+    assert np.mean(seen != chosen) == pytest.approx(0.4, abs=0.05) and set(seen) <= set(chosen)
+    data = open_emotion(NETS["glamor"](), None, "train", 14)
+    fed = {}
+    for share in (0.0, 1.0):
+        config = EmotionConfig(net="glamor", batch=14, augment=False, mismatch=share)
+        [(inputs, labels)] = _batches(data, config, 1, 1)
+        fed[share] = [*inputs, labels]
+    assert all(np.array_equal(fed[0.0][i], fed[1.0][i]) for i in (0, 2))  # faces and labels stay together
+    assert not np.array_equal(fed[0.0][1], fed[1.0][1])
+    assert sorted(c.tobytes() for c in fed[0.0][1]) == sorted(c.tobytes() for c in fed[1.0][1])
 
 
 def test_glamor_trains_on_face_and_context_in_bfloat16(tmp_path: Path) -> None:
