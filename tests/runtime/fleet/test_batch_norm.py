@@ -70,3 +70,14 @@ def test_other_nets_lengths_and_policies_are_refused():
         layout.flatten({name: value for name, value in state().items() if name != "bn.weight"})
     with pytest.raises(InputError, match="average, local, re-estimate"):
         FlatLayout.of(state(), "fedbn")
+
+
+def test_only_some_layers_can_be_mixed():
+    layout = FlatLayout.of(state(), layers="bn.")
+    assert [name for name, _ in layout.entries] == ["bn.weight", "bn.running_mean", "bn.running_var"]
+    own, theirs = state(0), state(1)
+    mixed = layout.restore(layout.flatten(theirs), own)
+    assert np.array_equal(mixed["conv.weight"], own["conv.weight"])
+    assert np.array_equal(mixed["bn.weight"], theirs["bn.weight"])
+    with pytest.raises(InputError, match="no layer's name begins with 'head': this net has conv, bn"):
+        FlatLayout.of(state(), layers="head")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.robust import Clipping, Median, MultiKrum, TrimmedMean
+from edgeflock.runtime.fleet.robust import Clipping, Median, MultiKrum, TrimmedMean, robust_rule
 
 RULES = [Clipping(), Clipping(radius=1.0), Median(), TrimmedMean(), MultiKrum()]
 
@@ -122,3 +122,24 @@ def test_f_is_one_or_more(make):
         make(0)
     with pytest.raises(InputError, match="radius"):
         Clipping(radius=0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("median", Median()),
+        ("median:2", Median(2)),
+        ("trimmed_mean:1", TrimmedMean(1)),
+        ("multi_krum:3", MultiKrum(3)),
+        ("clipping:2", Clipping(2)),
+        ("clipping:radius=0.5", Clipping(radius=0.5)),
+    ],
+)
+def test_rules_by_name(text, rule):
+    assert robust_rule(text) == rule
+
+
+@pytest.mark.parametrize("text", ["mean", "median:few", "median:radius=1", "clipping:f=1", "clipping:radius=far", ""])
+def test_no_such_rule(text):
+    with pytest.raises(InputError, match="no robust rule"):
+        robust_rule(text)
