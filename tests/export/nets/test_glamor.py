@@ -7,7 +7,15 @@ import torch
 from torch.nn import functional as F
 
 from edgeflock.export.nets import NETS
-from edgeflock.export.nets.glamor import CONTEXT, FACE, Encoder, Glamor, GlobalLocalAttention
+from edgeflock.export.nets.glamor import (
+    CONTEXT,
+    FACE,
+    ContextAttention,
+    Encoder,
+    Glamor,
+    GlobalLocalAttention,
+    MeanPooling,
+)
 
 torch.set_num_threads(1)
 
@@ -96,3 +104,39 @@ def test_branches_are_weighted_by_the_softmax_of_their_scores() -> None:
         s_f, s_c = net.face_weight(v_f).exp(), net.context_weight(v_c).exp()
         expected = torch.cat([v_f * s_f / (s_f + s_c), v_c * s_c / (s_f + s_c)], 1)
     torch.testing.assert_close(seen["both"], expected)
+
+
+def test_fusion_shares_sum_to_one_and_follow_branches_that_change_places() -> None:
+    torch.manual_seed(2)
+    net, v_f, v_c = Glamor(), torch.randn(5, 256), torch.randn(5, 256)
+    with torch.no_grad():
+        shares = net.weights(v_f, v_c)
+        net.face_weight, net.context_weight = net.context_weight, net.face_weight
+        swapped = net.weights(v_c, v_f)
+    assert (shares > 0).all() and shares[:, 0].std() > 0
+    torch.testing.assert_close(shares.sum(1), torch.ones(5))
+    torch.testing.assert_close(swapped, shares.flip(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    # what each lacks of 2,158,602: the face's half of Dense128; all of the attention; the two score nets
+    [("glamor-context", 256 * 128), ("glamor-mean", 65_664 + 256 + 129), ("glamor-concat", 2 * 33_025)],
+)
+def test_nets_of_the_comparison_lack_one_part_and_nothing_else(name: str, missing: int) -> None:
+    net = NETS[name]().eval()
+    assert sum(p.numel() for p in net.parameters()) == 2_158_602 - missing
+    with torch.no_grad():
+        probabilities, weights = net(*images(1))
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(1))
+    torch.testing.assert_close(weights.sum((1, 2, 3)), torch.ones(1))
+
+
+def test_without_the_face_in_the_attention_it_has_no_say() -> None:
+    context = torch.randn(1, 6, 3, 4)
+    alone, mean = ContextAttention(6).eval(), MeanPooling(6)
+    with torch.no_grad():
+        torch.testing.assert_close(alone(torch.randn(1, 6), context), alone(torch.randn(1, 6), context))
+        v_c, weights = mean(torch.randn(1, 6), context)
+    torch.testing.assert_close(v_c, context.mean((2, 3)))
+    torch.testing.assert_close(weights, torch.full((1, 1, 3, 4), 1 / 12))
