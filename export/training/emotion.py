@@ -102,25 +102,15 @@ def train_emotion(
             raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
     steps = len(training) // config.batch
     run = Run.start(config, net, steps, {"train": describe(training), "val": describe(validation)}, init)
-    counts = np.bincount(validation.labels, minlength=len(validation.classes))
-    baselines = {"constant": float(counts.max() / counts.sum()), "chance": 1 / len(validation.classes)}
-
-    def loss(net: nn.Module, batch: Batch) -> Tensor:
-        inputs, labels = batch
-        device = next(net.parameters()).device
-        images = [torch.from_numpy(array).to(device, memory_format=torch.channels_last) for array in inputs]
-        scores = logits(net, images)
-        return F.cross_entropy(scores.float(), torch.from_numpy(labels).to(device))
-
     def validate(net: nn.Module) -> dict[str, float]:
         right = predict(net, validation, config.size).argmax(1).numpy() == validation.labels
         return {"accuracy": float(right.mean())}
 
     return run.train(
         out,
-        Metric("accuracy", "highest", baselines),
+        Metric("accuracy", "highest", baselines(validation)),
         lambda epoch: _batches(training, config, epoch, steps),
-        loss,
+        cross_entropy,
         validate,
         fresh=fresh,
         command=command,
@@ -135,6 +125,20 @@ def start_net(name: str, init: str | Path | None, seed: int) -> nn.Module:
     net = build_net(name, EMOTION_NETS, None, seed)
     load_trunk(net, state)
     return net
+
+
+def cross_entropy(net: nn.Module, batch: Batch) -> Tensor:
+    """Mean loss of a batch, which may still be on the CPU."""
+    inputs, labels = batch
+    device = next(net.parameters()).device
+    images = [torch.from_numpy(array).to(device, memory_format=torch.channels_last) for array in inputs]
+    return F.cross_entropy(logits(net, images).float(), torch.from_numpy(labels).to(device))
+
+
+def baselines(validation: EmotionDataset) -> dict[str, float]:
+    """Accuracy of naming the most frequent class, and of chance."""
+    counts = np.bincount(validation.labels, minlength=len(validation.classes))
+    return {"constant": float(counts.max() / counts.sum()), "chance": 1 / len(validation.classes)}
 
 
 def logits(net: nn.Module, inputs: list[Tensor]) -> Tensor:
@@ -163,19 +167,23 @@ def _batches(data: EmotionDataset, config: EmotionConfig, epoch: int, steps: int
 
     def make(step: int) -> Batch:
         rng = np.random.default_rng([config.seed, epoch, step])
-        chosen = order[step * config.batch : (step + 1) * config.batch]
-        faces = [resized(data.face[i], config.size) for i in chosen]
-        seen = mismatched(chosen, config.mismatch, rng) if config.mismatch else chosen
-        contexts = [data.context[i] for i in seen] if data.context is not None else None
-        if config.augment:
-            faces = [augment_face(face, rng, config.erase) for face in faces]
-        images = [faces]
-        if contexts is not None:
-            images.append([crop_context(context, rng if config.augment else None) for context in contexts])
-        inputs = [scaled(np.stack(batch), spec) for batch, spec in zip(images, data.specs, strict=True)]
-        return inputs, data.labels[chosen]
+        return make_batch(data, config, order[step * config.batch : (step + 1) * config.batch], rng)
 
     return prefetched(make, steps)
+
+
+def make_batch(data: EmotionDataset, config: EmotionConfig, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Inputs as the net takes them and labels int64 (batch,) of the chosen examples."""
+    faces = [resized(data.face[i], config.size) for i in chosen]
+    seen = mismatched(chosen, config.mismatch, rng) if config.mismatch else chosen
+    contexts = [data.context[i] for i in seen] if data.context is not None else None
+    if config.augment:
+        faces = [augment_face(face, rng, config.erase) for face in faces]
+    images = [faces]
+    if contexts is not None:
+        images.append([crop_context(context, rng if config.augment else None) for context in contexts])
+    inputs = [scaled(np.stack(batch), spec) for batch, spec in zip(images, data.specs, strict=True)]
+    return inputs, data.labels[chosen]
 
 
 def mismatched(chosen: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
