@@ -60,6 +60,12 @@ _LEAVES = {
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
+def holds_glamor(index: Path) -> bool:
+    """Whether the `.index` of a TensorFlow checkpoint is of the authors' GLAMOR-Net."""
+    # Its keys are compressed by what they share with the one before, which for this one is nothing or "model/".
+    return b"FaceEncodingNet/" in index.read_bytes()
+
+
 def tf_state(index: str | Path) -> dict[str, Tensor]:
     """State dict of `Glamor` from the `.index` file of a TensorFlow checkpoint of the authors' model.
 

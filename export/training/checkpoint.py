@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from edgeflock.export.nets import NETS
-from edgeflock.export.nets.keras import keras_state
+from edgeflock.export.nets.keras import holds_glamor, keras_state, tf_state
 from edgeflock.export.nets.keras_resnet import keras_resnet_state
 from edgeflock.runtime.errors import DataError
 from edgeflock.runtime.files import write_atomically
@@ -27,9 +27,9 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     ----------
     path : str or Path
         `.safetensors` with a state dict, or a torch file with a state dict, bare or under `model_state` (the authors'
-        `round_<k>/model_*.pth` and our `last.pt`). Torch files are read with `weights_only=True`. Or `.npz` with the
-        variables of the authors' Keras GLAMOR-Net (`edgeflock.export.nets.keras`). Or `.index` of a TensorFlow
-        checkpoint or `.h5` with those of LDLVA's Keras ResNets (`edgeflock.export.nets.keras_resnet`).
+        `round_<k>/model_*.pth` and our `last.pt`). Torch files are read with `weights_only=True`. Or the
+        authors' Keras nets: `.index` of a TensorFlow checkpoint; `.npz` with the variables of GLAMOR-Net
+        (`edgeflock.export.nets.keras`); `.h5` with those of LDLVA's ResNets (`edgeflock.export.nets.keras_resnet`).
 
     Returns
     -------
@@ -63,6 +63,8 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
         raise DataError(f"{path}: no such file; expected weights as .safetensors, .pth, .pt, .npz, .index or .h5.")
     if path.suffix == ".npz":
         return keras_state(path)
+    if path.suffix == ".index" and holds_glamor(path):
+        return tf_state(path)
     if path.suffix in (".index", ".h5"):
         return keras_resnet_state(path)
     try:

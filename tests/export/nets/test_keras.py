@@ -149,6 +149,63 @@ def test_pickles_and_other_files_are_refused(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / name)
 
 
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def checkpoint_tensors() -> dict[str, np.ndarray]:
+    """The same variables under the keys of the authors' released checkpoint."""
+    left = iter(random_variables())
+    found: dict[str, np.ndarray] = {}
+
+    def take(layer: str, count: int) -> None:
+        for _ in range(count):
+            name, array = next(left)
+            found[f"{layer}/{name.split('/')[-1].removesuffix(':0')}{SUFFIX}"] = array
+
+    for branch in ("FaceEncodingNet", "ContextEncodingNet"):
+        for i in range(5):
+            take(f"{branch}/blocks/{i}/conv", 2)
+            take(f"{branch}/blocks/{i}/bn", 4)
+    take("attention_fc1", 2)
+    take("attention_fc1_bn", 4)
+    heads = ["face_weight1", "face_weight2", "context_weight1", "context_weight2", "final_fc1", "final_classify"]
+    for layer in ("attention_fc2", *heads):
+        take(layer, 2)
+    assert next(left, None) is None
+    return found
+
+
+@pytest.mark.parametrize("prefix", ["", "model/"])
+def test_a_tensorflow_checkpoint_is_imported_by_name(tmp_path: Path, write_tf_checkpoint, prefix: str) -> None:
+    """`prefix`: as `save_weights` writes it, or as the authors' training does, beside its optimiser."""
+    tensors = {prefix + key: array for key, array in checkpoint_tensors().items()}
+    if prefix:
+        slot = f"model/final_fc1/bias/.OPTIMIZER_SLOT/optimizer/momentum{SUFFIX}"
+        tensors |= {slot: np.zeros(128, np.float32), f"step{SUFFIX}": np.array(9, np.int64)}
+    write_tf_checkpoint(tmp_path / "Model", tensors)
+    name, net = load_checkpoint(tmp_path / "Model.index")
+    expected = keras_state(write(tmp_path / "glamor.npz", random_variables()))
+    assert name == "glamor"
+    held = {key: tensor for key, tensor in net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    assert held.keys() == expected.keys() and all(torch.equal(held[key], expected[key]) for key in held)
+
+
+def test_what_a_checkpoint_lacks_is_named(tmp_path: Path, write_tf_checkpoint) -> None:
+    tensors = checkpoint_tensors()
+    kernel = tensors.pop(f"attention_fc2/kernel{SUFFIX}")
+    write_tf_checkpoint(tmp_path / "Model", tensors)
+    with pytest.raises(DataError, match=r"holds no 'attention_fc2/kernel', which is attention\.score\.weight"):
+        load_checkpoint(tmp_path / "Model.index")
+    write_tf_checkpoint(tmp_path / "Model", {**tensors, f"attention_fc2/kernel{SUFFIX}": kernel.T.copy()})
+    with pytest.raises(DataError, match=r"'attention_fc2/kernel' should be attention\.score\.weight .*\(1, 128\)"):
+        load_checkpoint(tmp_path / "Model.index")
+    (tmp_path / "Model.data-00001-of-00002").unlink()
+    with pytest.raises(DataError, match=r"a checkpoint is its \.index and all 2 \.data files"):
+        load_checkpoint(tmp_path / "Model.index")
+    with pytest.raises(DataError, match=r"Model: no such file; expected weights as .*\.index"):
+        load_checkpoint(tmp_path / "Model")
+
+
 @pytest.mark.skipif(not REFERENCE.is_file(), reason="needs ../shared/reference/glamor_original.npz")
 def test_original_net_equals_the_authors_outputs() -> None:
     with np.load(REFERENCE, allow_pickle=False) as reference:
