@@ -232,7 +232,8 @@ class EmotionPreprocess:
         np.copyto(context, self._context)
         if box is not None:
             top, left = (part.start for part in CONTEXT_CROP)
-            context[(slice(None), *face_mask(box, *image.shape[:2], left, top))] = CONTEXT_INPUT.range[0]
+            rows, columns = face_mask(box, image.shape[0], image.shape[1], left, top)
+            context[:, rows, columns] = CONTEXT_INPUT.range[0]
 
 
 def _planes(pixels: np.ndarray, encoding: str) -> np.ndarray:

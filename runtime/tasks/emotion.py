@@ -98,7 +98,8 @@ class EmotionRecognizer(NetTask):
         labels = manifest.outputs[0].labels or []
         known = [probabilities_output(labels, batch)]
         if "attention" in given:
-            known.append(attention_output(*given["attention"].shape[-2:], batch))
+            rows, columns = (0, 0, *given["attention"].shape)[-2:]
+            known.append(attention_output(rows, columns, batch))
         if "affect" in given:
             known.append(affect_output(batch))
         same = [output.model_copy(update={"tolerance": TOLERANCE}) for output in manifest.outputs]
