@@ -126,16 +126,16 @@ class Ldlva(nn.Module):
     def discriminative(self, index: Tensor, uncertainty: Tensor, v: Tensor, v_near: Tensor) -> Tensor:
         """L_D times gamma: features near their class's centre where the label is certain, centres far apart."""
         distance = (v - self.centres[self.labels[index]]).square().sum(1)
-        within = ((1 - uncertainty) * distance / 2).mean()
+        # Detached, or the minimum would be to doubt every label.
+        within = ((1 - uncertainty.detach()) * distance / 2).mean()
         return self.settings.gamma * (within + repulsion(self.centres, self.centres.shape[1] ** 0.5))
 
 
 class Released(Ldlva):
     """What the authors' code does instead (facts/nets.md 4.2).
 
-    Similarity exp(-L1 / delta); g not below -1.3; L_D over samples and neighbours, without gradient to the
-    uncertainties; centres moved by SGD of their own (0.5), a class's pull divided by its count, and pushed apart with
-    V instead of its root.
+    Similarity exp(-L1 / delta); g not below -1.3; L_D over samples and neighbours; centres moved by SGD of their own
+    (0.5), a class's pull divided by its count, and pushed apart with V instead of its root.
     """
 
     def optimisers(self) -> list[torch.optim.Optimizer]:

@@ -145,7 +145,7 @@ def test_a_label_that_nobody_shares_becomes_uncertain(kind: type[Ldlva]) -> None
 def test_gradients_are_those_of_finite_differences() -> None:
     of = method()
     index, v, scores, v_near, scores_near = batch(of)
-    names = ["doubt", "centres", *(f"calibration.{name}" for name, _ in of.calibration.named_parameters())]
+    names = ["centres", *(f"calibration.{name}" for name, _ in of.calibration.named_parameters())]
     learnt = [dict(of.named_parameters())[name].detach().clone().requires_grad_() for name in names]
 
     def loss(v: torch.Tensor, scores: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
@@ -153,6 +153,18 @@ def test_gradients_are_those_of_finite_differences() -> None:
         return torch.func.functional_call(of, given, (index, v, scores, v_near, scores_near))
 
     assert torch.autograd.gradcheck(loss, (v.requires_grad_(), scores.requires_grad_(), *learnt))
+
+
+def test_uncertainties_follow_the_classification_alone() -> None:
+    of, plain = method(), method(settings=SETTINGS.model_copy(update={"gamma": 0.0}))
+    index, *rest = batch(of)
+    gradients = [torch.autograd.grad(each(index, *rest), each.doubt)[0] for each in (of, plain)]
+    assert torch.equal(*gradients)
+
+    def loss(doubt: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(plain, {"doubt": doubt}, (index, *rest))
+
+    assert torch.autograd.gradcheck(loss, (plain.doubt.detach().clone().requires_grad_(),))
 
 
 def test_centres_repel_until_they_are_far_apart() -> None:
