@@ -53,11 +53,11 @@ def test_everybody_is_found_read_and_keeps_an_id(pipeline, shipped, crowd) -> No
 def test_the_shipped_net_reads_synthetic_faces_that_the_detector_found(pipeline) -> None:
     """Chance is 1 in 7. Says nothing about people: all of them are rendered."""
     right = []
-    for n, (frame, (x1, _, x2, _), label, *_) in enumerate(each_scene(42, 11, (480, 640))):
+    for n, (frame, (x1, _, x2, _), label, *_) in enumerate(each_scene(28, 11, (480, 640))):
         for result in pipeline(frame, "rgb8", n * 10**10):
             if abs(result.face.box[0] + result.face.box[2] - x1 - x2) < x2 - x1:  # found where the face is
                 right.append(result.label == EMOTIONS[label])
-    assert len(right) >= 21 and np.mean(right) > 0.5
+    assert len(right) >= 14 and np.mean(right) > 0.5
 
 
 def test_encodings_agree(shipped, haar, crowd) -> None:
