@@ -102,6 +102,7 @@ def train_emotion(
             raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
     steps = len(training) // config.batch
     run = Run.start(config, net, steps, {"train": describe(training), "val": describe(validation)}, init)
+
     def validate(net: nn.Module) -> dict[str, float]:
         right = predict(net, validation, config.size).argmax(1).numpy() == validation.labels
         return {"accuracy": float(right.mean())}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,48 @@ from edgeflock.runtime.fleet.learner import LearningTask
 
 RE_ESTIMATE_BATCHES = 8
 
-Draw = Callable[[np.ndarray, np.random.Generator], Any]
-"""A batch of the samples at these indices; what is random in it comes from the generator alone."""
+
+@dataclass(frozen=True)
+class Lessons:
+    """How a net learns a task."""
+
+    draw: Callable[[np.ndarray, np.random.Generator], Any]
+    """A batch of the samples at these indices; what is random in it comes from the generator alone."""
+    loss: Callable[[nn.Module, Any], Tensor]
+    """Net and batch to the scalar to minimise."""
+    figures: Callable[[nn.Module], dict[str, float]]
+    """Net in evaluation mode to figures on the validation data."""
+    inputs: Callable[[Any], Tensor]
+    """Batch to the net's first argument, to re-estimate batch statistics."""
+
+
+class NetTask(LearningTask, ABC):
+    """A task for a net of torch: what it is and what its data are is the subclass's, how silos learn it is here."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The net that all start from."""
+
+    @abstractmethod
+    def shares(self) -> list[np.ndarray]:
+        """Indices of every silo's training samples."""
+
+    @abstractmethod
+    def lessons(self) -> Lessons:
+        """How it is learnt."""
+
+    def start(self) -> np.ndarray:
+        """Flat start model."""
+        net = self.build()
+        return flat_model(net, flat_layout(net, self.batch_norm, self.layers))
+
+    def learner(self, silo: int) -> NetLearner:
+        """The learner of one silo."""
+        return NetLearner(self, silo, self.shares()[silo])
+
+    def central(self) -> NetLearner:
+        """One learner with all samples; a step follows the mean gradient of as many batches as there are silos."""
+        return NetLearner(self, self.silos, np.sort(np.concatenate(self.shares())), self.silos)
 
 
 class NetLearner:
@@ -25,39 +67,19 @@ class NetLearner:
 
     Parameters
     ----------
-    task : LearningTask
-    net : nn.Module
-        With the fleet's start weights.
+    task : NetTask
     stream : int
         Sets this learner's chance apart from the others'.
     share : ndarray of int
         Indices of its samples; every epoch takes each once, in a new order.
     parts : int
         Batches per step, whose mean gradient is followed: 1 for a silo.
-    draw : callable
-        Indices and a generator to a batch.
-    loss : callable
-        Net and batch to the scalar to minimise.
-    figures : callable
-        Net in evaluation mode to figures on the validation data.
-    inputs : callable
-        Batch to the net's arguments, to re-estimate batch statistics.
     """
 
-    def __init__(
-        self,
-        task: LearningTask,
-        net: nn.Module,
-        stream: int,
-        share: np.ndarray,
-        parts: int,
-        draw: Draw,
-        loss: Callable[[nn.Module, Any], Tensor],
-        figures: Callable[[nn.Module], dict[str, float]],
-        inputs: Callable[[Any], Tensor],
-    ) -> None:
+    def __init__(self, task: NetTask, stream: int, share: np.ndarray, parts: int = 1) -> None:
+        net = task.build()
         self._task, self._stream, self._share, self._parts = task, stream, share, parts
-        self._draw, self._loss, self._figures, self._inputs = draw, loss, figures, inputs
+        self._lessons = task.lessons()
         self._layout = flat_layout(net, task.batch_norm, task.layers)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -98,7 +120,7 @@ class NetLearner:
             self._adam.zero_grad()
             for part in np.split(self._indices(step), self._parts):
                 with torch.autocast(next(self._net.parameters()).device.type, torch.bfloat16, enabled=task.bf16):
-                    loss = self._loss(self._net, self._draw(part, rng)) / self._parts
+                    loss = self._lessons.loss(self._net, self._lessons.draw(part, rng)) / self._parts
                 loss.backward()
                 total += loss.item()
             self._adam.step()
@@ -114,7 +136,7 @@ class NetLearner:
     def evaluate(self, model: np.ndarray) -> dict[str, float]:
         """Figures of a flat model on the validation data; what is not mixed is this silo's."""
         with torch.inference_mode():
-            return self._figures(self._whole(model))
+            return self._lessons.figures(self._whole(model))
 
     def weights(self, model: np.ndarray) -> dict[str, np.ndarray]:
         """The whole net of a flat model."""
@@ -129,7 +151,9 @@ class NetLearner:
         """Inputs to re-estimate batch statistics from."""
         for i in range(RE_ESTIMATE_BATCHES):
             rng = np.random.default_rng([self._task.seed, self._stream, 2 << 20, i])
-            yield self._inputs(self._draw(rng.choice(self._share, self._task.batch, replace=False), rng))
+            yield self._lessons.inputs(
+                self._lessons.draw(rng.choice(self._share, self._task.batch, replace=False), rng)
+            )
 
     def state(self) -> dict[str, np.ndarray]:
         """The whole net, whose unmixed buffers are the silo's own, and the moments of Adam."""

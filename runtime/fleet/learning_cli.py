@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from edgeflock.runtime.errors import InputError
@@ -41,9 +42,9 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Silos that train at th
 
 def simulate(
     network: Network,
-    data: Data,
-    val: Val,
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
+    data: Data = (),  # type: ignore[assignment]  # typer gives a list
+    val: Val = (),  # type: ignore[assignment]
     mode: Annotated[str, typer.Option(help="dfl (peers), sfl (server), cll (all data in one place) or local.")] = "dfl",
     base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star, complete or paced_mesh.")] = "ring",
     t: Periods = 5,
@@ -65,6 +66,7 @@ def simulate(
     batch_norm: Annotated[str, typer.Option(help="Statistics: average, local or re-estimate.")] = "average",
     layers: Annotated[str, typer.Option(help="Train and exchange only layers whose names begin so, as head.")] = "",
     samples: Samples = None,
+    size: Annotated[int | None, typer.Option(min=32, help="Side of the faces, for a quick start (emotion).")] = None,
     init: Annotated[Path | None, typer.Option(help="Start weights of all silos.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, shares, batches and augmentation.")] = 0,
     bf16: Annotated[bool, typer.Option(help="bfloat16 convolutions while training.")] = True,
@@ -102,21 +104,14 @@ def simulate(
     if mode not in MODES:
         raise InputError(f"no mode '{mode}': expected one of {', '.join(MODES)}.")
     silos = open_silos(network, core_bps)
-    chosen = {name: value for name, value in (("net", net), ("split", split)) if value is not None}
-    learnt = learning_task(task)(
-        silos=len(silos),
-        data=tuple(data),
-        val=tuple(val),
-        batch=batch,
-        lr=lr,
-        batch_norm=batch_norm,
-        layers=layers,
-        samples=samples,
-        init=init,
-        seed=seed,
-        bf16=bf16,
-        **chosen,
-    )
+    chosen = {"net": net, "split": split, "size": size, "samples": samples, "init": init}
+    settings = {name: value for name, value in chosen.items() if value is not None}
+    settings |= {"batch": batch, "lr": lr, "batch_norm": batch_norm, "layers": layers, "seed": seed, "bf16": bf16}
+    try:
+        learnt = learning_task(task)(silos=len(silos), data=tuple(data), val=tuple(val), **settings)
+    except ValidationError as error:
+        wrong = "; ".join(f"--{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InputError(f"'{task}' cannot be set so: {wrong}.") from error
     config = SimulationConfig(
         mode=mode,
         local_steps=local_steps,

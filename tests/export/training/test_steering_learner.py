@@ -87,7 +87,8 @@ def test_centralised_training_follows_the_mean_gradient_of_a_batch_per_silo():
     torch.manual_seed(int(np.random.SeedSequence([0, SILOS, 1]).generate_state(1)[0]))  # of the dropout
     rng = np.random.default_rng([0, SILOS, 0])
     by_hand._net.train()
-    loss = sum(by_hand._loss(by_hand._net, by_hand._draw(part, rng)) for part in np.split(central._indices(0), SILOS))
+    lessons = by_hand._lessons
+    loss = sum(lessons.loss(by_hand._net, lessons.draw(part, rng)) for part in np.split(central._indices(0), SILOS))
     (loss / SILOS).backward()
     for ours, mean in zip(central._net.parameters(), by_hand._net.parameters(), strict=True):
         assert ours.grad == pytest.approx(mean.grad, rel=1e-3, abs=1e-5)
