@@ -195,16 +195,17 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_bundle() -> Iterator[Finding]:
-    """The bundle that comes with edgeflock: files, signature, digest."""
+    """The bundles that come with edgeflock: files, signature, digest."""
     from edgeflock.runtime.bundle import Bundle, default_bundle
     from edgeflock.runtime.errors import EdgeflockError
 
-    try:
-        bundle = Bundle.open(default_bundle())
-    except EdgeflockError as e:
-        yield Finding("default bundle", "bad", str(e), "pip install --force-reinstall --no-deps edgeflock")
-    else:
-        yield Finding("default bundle", "ok", f"{bundle.manifest.name}, verified, SHA-256 {bundle.digest}")
+    for task in ("steering", "emotion"):
+        try:
+            bundle = Bundle.open(default_bundle(task))
+        except EdgeflockError as e:
+            yield Finding(f"{task} bundle", "bad", str(e), "pip install --force-reinstall --no-deps edgeflock")
+        else:
+            yield Finding(f"{task} bundle", "ok", f"{bundle.manifest.name}, verified, SHA-256 {bundle.digest}")
 
 
 CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
