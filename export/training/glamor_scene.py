@@ -137,7 +137,7 @@ def _train(
     return result, look(net.eval(), judged, FACE_SIZE)
 
 
-def summary(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def summary(result: dict[str, Any]) -> dict[Attention, list[dict[str, Any]]]:
     """Runs by attention."""
     return {name: [run for run in result["runs"] if run["attention"] == name] for name in ATTENTIONS}
 

@@ -97,7 +97,7 @@ def test_global_local_attention_beats_attention_without_the_face() -> None:
         accuracy[attention] = (probabilities.argmax(1) == label).float().mean().item()
         on_marker[attention] = weights.flatten(1)[torch.arange(500), keyed].mean().item()
     assert accuracy["gla"] > max(accuracy["context"], accuracy["mean"]) + 0.1, accuracy
-    assert min(accuracy["context"], accuracy["mean"]) > FACE_ALONE, accuracy
+    assert min(accuracy["context"], accuracy["mean"]) > 1 / 7 + 0.1, accuracy  # they learn, too
     assert on_marker["gla"] > 0.8 > 0.5 > on_marker["context"] and on_marker["mean"] == pytest.approx(1 / 16)
 
 
