@@ -22,6 +22,7 @@ _EXTRAS = {
     "register": "registration",
     "phantoms": "registration",
     "drive-bars": "drive",
+    "emotion-bars": "drive",
     "peers": "export",
     "registration": "export",
 }

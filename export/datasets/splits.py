@@ -1,6 +1,6 @@
 """How a fleet's training data is dealt to its silos: every way gives the indices of each silo's samples.
 
-Robots see different places, so what they learn from is not alike (non-IID); each way makes the silos differ in one respect.
+Robots see different places, so what they learn from is not alike (non-IID); each way makes them differ in one respect.
 """
 
 from __future__ import annotations

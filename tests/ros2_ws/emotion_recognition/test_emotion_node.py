@@ -8,9 +8,6 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from emotion_recognition import faces
-from emotion_recognition.emotion_node import EmotionParameters
-from emotion_recognition.faces import edgeflock_msgs, expression_of, hri_msgs, ids_of, ids_type
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image, JointState, RegionOfInterest
@@ -18,6 +15,9 @@ from sensor_msgs.msg import Image, JointState, RegionOfInterest
 from edgeflock.runtime.faces import open_detector
 from edgeflock.runtime.faces.pipeline import EmotionPipeline
 from edgeflock.runtime.tasks.emotion import EmotionRecognizer
+from emotion_recognition import faces
+from emotion_recognition.emotion_node import EmotionParameters
+from emotion_recognition.faces import edgeflock_msgs, expression_of, hri_msgs, ids_of, ids_type
 from fadnet_nav.messages import to_array, to_ns, to_stamp
 
 NODE = "emotion_recognition.emotion_node"

@@ -7,13 +7,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from emotion_recognition import faces
-from emotion_recognition.emotion_node import BLOCKS, coarsen
 from std_msgs.msg import Header
 
 from edgeflock.runtime.faces import Face
 from edgeflock.runtime.faces.pipeline import FaceEmotion
 from edgeflock.runtime.tasks.emotion import Emotion
+from emotion_recognition import faces
+from emotion_recognition.emotion_node import BLOCKS, coarsen
 
 # hri_msgs/Expression (humble-devel): the words of which the nets know some.
 REP_155 = {"neutral", "angry", "sad", "happy", "surprised", "disgusted", "scared"}

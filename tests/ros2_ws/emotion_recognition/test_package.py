@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from sensor_msgs.msg import JointState
+
 from emotion_recognition.bars import write_video
 from emotion_recognition.faces import ids_of, ids_type
-from sensor_msgs.msg import JointState
 
 
 def test_colcon_installs_node_and_launch_file(installed):
