@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from edgeflock.export.datasets.emotion import Example, open_emotion, prepare
-from edgeflock.export.datasets.faces import rendered_scenes
+from edgeflock.export.datasets.faces import EMOTIONS, rendered_scenes
 from edgeflock.export.nets.glamor import Encoder, Glamor
+from edgeflock.export.training.cli import train_app
 from edgeflock.export.training.emotion import augment_face, train_emotion
 from edgeflock.export.training.glamor import GlamorConfig, lit, look, train_glamor
 from edgeflock.export.training.run import Run
@@ -124,3 +126,22 @@ def test_the_picture_is_brightest_where_the_attention_is() -> None:
     shown = lit(np.full((112, 112, 3), 100, np.uint8), attention).sum(2)
     cells = shown.reshape(7, 16, 7, 16).mean((1, 3))
     assert np.unravel_index(cells.argmax(), (7, 7)) == (2, 5)
+
+
+def test_the_command_trains_on_folders_by_the_authors_values(tmp_path: Path) -> None:
+    for image, box, label in zip(*rendered_scenes(4, 5), strict=True):
+        path = tmp_path / "data" / EMOTIONS[label] / "a.png"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), image[:, :, ::-1])
+        path.with_suffix(".txt").write_text(",".join(map(str, box)))
+    data = str(tmp_path / "data")
+    arguments = ["glamor", "--preset", "released", "--epochs", "1", "--size", "32", "--data", data]
+    arguments += ["--out", str(tmp_path / "run")]
+    refused = CliRunner().invoke(train_app, arguments)
+    assert isinstance(refused.exception, InputError) and "--data and --val go together" in str(refused.exception)
+    done = CliRunner().invoke(train_app, [*arguments, "--val", data])
+    assert done.exit_code == 0, done.output
+    assert "validation accuracy" in done.output and "of the fusion" in done.output
+    config = json.loads((tmp_path / "run" / "result.json").read_text())["config"]
+    assert (config["optimiser"], config["batch"], config["epochs"]) == ("sgd", 4, 1)
+    assert (tmp_path / "run" / "attention.jpg").is_file()
