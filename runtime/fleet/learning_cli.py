@@ -105,7 +105,7 @@ def simulate(
         raise InputError(f"no mode '{mode}': expected one of {', '.join(MODES)}.")
     silos = open_silos(network, core_bps)
     chosen = {"net": net, "split": split, "size": size, "samples": samples, "init": init}
-    settings = {name: value for name, value in chosen.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     settings |= {"batch": batch, "lr": lr, "batch_norm": batch_norm, "layers": layers, "seed": seed, "bf16": bf16}
     try:
         learnt = learning_task(task)(silos=len(silos), data=tuple(data), val=tuple(val), **settings)
@@ -193,7 +193,8 @@ def experiments(
         evaluate=max(1, rounds // 10),
     )
     console = Console()
-    make = partial(learning_task("steering"), data=tuple(data), val=tuple(val), augment=False)  # as the authors
+    steering: Any = learning_task("steering")
+    make = partial(steering, data=tuple(data), val=tuple(val), augment=False)  # as the authors
     with open_engine(engine, workers) as opened:
         results = run_experiments(
             make,

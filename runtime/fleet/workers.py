@@ -6,6 +6,7 @@ only flat models travel.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -241,12 +242,13 @@ class Ray(Engine):
         self._ray = ray
         self._ours = not ray.is_initialized()
         if self._ours:
-            alone = {} if "RAY_ADDRESS" in os.environ else {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-            ray.init(log_to_driver=False, logging_level="warning", **alone)
+            alone: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+            cluster = "RAY_ADDRESS" in os.environ
+            ray.init(log_to_driver=False, logging_level=logging.WARNING, **({} if cluster else alone))
         there = ray.cluster_resources()
         self.slots = workers or int(there.get("CPU", 1))
         actor = ray.remote(num_cpus=1, num_gpus=there.get("GPU", 0) / self.slots)(Worker)
-        self._actors = [actor.remote() for _ in range(self.slots)]
+        self._actors: list[Any] = [actor.remote() for _ in range(self.slots)]
 
     def call(self, method: str, arguments: Sequence[tuple]) -> list[Any]:
         """Results of a method, called at once."""
