@@ -66,9 +66,9 @@ def emotion_recipe(
     weights : Path
         `.safetensors`, torch file, or the authors' Keras variables as `.npz`; the net is recognised by its tensors.
     validation, calibration : Path, optional
-        Data sets as `open_emotion` takes them (docs/emotion-data.md): images that training did not see, which the gate judges, and
-        training images, from which the quantised forms get their ranges. Without `validation` both are rendered, that
-        is synthetic; own images are never mixed with rendered ones.
+        Data sets as `open_emotion` takes them (docs/emotion-data.md): images that training did not see, which the gate
+        judges, and training images, from which the quantised forms get their ranges. Without `validation` both are
+        rendered, that is synthetic; own images are never mixed with rendered ones.
     net : str, optional
         Key of `NETS` that the weights must belong to.
     samples : int
