@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,9 @@ class NetLearner:
         self._task, self._stream, self._share, self._parts = task, stream, share, parts
         self._lessons = task.lessons()
         self._layout = flat_layout(net, task.batch_norm, task.layers)
+        # A net in training normalises by its batch, so statistics that are its own need not be trained yet.
+        local = self._layout.policy == "local"
+        self._to_train = replace(self._layout, policy="re-estimate") if local else self._layout
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._frozen = [
@@ -105,7 +108,7 @@ class NetLearner:
 
     def load(self, model: np.ndarray) -> None:
         """Go on from this flat model."""
-        load_flat(self._net, self._layout, model)
+        load_flat(self._net, self._to_train, model)
 
     def train(self, round_: int, steps: int) -> float:
         """Local steps of one round, counted from 1; returns their mean loss."""

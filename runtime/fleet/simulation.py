@@ -57,7 +57,9 @@ class SimulationConfig(BaseModel):
     settle: int = Field(0, ge=0, description="rounds of mixing alone in the end, so that the silos agree")
 
 
-def clock_of(mode: str, plan: Plan | None, compute_ms: float, rounds: int, conditions: Conditions = CALM):
+def clock_of(
+    mode: str, plan: Plan | None, compute_ms: float, rounds: int, conditions: Conditions = CALM
+) -> np.ndarray | None:
     """When the last silo has done each round, ms (rounds + 1,), by the measure `event`; None for `cll`.
 
     Where the data of all comes from, and how fast one machine is for all, nothing here says: so `cll` has no clock.
@@ -187,7 +189,9 @@ class _Simulation:
     def _started(self, silos: Silos) -> _State:
         models = np.tile(self.task.start(), (silos.n, 1))
         state = _State(add_mass(models) if self.push_sum else models)
-        state.rows.append({"round": 0, "loss": None} | self._figures(state, silos))
+        state.rows.append({"round": 0, "loss": None})
+        if self.task.batch_norm != "local":  # whose statistics nobody has trained yet
+            state.rows[0] |= self._figures(state, silos)
         return state
 
     def _round(self, state: _State, silos: Silos) -> None:
@@ -230,7 +234,7 @@ class _Simulation:
         spread = float(np.sqrt(((models - average) ** 2).sum(axis=1).mean()) / np.linalg.norm(average))
         alike = spread < 1e-6
         theirs = self._robots_due(state) and not alike
-        # Without mixed statistics the mean has none of its own, and a silo's stand in for them.
+        # Under the policy `local` the mean has no statistics of its own, and the first silo's stand in for them.
         jobs: list[Job] = [(0, average)] + ([(i, model) for i, model in enumerate(models)] if theirs else [])
         values = [figures[self.task.metric] for figures in silos.evaluate(jobs)]
         found: dict[str, Any] = {"average": values[0], "disagreement": spread}
@@ -259,10 +263,10 @@ class _Simulation:
         return progress
 
     def _shown(self, state: _State) -> str:
-        latest = next(row for row in reversed(state.rows) if "average" in row)
         loss = state.rows[-1]["loss"]
         parts = [f"loss {loss:.5f}"] if loss is not None else ["settling"]
-        parts.append(f"{self.task.metric} {latest['average']:.4f}")
+        if latest := next((row["average"] for row in reversed(state.rows) if "average" in row), None):
+            parts.append(f"{self.task.metric} {latest:.4f}")
         if self.clock_ms is not None:
             parts.append(f"clock {self.clock_ms[state.round] / 1e3:.1f} s")
         return "  ".join(parts)

@@ -121,6 +121,7 @@ def test_a_fleet_learns_and_its_mean_can_be_exported(tmp_path):
 def test_statistics_that_are_not_mixed_are_not_in_the_model(policy):
     silo = task(batch_norm=policy).learner(0)
     assert silo.size < task().learner(0).size == len(task().start())
+    silo.load(task(batch_norm=policy).start())
     silo.train(1, 1)
     assert np.isfinite(silo.evaluate(silo.model())["rmse"])
 

@@ -142,6 +142,11 @@ def test_the_log_has_a_line_per_round_and_the_clock(engine, tmp_path):
     assert [bool(line["average_distance"]) for line in lines] == [k % 4 == 0 for k in range(13)]
 
 
+def test_nothing_is_judged_by_statistics_that_nobody_has_trained(engine, tmp_path):
+    result = simulate(engine, tmp_path, task=QuadraticTask(silos=SILOS, batch_norm="local"))
+    assert "average" not in result["rows"][0] and "average" in result["rows"][4]
+
+
 def test_clocks():
     assert clock_of("cll", None, 4.0, 10) is None
     assert clock_of("local", None, 4.0, 3).tolist() == [0, 4, 8, 12]
