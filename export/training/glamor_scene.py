@@ -48,7 +48,7 @@ class Task:
 
     samples: int = 4000
     """Training scenes; an eighth as many are for testing."""
-    epochs: int = 8
+    epochs: int = 14
     markers: int = 4
 
 
