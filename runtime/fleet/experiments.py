@@ -225,7 +225,7 @@ def _page(content: Mapping[str, Any]) -> str:
     train, val = (content["data"][split]["frames"] for split in ("train", "val"))
     parts = [
         "# Experiments of a fleet that learns\n",
-        f"Printed by `{content['command']}`, in {content['wall_s'] / 60:.0f} minutes of training and evaluation. "
+        f"Printed by `{content['command']}`; its runs took {content['wall_s'] / 60:.0f} minutes one after the other. "
         f"Synthetic data: {train:,} rendered frames to learn from, {val:,} of other worlds to judge by. Split: "
         f"{settings['split']}. {settings['rounds']} rounds of one step of {settings['batch']} frames, Adam "
         f"{settings['lr']:g}, {settings['seeds']} seeds. RMSE in rad over all validation frames, mean ± standard "
@@ -263,6 +263,8 @@ def _rows(table: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if value < 1 else f"{value:g}"
     if not isinstance(value, Mapping):
         return str(value)
     after = f" ({value['rounds']} rounds)" if "rounds" in value else ""

@@ -68,6 +68,9 @@ def robots_figure(arms: Mapping[str, Sequence[dict[str, Any]]], file: Path, titl
     axes.axhline(constant, color=GREY, ls="--", lw=1, label="constant answer")
     axes.set_xticks(range(len(arms)), arms, rotation=20, ha="right", fontsize=8)
     axes.set_ylabel(f"{metric['name']} ({metric['unit']})" if metric["unit"] else metric["name"])
+    if metric["best"] == "lowest":
+        axes.set_yscale("log")  # a robot alone may be far worse than all others
+        axes.yaxis.set_minor_formatter("{x:g}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     if title:
