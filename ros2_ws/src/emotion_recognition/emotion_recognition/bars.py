@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import typer
 
@@ -141,6 +140,8 @@ def crowd(faces: int) -> np.ndarray:
 
 def write_video(path: Path, image: np.ndarray, rate_hz: float, seconds: float) -> Path:
     """A video of the image that moves in a small circle, once a second, so that the tracker has work."""
+    import cv2
+
     height, width = image.shape[:2]
     out = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate_hz, (width, height))
     for n in range(round(rate_hz * seconds)):
