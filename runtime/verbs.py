@@ -6,7 +6,8 @@ They come through an entry-point group: the name is the verb, the object a `type
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import typer
@@ -23,6 +24,7 @@ _EXTRAS = {
     "phantoms": "registration",
     "drive-bars": "drive",
     "emotion-bars": "drive",
+    "emotion": "export",
     "peers": "export",
     "registration": "export",
 }
@@ -45,22 +47,26 @@ def verbs(group: str, command: str) -> type[TyperGroup]:
     """
 
     class Verbs(TyperGroup):
+        @cached_property
+        def registered(self) -> dict[str, EntryPoint]:
+            """Verbs by name, looked for once: a search goes through every installed package."""
+            return {entry.name: entry for entry in entry_points(group=group)}
+
         def list_commands(self, ctx: Any) -> list[str]:
             own = super().list_commands(ctx)
-            return own + sorted(set(entry_points(group=group).names) - set(own))
+            return own + sorted(self.registered.keys() - set(own))
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            return super().get_command(ctx, cmd_name) or _registered(group, command, cmd_name)
+            own = super().get_command(ctx, cmd_name)
+            entry = self.registered.get(cmd_name) if own is None else None
+            return own if entry is None else _registered(entry, command)
 
     return Verbs
 
 
-def _registered(group: str, command: str, verb: str) -> Any:
+def _registered(entry: EntryPoint, command: str) -> Any:
     """Command of a registered verb; where its packages are missing, one that says how to install them."""
-    entry = next(iter(entry_points(group=group, name=verb)), None)
-    if entry is None:
-        return None
-    holder = typer.Typer()
+    holder, verb = typer.Typer(), entry.name
     try:
         target = entry.load()
     except (ImportError, MissingExtra) as error:
