@@ -25,7 +25,7 @@ COLOURS = np.array(
         *((225, 80, 225), (70, 220, 220), (235, 235, 235)),
     ]
 )
-HINT = 0.3
+HINT = 0.15
 """Share of scenes whose face shows the label; the others' show any."""
 FACE_ALONE = HINT + (1 - HINT) / len(LABELS)
 """Highest accuracy that the face alone allows."""

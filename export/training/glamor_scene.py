@@ -48,7 +48,7 @@ class Task:
 
     samples: int = 4000
     """Training scenes; an eighth as many are for testing."""
-    epochs: int = 14
+    epochs: int = 8
     markers: int = 4
 
 
@@ -124,7 +124,7 @@ def _train(
     config = GlamorConfig(
         net=f"scenes, {ATTENTIONS[attention]}, seed {seed}",
         epochs=task.epochs,
-        lr=5e-3,
+        lr=3e-3,
         warmup=0.05,
         weight_decay=0,
         size=FACE_SIZE,

@@ -88,7 +88,7 @@ def glamor_scene(
     json: Annotated[Path | None, typer.Option(help="Write all figures here.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, with commas between; each has scenes of its own.")] = "0,1,2",
     samples: Annotated[int, typer.Option(min=32, help="Training scenes.")] = 4000,
-    epochs: Annotated[int, typer.Option(min=1)] = 14,
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
     markers: Annotated[int, typer.Option(min=1, max=7, help="Markers around the face, of which one counts.")] = 4,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
 ) -> None:
