@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.fleet.options import (
     AccessBps,
     AsJson,
@@ -49,7 +49,9 @@ def simulate(
     base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star, complete or paced_mesh.")] = "ring",
     t: Periods = 5,
     tour: Tour = "improved",
-    plan: Annotated[Path | None, typer.Option(help="Plan of `fleet plan --json`, instead of --base and --t.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Plan of `fleet plan --json`, for --base and --t.")
+    ] = None,
     rule: Annotated[
         str | None, typer.Option(help="Weights: half, authors, push_sum, metropolis, fdla (default: what fits).")
     ] = None,
@@ -147,7 +149,10 @@ def simulate(
             fresh=fresh,
             command=shlex.join(["edgeflock", *sys.argv[1:]]),
         )
-    curves_figure({f"{mode} {made.base} t={made.t}" if made else mode: [result]}, out / "curve.png")
+    try:
+        curves_figure({f"{mode} {made.base} t={made.t}" if made else mode: [result]}, out / "curve.png")
+    except MissingExtra as missing:  # no reason to lose a run for
+        Console(stderr=True).print(f"curve.png is not drawn: {missing}", markup=False, highlight=False, soft_wrap=True)
     if not wrote_json(json.dumps(result["figures"], indent=2), as_json):
         _print_figures(result, out)
 

@@ -1,6 +1,7 @@
 """`edgeflock fleet`."""
 
 import json
+import sys
 
 import pytest
 from quadratic import QuadraticTask
@@ -209,6 +210,13 @@ def test_a_plan_made_once_is_what_the_fleet_follows(point, tmp_path):
         json.loads((tmp_path / "run" / "result.json").read_text())["plan"]["hash"]
         == json.loads(file.read_text())["hash"]
     )
+
+
+def test_a_run_is_not_lost_for_a_picture(point, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = run("simulate", *SIMULATE, "--out", tmp_path)
+    assert done.exit_code == 0 and "curve.png is not drawn" in done.stderr
+    assert (tmp_path / "result.json").exists() and not (tmp_path / "curve.png").exists()
 
 
 def test_simulate_says_what_is_there(tmp_path):
