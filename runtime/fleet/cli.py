@@ -119,21 +119,12 @@ def plan(
     as_json: AsJson = None,
 ) -> None:
     """Make the plan of a fleet: which edge binds in which round. Every robot gets the same from the same delays."""
-    from edgeflock.runtime.fleet.compare import find_tour
+    from edgeflock.runtime.fleet.compare import plan_by_name
     from edgeflock.runtime.fleet.delay import Delays, Workload
-    from edgeflock.runtime.fleet.paced_mesh import paced_mesh
-    from edgeflock.runtime.fleet.schedule import canonical, make_plan
 
     opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
     delays = Delays.of(opened, work)
-    if base != "ring" and tour != "improved":
-        raise InputError(f"--tour orders a ring, and --base is '{base}': leave one of them out.")
-    if base == "paced_mesh":
-        names, in_order, _ = canonical(opened.silos, delays)
-        made = paced_mesh(names, in_order, t)
-    else:
-        given = base if tour == "improved" else find_tour(tour, opened, delays)
-        made = make_plan(opened.silos, delays, t, given)
+    made = plan_by_name(opened, delays, t, base, tour)
     if picture or states:
         from edgeflock.runtime.fleet.plots import overlay_figure, states_figure
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.fleet import cycle_time
 from edgeflock.runtime.fleet.consensus import bytes_per_round, half_life, time_to_consensus
 from edgeflock.runtime.fleet.delay import Delays, Workload
@@ -17,7 +17,7 @@ from edgeflock.runtime.fleet.matcha import Matcha
 from edgeflock.runtime.fleet.network import SiloNetwork
 from edgeflock.runtime.fleet.overlays import star
 from edgeflock.runtime.fleet.paced_mesh import paced_mesh
-from edgeflock.runtime.fleet.schedule import Plan, T, plan_of
+from edgeflock.runtime.fleet.schedule import Plan, T, canonical, make_plan, plan_of
 from edgeflock.runtime.fleet.tours import christofides_tour, improved_tour
 
 Tables = dict[str, dict[str, float]]
@@ -59,6 +59,31 @@ def find_tour(kind: str, network: SiloNetwork, delays: Delays) -> list[int]:
     if sorted(order) != list(range(len(network))):
         raise DataError(f"{kind}: a tour of {network.name} visits each of its {len(network)} silos once.")
     return order
+
+
+def plan_by_name(network: SiloNetwork, delays: Delays, t: int, base: str, tour: str = "improved") -> Plan:
+    """Multigraph plan of a network's silos on an overlay by name (`schedule.BASES` or `paced_mesh`).
+
+    Parameters
+    ----------
+    network, delays : SiloNetwork, Delays
+    t : int
+        Largest period.
+    base : str
+    tour : str
+        Of a ring, as for `find_tour`.
+
+    Raises
+    ------
+    InputError
+        No such base, t is below 1, or a tour is named and the base is no ring.
+    """
+    if base != "ring" and tour != "improved":
+        raise InputError(f"--tour orders a ring, and --base is '{base}': leave one of them out.")
+    if base == "paced_mesh":
+        names, in_order, _ = canonical(network.silos, delays)
+        return paced_mesh(names, in_order, t)
+    return make_plan(network.silos, delays, t, base if tour == "improved" else find_tour(tour, network, delays))
 
 
 def compare(

@@ -44,7 +44,7 @@ def simulate(
     network: Network,
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
     data: Data = (),  # type: ignore[assignment]  # typer gives a list
-    val: Val = (),  # type: ignore[assignment]
+    val: Val = (),  # type: ignore[assignment]  # as above
     mode: Annotated[str, typer.Option(help="dfl (peers), sfl (server), cll (all data in one place) or local.")] = "dfl",
     base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star, complete or paced_mesh.")] = "ring",
     t: Periods = 5,
@@ -94,12 +94,11 @@ def simulate(
     Writes rounds.csv, result.json, average.safetensors (the mean model, for `edgeflock export`), curve.png and
     checkpoint.safetensors (to go on) into --out.
     """
-    from edgeflock.runtime.fleet.compare import find_tour
+    from edgeflock.runtime.fleet.compare import plan_by_name
     from edgeflock.runtime.fleet.delay import Delays, Workload
     from edgeflock.runtime.fleet.learner import learning_task
     from edgeflock.runtime.fleet.learning_plots import curves_figure
-    from edgeflock.runtime.fleet.paced_mesh import paced_mesh
-    from edgeflock.runtime.fleet.schedule import Plan, canonical, make_plan, plan_of
+    from edgeflock.runtime.fleet.schedule import Plan, plan_of
     from edgeflock.runtime.fleet.simulation import MODES, SimulationConfig, clock_of, simulate_learning
     from edgeflock.runtime.fleet.workers import open_engine
 
@@ -130,11 +129,8 @@ def simulate(
         made = plan_of(silos.silos, delays, 1, "star")
     elif mode == "dfl" and plan is not None:
         made = Plan.from_json(plan.read_text(), plan)
-    elif mode == "dfl" and base == "paced_mesh":
-        names, in_order, _ = canonical(silos.silos, delays)
-        made = paced_mesh(names, in_order, t)
     elif mode == "dfl":
-        made = make_plan(silos.silos, delays, t, find_tour(tour, silos, delays) if base == "ring" else base)
+        made = plan_by_name(silos, delays, t, base, tour)
     conditions = conditions_of(made.roster if made else silos.silos, bits, straggler, jitter, wifi_bps, seed)
     clock = clock_of(mode, made, delays.compute_ms, rounds + settle, conditions)
     with open_engine(engine, workers) as opened:

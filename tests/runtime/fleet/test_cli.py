@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from quadratic import QuadraticTask
+from quadratic import D, QuadraticTask
 from typer.testing import CliRunner
 
 from edgeflock.runtime.errors import DataError, InputError
@@ -217,6 +217,14 @@ def test_a_run_is_not_lost_for_a_picture(point, tmp_path, monkeypatch):
     done = run("simulate", *SIMULATE, "--out", tmp_path)
     assert done.exit_code == 0 and "curve.png is not drawn" in done.stderr
     assert (tmp_path / "result.json").exists() and not (tmp_path / "curve.png").exists()
+
+
+def test_a_fleet_follows_the_plan_that_plan_prints(point, tmp_path):
+    run("simulate", *SIMULATE, "--t", 3, "--out", tmp_path)
+    printed = json.loads(
+        run("plan", "--network", "gaia", "--t", 3, "--model-bits", 192, "--compute-ms", 4.9, "--json", "-").stdout
+    )
+    assert json.loads((tmp_path / "result.json").read_text())["plan"]["hash"] == printed["hash"]
 
 
 def test_simulate_says_what_is_there(tmp_path):
