@@ -30,7 +30,7 @@ from edgeflock.export.nets import NETS
 from edgeflock.export.training.checkpoint import load_checkpoint, read_torch, save_state
 from edgeflock.export.training.report import Report
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.files import check_same_run, write_atomically
 
 Batch = TypeVar("Batch")
 
@@ -315,12 +315,7 @@ class Run:
         saved = read_torch(path)
         if not isinstance(saved, dict) or "identity" not in saved:
             raise DataError(f"{path}: not the checkpoint of a training run; pass --fresh to replace it.")
-        for key, value in self.identity.items():
-            if saved["identity"].get(key) != value:
-                raise InputError(
-                    f"{path} belongs to a run with {key}={saved['identity'].get(key)!r}, this one has {value!r}: "
-                    "use the same settings and data to go on, another --out, or --fresh to start anew."
-                )
+        check_same_run(path, saved["identity"], self.identity)
         self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
         self.average.load_state_dict(saved["model_state"])
         self.net.load_state_dict(saved["net"])

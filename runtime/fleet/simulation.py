@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.files import check_same_run, write_atomically
 from edgeflock.runtime.fleet.event import CALM, Conditions, simulate
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.mixing import Mixing, add_mass, divide_by_mass
@@ -196,7 +197,7 @@ class _Simulation:
 
     def _round(self, state: _State, silos: Silos) -> None:
         k = state.round + 1
-        models = divide_by_mass(state.models) if self.push_sum else state.models
+        models = self._models(state)
         losses = np.full(silos.n, np.nan)
         if k <= self.rounds:
             trained, losses = silos.train(models, k, self.config.local_steps)
@@ -229,7 +230,7 @@ class _Simulation:
 
     def _figures(self, state: _State, silos: Silos) -> dict[str, Any]:
         """Metric of the mean model and, when it is their turn, of every silo's; how far the silos are apart."""
-        models = divide_by_mass(state.models) if self.push_sum else state.models
+        models = self._models(state)
         average = self._average(state)
         spread = float(np.sqrt(((models - average) ** 2).sum(axis=1).mean()) / np.linalg.norm(average))
         alike = spread < 1e-6
@@ -243,6 +244,9 @@ class _Simulation:
         elif alike:
             found["robots"] = values[:1] * silos.n
         return found
+
+    def _models(self, state: _State) -> np.ndarray:
+        return divide_by_mass(state.models) if self.push_sum else state.models
 
     def _average(self, state: _State) -> np.ndarray:
         return divide_by_mass(state.models.sum(axis=0)) if self.push_sum else state.models.mean(axis=0)
@@ -271,7 +275,7 @@ class _Simulation:
             parts.append(f"clock {self.clock_ms[state.round] / 1e3:.1f} s")
         return "  ".join(parts)
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What must agree for a run to be continued; beside it only the number of rounds may grow."""
         settings = self.task.model_dump(mode="json", exclude={"data", "val", "init"})
@@ -283,14 +287,6 @@ class _Simulation:
             "init": init,
         }
 
-    def _same_run(self, path: Path, identity: Mapping[str, Any]) -> None:
-        for key, value in self.identity.items():
-            if identity.get(key) != value:
-                raise InputError(
-                    f"{path} belongs to a run with {key}={identity.get(key)!r}, this one has {value!r}: use the same "
-                    "settings and data to go on, another --out, or --fresh to start anew."
-                )
-
     def _finished(self) -> dict[str, Any] | None:
         """The result of a run that is complete, so that no worker reads data for nothing."""
         path = self.out / "result.json"
@@ -298,7 +294,7 @@ class _Simulation:
             return None
         try:
             result = json.loads(path.read_text())
-            self._same_run(path, result["identity"])
+            check_same_run(path, result["identity"], self.identity)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not the result of a simulation ({error}); pass --fresh to replace it.") from error
         return result if result["rounds"] == self.rounds else None
@@ -318,7 +314,7 @@ class _Simulation:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise DataError(f"{path}: no checkpoint of a simulation ({error}); pass --fresh to replace it.") from error
-        self._same_run(path, kept["identity"])
+        check_same_run(path, kept["identity"], self.identity)
         if kept["round"] > self.rounds != kept["rounds"]:
             raise InputError(
                 f"{path} is at round {kept['round']} of a run of {kept['rounds']}, this one is of {self.rounds}: pass "
