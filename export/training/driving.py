@@ -23,6 +23,10 @@ EVAL_BATCH = {"cpu": 16, "cuda": 256}
 """On CPUs half the time of 256: activations above 32 MB are given back to the system after every layer."""
 
 
+Batch = tuple[np.ndarray, np.ndarray]
+"""Images uint8 (N, 200, 200) and angles float32 (N,)."""
+
+
 class SteeringConfig(RunConfig):
     """Everything, beside data and start weights, that decides what a training run computes."""
 
@@ -76,22 +80,27 @@ def train_steering(
             raise DataError(f"the {what} data must have at least {least} frames, one batch, got {len(data)}.")
     steps = len(training) // config.batch
     run = Run.start(config, net, steps, {"train": describe(training), "val": describe(validation)}, init)
-    labels = torch.from_numpy(validation.angles)
-
-    def loss(net: nn.Module, batch: tuple[np.ndarray, np.ndarray]) -> Tensor:
-        images, angles = batch
-        device = next(net.parameters()).device
-        return F.mse_loss(net(to_input(images, device)).float(), torch.from_numpy(angles)[:, None].to(device))
-
     return run.train(
         out,
         Metric("rmse", "lowest", baselines(training.angles, validation.angles, config.seed), "rad"),
         lambda epoch: _batches(training, config, epoch, steps),
-        loss,
-        lambda net: {"rmse": float((predict(net, validation).double() - labels).square().mean().sqrt())},
+        squared_error,
+        lambda net: {"rmse": rmse(net, validation)},
         fresh=fresh,
         command=command,
     )
+
+
+def squared_error(net: nn.Module, batch: Batch) -> Tensor:
+    """Mean loss of a batch, which may still be on the CPU."""
+    images, angles = batch
+    device = next(net.parameters()).device
+    return F.mse_loss(net(to_input(images, device)).float(), torch.from_numpy(angles)[:, None].to(device))
+
+
+def rmse(net: nn.Module, data: SteeringDataset) -> float:
+    """Error in rad of a net in evaluation mode over all frames of a data set."""
+    return float((predict(net, data).double() - torch.from_numpy(data.angles)).square().mean().sqrt())
 
 
 def predict(net: nn.Module, data: SteeringDataset) -> Tensor:
@@ -105,24 +114,26 @@ def predict(net: nn.Module, data: SteeringDataset) -> Tensor:
     return torch.cat(angles)
 
 
-def _batches(
-    data: SteeringDataset, config: SteeringConfig, epoch: int, steps: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 (batch, 200, 200) and angles float32 (batch,)."""
+def _batches(data: SteeringDataset, config: SteeringConfig, epoch: int, steps: int) -> Iterator[Batch]:
     order = np.random.default_rng([config.seed, epoch]).permutation(len(data))
 
-    def make(step: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([config.seed, epoch, step])
-        images, angles = np.empty((config.batch, 200, 200), np.uint8), np.empty(config.batch, np.float32)
-        for i, frame in enumerate(order[step * config.batch : (step + 1) * config.batch]):
-            images[i], angles[i] = (
-                augment(data.frames[frame], float(data.angles[frame]), rng, config.shift)
-                if config.augment
-                else (crop_200(data.frames[frame]), data.angles[frame])
-            )
-        return images, angles
+    def make(step: int) -> Batch:
+        chosen = order[step * config.batch : (step + 1) * config.batch]
+        return make_batch(data, config, chosen, np.random.default_rng([config.seed, epoch, step]))
 
     return prefetched(make, steps)
+
+
+def make_batch(data: SteeringDataset, config: SteeringConfig, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Batch of the chosen frames; what is random in it comes from the generator alone."""
+    images, angles = np.empty((len(chosen), 200, 200), np.uint8), np.empty(len(chosen), np.float32)
+    for i, frame in enumerate(chosen):
+        images[i], angles[i] = (
+            augment(data.frames[frame], float(data.angles[frame]), rng, config.shift)
+            if config.augment
+            else (crop_200(data.frames[frame]), data.angles[frame])
+        )
+    return images, angles
 
 
 def describe(data: SteeringDataset) -> dict[str, Any]:

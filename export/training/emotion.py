@@ -95,17 +95,12 @@ def train_emotion(
         Too little data, unreadable weights or checkpoint.
     """
     net = start_net(config.net, init, config.seed) if net is None else net
-    for what, data, least in (("training", training, config.batch), ("validation", validation, 1)):
-        if len(data) < least:
-            raise DataError(f"the {what} data must have at least {least} images, one batch, got {len(data)}.")
-        if data.classes != tuple(net.labels):  # type: ignore[arg-type]
-            raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
+    check_data(net, config, training, validation)
     steps = len(training) // config.batch
     run = Run.start(config, net, steps, {"train": describe(training), "val": describe(validation)}, init)
 
     def validate(net: nn.Module) -> dict[str, float]:
-        right = predict(net, validation, config.size).argmax(1).numpy() == validation.labels
-        return {"accuracy": float(right.mean())}
+        return {"accuracy": accuracy(net, validation, config.size)}
 
     return run.train(
         out,
@@ -126,6 +121,15 @@ def start_net(name: str, init: str | Path | None, seed: int) -> nn.Module:
     net = build_net(name, EMOTION_NETS, None, seed)
     load_trunk(net, state)
     return net
+
+
+def check_data(net: nn.Module, config: EmotionConfig, training: EmotionDataset, validation: EmotionDataset) -> None:
+    """Refuse data with less than a batch (`DataError`) or with other classes than the net's (`InputError`)."""
+    for what, data, least in (("training", training, config.batch), ("validation", validation, 1)):
+        if len(data) < least:
+            raise DataError(f"the {what} data must have at least {least} images, one batch, got {len(data)}.")
+        if data.classes != tuple(net.labels):  # type: ignore[arg-type]  # every emotion net has them
+            raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
 
 
 def cross_entropy(net: nn.Module, batch: Batch) -> Tensor:
@@ -160,6 +164,11 @@ def predict(net: nn.Module, data: EmotionDataset, size: int | None = None) -> Te
                 inputs[0] = F.interpolate(inputs[0], (size, size), mode="bilinear", antialias=True)
             parts.append(logits(net, inputs).softmax(1).cpu())
     return torch.cat(parts)
+
+
+def accuracy(net: nn.Module, data: EmotionDataset, size: int | None = None) -> float:
+    """Share of the examples that a net in evaluation mode names right, with faces of `size` as in `predict`."""
+    return float((predict(net, data, size).argmax(1).numpy() == data.labels).mean())
 
 
 def _batches(data: EmotionDataset, config: EmotionConfig, epoch: int, steps: int) -> Iterator[Batch]:

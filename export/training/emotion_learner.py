@@ -17,11 +17,11 @@ from edgeflock.export.nets import EMOTION_NETS, NETS
 from edgeflock.export.training.emotion import (
     Batch,
     EmotionConfig,
+    accuracy,
     baselines,
     cross_entropy,
     describe,
     make_batch,
-    predict,
     start_net,
 )
 from edgeflock.export.training.learner import Lessons, NetTask
@@ -64,10 +64,6 @@ class EmotionTask(NetTask):
         data, validation = self._images("train"), self._images("val")
         config = EmotionConfig(net=self.net, size=self.size, batch=self.batch)
 
-        def figures(net: nn.Module) -> dict[str, float]:
-            right = predict(net, validation, self.size).argmax(1).numpy() == validation.labels
-            return {"accuracy": float(right.mean())}
-
         def draw(indices: np.ndarray, rng: np.random.Generator) -> Batch:
             return make_batch(data, config, indices, rng)
 
@@ -76,7 +72,7 @@ class EmotionTask(NetTask):
                 raise InputError(f"{self.net} takes a context too: statistics can only be averaged or local.")
             return torch.from_numpy(batch[0][0])
 
-        return Lessons(draw, cross_entropy, figures, inputs)
+        return Lessons(draw, cross_entropy, lambda net: {"accuracy": accuracy(net, validation, self.size)}, inputs)
 
     def describe(self) -> dict[str, Any]:
         """Data, images per silo and emotion, baselines."""

@@ -18,7 +18,16 @@ from torch import Tensor, nn
 
 from edgeflock.export.datasets.emotion import EmotionDataset, scaled
 from edgeflock.export.nets.resnet import FEATURES
-from edgeflock.export.training.emotion import EmotionConfig, augment_face, describe, predict, resized, start_net
+from edgeflock.export.training.emotion import (
+    EmotionConfig,
+    accuracy,
+    augment_face,
+    baselines,
+    check_data,
+    describe,
+    resized,
+    start_net,
+)
 from edgeflock.export.training.ldlva import Ldlva, LdlvaSettings, Released, area_under_roc, flip
 from edgeflock.export.training.run import Metric, Run, prefetched
 from edgeflock.runtime.errors import DataError, InputError
@@ -122,11 +131,7 @@ def train_ldlva(
     if config.net not in LDLVA_NETS:
         raise InputError(f"LDLVA trains {' or '.join(LDLVA_NETS)}, got {config.net!r}.")
     net = start_net(config.net, init, config.seed)
-    for what, data, least in (("training", training, config.batch), ("validation", validation, 1)):
-        if len(data) < least:
-            raise DataError(f"the {what} data must have at least {least} images, one batch, got {len(data)}.")
-        if data.classes != tuple(net.labels):  # type: ignore[arg-type]
-            raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
+    check_data(net, config, training, validation)
     affect = known_affect(training)
     given = training.labels
     labels = flip(given, len(training.classes), config.noise, config.seed)
@@ -139,8 +144,6 @@ def train_ldlva(
     steps = len(training) // config.batch
     run = Run.start(config, net, steps, described, init, method, method.optimisers())
     device = next(net.parameters()).device
-    counts = np.bincount(validation.labels, minlength=len(validation.classes))
-    baselines = {"constant": float(counts.max() / counts.sum()), "chance": 1 / len(validation.classes)}
 
     def loss(net: nn.Module, batch: Batch) -> Tensor:
         index, faces, others = (torch.from_numpy(array).to(device) for array in batch)
@@ -153,16 +156,15 @@ def train_ldlva(
             return method(index, v.float(), scores.float(), *near)
 
     def validate(net: nn.Module) -> dict[str, float]:
-        right = predict(net, validation, config.size).argmax(1).numpy() == validation.labels
         uncertainty = method.uncertainty.cpu().numpy()
-        figures = {"accuracy": float(right.mean()), "uncertainty": float(uncertainty.mean())}
+        figures = {"accuracy": accuracy(net, validation, config.size), "uncertainty": float(uncertainty.mean())}
         if (flipped := labels != given).any():
             figures["uncertainty_auc"] = area_under_roc(uncertainty, flipped)
         return figures
 
     result = run.train(
         out,
-        Metric("accuracy", "highest", baselines),
+        Metric("accuracy", "highest", baselines(validation)),
         lambda epoch: _batches(training, near, config, epoch, steps),
         loss,
         validate,

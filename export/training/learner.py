@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +33,7 @@ class Lessons:
     """Batch to the net's first argument, to re-estimate batch statistics."""
 
 
-class NetTask(LearningTask, ABC):
+class NetTask(LearningTask):
     """A task for a net of torch: what it is and what its data are is the subclass's, how silos learn it is here."""
 
     @abstractmethod
@@ -85,7 +85,7 @@ class NetLearner:
         local = self._layout.policy == "local"
         self._to_train = replace(self._layout, policy="re-estimate") if local else self._layout
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self._frozen = [
             module
             for name, module in net.named_modules()

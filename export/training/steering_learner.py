@@ -9,21 +9,23 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
 from edgeflock.export.datasets.splits import deal
 from edgeflock.export.nets import STEERING_NETS
-from edgeflock.export.training.augment import augment
-from edgeflock.export.training.driving import baselines, describe, predict, to_input
+from edgeflock.export.training.driving import (
+    SteeringConfig,
+    baselines,
+    describe,
+    make_batch,
+    rmse,
+    squared_error,
+    to_input,
+)
 from edgeflock.export.training.learner import Lessons, NetTask
 from edgeflock.export.training.run import build_net
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.preprocess import crop_200
-
-Batch = tuple[Tensor, Tensor]
-"""Images float32 (N, 1, 200, 200) and angles float32 (N, 1)."""
 
 
 class SteeringTask(NetTask):
@@ -48,24 +50,12 @@ class SteeringTask(NetTask):
     def lessons(self) -> Lessons:
         """Mean squared error on the angle."""
         data, validation = training(self.data, self.samples), read(self.val)
-        labels = torch.from_numpy(validation.angles)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-        def draw(indices: np.ndarray, rng: np.random.Generator) -> Batch:
-            images, angles = np.empty((len(indices), 200, 200), np.uint8), np.empty((len(indices), 1), np.float32)
-            for i, at in enumerate(indices):
-                images[i], angles[i] = (
-                    augment(data.frames[at], float(data.angles[at]), rng)
-                    if self.augment
-                    else (crop_200(data.frames[at]), data.angles[at])
-                )
-            return to_input(images, device), torch.from_numpy(angles).to(device)
-
+        config = SteeringConfig(augment=self.augment)
         return Lessons(
-            draw,
-            loss=lambda net, batch: F.mse_loss(net(batch[0]).float(), batch[1]),
-            figures=lambda net: {"rmse": float((predict(net, validation).double() - labels).square().mean().sqrt())},
-            inputs=lambda batch: batch[0],
+            draw=lambda chosen, rng: make_batch(data, config, chosen, rng),
+            loss=squared_error,
+            figures=lambda net: {"rmse": rmse(net, validation)},
+            inputs=lambda batch: to_input(batch[0], torch.device("cpu")),
         )
 
     def describe(self) -> dict[str, Any]:

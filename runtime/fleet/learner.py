@@ -6,6 +6,7 @@ The fleet sees flat float32 models and figures. What trains them is a task, foun
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -54,7 +55,7 @@ class Learner(Protocol):
         """Take back what `state` gave."""
 
 
-class LearningTask(BaseModel):
+class LearningTask(BaseModel, ABC):
     """What a fleet learns: settings and data, from which every silo's learner is made.
 
     Light and picklable: it travels to workers in other processes and on other machines, which call `learner` there.
@@ -81,10 +82,11 @@ class LearningTask(BaseModel):
     init: Path | None = Field(None, description="start weights of all silos; from the seed by default")
     seed: int = 0
 
+    @abstractmethod
     def start(self) -> np.ndarray:
         """Flat model, float32 (d,), that all silos start from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learner(self, silo: int) -> Learner:
         """The learner of one silo, 0 .. silos - 1.
 
@@ -93,19 +95,18 @@ class LearningTask(BaseModel):
         InputError, DataError
             What is wrong with settings or data.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def central(self) -> Learner:
         """One learner with the data of all silos, whose steps follow the mean gradient of `silos` batches."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What a run keeps beside the settings, as plain JSON values.
 
         Keys: "data" {"train": {"sha256", ...}, "val": {...}}, "shares" (samples per silo), "baselines" (the metric of
         answers that need no net, by name; "constant" among them).
         """
-        raise NotImplementedError
 
 
 def learning_task(name: str) -> type[LearningTask]:
