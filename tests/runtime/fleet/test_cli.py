@@ -222,7 +222,7 @@ def test_a_run_is_not_lost_for_a_picture(point, tmp_path, monkeypatch):
 def test_a_fleet_follows_the_plan_that_plan_prints(point, tmp_path):
     run("simulate", *SIMULATE, "--t", 3, "--out", tmp_path)
     printed = json.loads(
-        run("plan", "--network", "gaia", "--t", 3, "--model-bits", 192, "--compute-ms", 4.9, "--json", "-").stdout
+        run("plan", "--network", "gaia", "--t", 3, "--model-bits", 32 * D, "--compute-ms", 4.9, "--json", "-").stdout
     )
     assert json.loads((tmp_path / "result.json").read_text())["plan"]["hash"] == printed["hash"]
 
