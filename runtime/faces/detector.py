@@ -158,9 +158,10 @@ class YuNetDetector:
             self._size = height, width = image.shape[:2]
             self._scale = _scale(height, width, self._min_face)
             self._small = np.empty((round(height * self._scale), round(width * self._scale), 3), np.uint8)
-            self._bgr = np.empty_like(self._small)
+            self._small_grey, self._bgr = np.empty(self._small.shape[:2], np.uint8), np.empty_like(self._small)
             self._net.setInputSize(self._small.shape[1::-1])
-        small = cv2.resize(image, self._small.shape[1::-1], interpolation=cv2.INTER_AREA)
+        buffer = self._small if image.ndim == 3 else self._small_grey
+        small = cv2.resize(image, self._small.shape[1::-1], dst=buffer, interpolation=cv2.INTER_AREA)
         if encoding != "bgr8":
             code = cv2.COLOR_RGB2BGR if encoding == "rgb8" else cv2.COLOR_GRAY2BGR
             small = cv2.cvtColor(small, code, dst=self._bgr)
