@@ -102,3 +102,9 @@ class CameraError(EdgeflockError):
     """A camera or a recording cannot be opened or stopped delivering frames."""
 
     exit_code = 16
+
+
+class TransportError(EdgeflockError):
+    """The way to other robots cannot be opened, or it is closed."""
+
+    exit_code = 20

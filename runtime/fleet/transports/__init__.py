@@ -1,0 +1,1 @@
+"""Ways for bytes between named peers: one protocol (`base`), one file per way, one conformance suite."""
