@@ -205,12 +205,11 @@ class Buffer:
         self._changed.set()
         return message
 
-    async def get(self) -> bytes:
-        """Wait for the oldest message."""
+    async def filled(self) -> None:
+        """Wait until there is a message."""
         while not self._messages:
             self._changed.clear()
             await self._changed.wait()
-        return self.pop()
 
     async def room(self, size: int) -> None:
         """Wait until a message of `size` bytes fits: back-pressure for a transport that reads a stream."""

@@ -1,10 +1,14 @@
 """Groups of connected peers, one way per transport, on loopback."""
 
 import asyncio
+import contextlib
+import socket
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgeflock.runtime.fleet.transports.memory import MemoryNetwork, MemoryTransport, VirtualTimeLoop
+from edgeflock.runtime.fleet.transports.tcp import TcpPeer, TcpTransport
 
 PATIENCE_S = 30.0
 """For what has to come; the machine may be busy."""
@@ -45,7 +49,30 @@ class Memory:
         return MemoryTransport(self.network, name, [n for n in self.names if n != name], **options)
 
 
-WAYS = {"memory": Memory}
+class Tcp:
+    """Makes ends that know each other's key and a port on loopback each."""
+
+    loop_factory = staticmethod(asyncio.new_event_loop)
+
+    def __init__(self, names, folder):
+        self.keys = {name: Ed25519PrivateKey.generate() for name in names}
+        self.peers = {
+            name: TcpPeer("127.0.0.1", port, self.keys[name].public_key().public_bytes_raw())
+            for name, port in zip(names, free_ports(len(names)), strict=True)
+        }
+
+    def end(self, name, **options):
+        others = {n: peer for n, peer in self.peers.items() if n != name}
+        return TcpTransport(name, self.keys[name], ("127.0.0.1", self.peers[name].port), others, **options)
+
+
+def free_ports(number):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [s.getsockname()[1] for s in sockets]
+
+
+WAYS = {"memory": Memory, "tcp": Tcp}
 
 
 class Group:

@@ -37,9 +37,22 @@ def test_a_buffer_lets_a_stream_wait_for_room():
         waiting = asyncio.create_task(buffer.room(500))
         await asyncio.sleep(0)
         assert not waiting.done()
-        assert await buffer.get() == bytes(800)
+        assert buffer.pop() == bytes(800)
         await waiting
         assert buffer.put(bytes(500))
+
+    asyncio.run(story())
+
+
+def test_a_buffer_lets_its_consumer_wait_for_a_message():
+    async def story():
+        buffer = Buffer(1000)
+        waiting = asyncio.create_task(buffer.filled())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        buffer.put(b"here")
+        await waiting
+        assert buffer.pop() == b"here"
 
     asyncio.run(story())
 
