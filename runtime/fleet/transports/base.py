@@ -12,7 +12,9 @@ own and reaches it with `asyncio.run_coroutine_threadsafe` and `loop.call_soon_t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -75,6 +77,9 @@ class Transport(ABC):
             raise InputError(f"'{own}' is this peer and is named among the others: give every peer a name of its own.")
         self.inbox = Inbox(queue_bytes)
         self._open = False
+        self._queue_bytes = queue_bytes
+        self._crossing: Counter[str] = Counter()  # bytes by peer, on their way from another thread to the loop's
+        self._lock = threading.Lock()
 
     @property
     def peers(self) -> frozenset[str]:
@@ -166,6 +171,24 @@ class Transport(ABC):
         """Hand a message to `receive`, or drop it because the peer's share of the inbox is full."""
         if not self.inbox.put(peer, message):
             self.counts[peer].dropped["inbox_full"] += 1
+
+    def _arrived_in_thread(self, loop: asyncio.AbstractEventLoop, peer: str, message: bytes) -> None:
+        """Hand over a message from a thread of a middleware, also bounded when the loop is busy."""
+        size = len(message) + OVERHEAD_BYTES
+        with self._lock:
+            fits = self._crossing[peer] + size <= max(self._queue_bytes, size)
+            self._crossing[peer] += size if fits else 0
+
+        def cross() -> None:
+            with self._lock:
+                self._crossing[peer] -= size
+            self._arrived(peer, message)
+
+        with contextlib.suppress(RuntimeError):  # the loop was closed: so was this transport, or will be
+            if fits:
+                loop.call_soon_threadsafe(cross)
+            else:
+                self.counts[peer].dropped["inbox_full"] += 1
 
 
 def check_name(name: str) -> None:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgeflock.runtime.fleet.transports.memory import MemoryNetwork, MemoryTransport, VirtualTimeLoop
 from edgeflock.runtime.fleet.transports.tcp import TcpPeer, TcpTransport
+from edgeflock.runtime.fleet.transports.zenoh import ZenohTransport
 
 PATIENCE_S = 30.0
 """For what has to come; the machine may be busy."""
@@ -58,7 +59,7 @@ class Tcp:
         self.keys = {name: Ed25519PrivateKey.generate() for name in names}
         self.peers = {
             name: TcpPeer("127.0.0.1", port, self.keys[name].public_key().public_bytes_raw())
-            for name, port in zip(names, free_ports(len(names)), strict=True)
+            for name, port in zip(names, _free_ports(len(names)), strict=True)
         }
 
     def end(self, name, **options):
@@ -66,13 +67,27 @@ class Tcp:
         return TcpTransport(name, self.keys[name], ("127.0.0.1", self.peers[name].port), others, **options)
 
 
-def free_ports(number):
+class Zenoh:
+    """Makes ends that listen on a port on loopback each and call the others there; no multicast."""
+
+    loop_factory = staticmethod(asyncio.new_event_loop)
+
+    def __init__(self, names, folder):
+        pytest.importorskip("zenoh")
+        self.endpoints = {n: f"tcp/127.0.0.1:{port}" for n, port in zip(names, _free_ports(len(names)), strict=True)}
+
+    def end(self, name, **options):
+        others = {n: place for n, place in self.endpoints.items() if n != name}
+        return ZenohTransport(name, others, [self.endpoints[name]], list(others.values()), **options)
+
+
+def _free_ports(number):
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
         return [s.getsockname()[1] for s in sockets]
 
 
-WAYS = {"memory": Memory, "tcp": Tcp}
+WAYS = {"memory": Memory, "tcp": Tcp, "zenoh": Zenoh}
 
 
 class Group:
@@ -98,6 +113,12 @@ class Group:
     async def close_all(self):
         for end in list(self.ends.values()):
             await end.close()
+
+
+@pytest.fixture
+def free_ports():
+    """``free_ports(number)``: ports on loopback that nobody listens on."""
+    return _free_ports
 
 
 @pytest.fixture(params=WAYS)
