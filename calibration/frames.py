@@ -1,7 +1,7 @@
 """Choice of the samples that stand for all: for INT8 calibration and for a bundle's reference vectors.
 
 A drive is mostly straight road in the same light, so a uniform draw shows the net few of the activations that its
-extremes need (facts/users.md 2.1). Samples are therefore drawn by coverage: the range of each feature is cut into bins
+extremes need (docs/calibration.md). Samples are therefore drawn by coverage: the range of each feature is cut into bins
 of equal width, and every cell gives a sample before any cell gives its second.
 """
 

@@ -47,7 +47,7 @@ def observe(
     model : onnx.ModelProto
         Float net with static shapes and batch 1.
     feeds : dict
-        By input, (N, ...): what the net will get in service, prepared the same way (facts/users.md 2.1, 3). Any dtype
+        By input, (N, ...): what the net will get in service, prepared the same way (docs/calibration.md). Any dtype
         that casts to that of the input, such as uint8 pixels.
     cache : Path, optional
         Folder, by default `edgeflock.calibration.cache.default_folder()`.

@@ -1,7 +1,7 @@
 """From torch to ONNX, and the proof that both are the same net.
 
 The files must load on boards whose ONNX Runtime or converter is years old: opset 17, IR 8, nothing but standard
-operators, static shapes (facts/checks.md 1.5, facts/boards.md 5.5). That is why the TorchScript exporter is used: the
+operators, static shapes (docs/decisions/0008-old-operator-set.md). That is why the TorchScript exporter is used: the
 newer one starts at opset 18 and IR 10, and what converts its graphs down breaks Pad and ReduceMean.
 """
 

@@ -148,7 +148,7 @@ def openvino_open(path: Path) -> Run:
     """OpenVINO as its own documentation opens a file, on one thread."""
     import openvino
 
-    # Without the hint OpenVINO computes "fp32" in bf16 on this kind of CPU (facts/checks.md 4).
+    # Without the hint OpenVINO computes "fp32" in bf16 on this kind of CPU (docs/engines.md).
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": "1"}
     core = openvino.Core()
     request = core.compile_model(core.read_model(path), "CPU", options).create_infer_request()

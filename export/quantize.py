@@ -1,7 +1,7 @@
 """INT8 in the three forms that boards take, each QDQ (opset 17, no foreign operators), and the proof of each form.
 
-QOperator is never made: it gives wrong answers for these nets (facts/checks.md 5). One INT8 file does not suit all:
-NVIDIA's parser refuses int32 biases and zero points, which CPUs need to be fast (facts/checks.md 3.4, 6.1).
+QOperator is never made: it gives wrong answers for these nets (docs/decisions/0002). One INT8 file does not suit all:
+NVIDIA's parser refuses int32 biases and zero points, which CPUs need to be fast.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def norms_to_convolutions(model: onnx.ModelProto) -> None:
     """Replace each batch norm that could not be folded by the depthwise 1x1 convolution that it is, in place.
 
     Every integer engine has that layer, with a scale for each channel; some DSPs have no BatchNormalization
-    (facts/boards.md 5.5), and on FADNet it costs 3 dB more.
+    (Qualcomm's HTA, docs/decisions/0002), and on FADNet it costs 3 dB more.
     """
     constants = _constants(model)
     shapes = onnx.shape_inference.infer_shapes(model).graph

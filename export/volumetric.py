@@ -1,7 +1,7 @@
 """3-D nets as 2-D ones: an exact rewrite of an ONNX graph, for engines whose integer kernels are two-dimensional.
 
 ONNX Runtime has no integer 3-D transposed convolution and a slow 3-D convolution, a Hexagon v66 has neither
-(facts/boards.md 5.1), but every engine has a good INT8 `Conv` of images. So a volume becomes a batch of its slices:
+(docs/decisions/0005), but every engine has a good INT8 `Conv` of images. So a volume becomes a batch of its slices:
 
 * A convolution of depth k becomes a convolution of images that sees k slices stacked as channels.
 * A transposed convolution of stride s becomes a convolution that gives, for each voxel it reads, the s^3 voxels that it

@@ -1,6 +1,6 @@
 """How much faster LDR is than its teacher on this CPU: every net through the same engines, side by side.
 
-The post claims 15 times against VTN with affine; the multiplications say 1.35 (facts/nets.md 3.8, 3.1).
+The post claims 15 times against VTN with affine; the multiplications say 1.35 (docs/ldr-speed.md).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ PREFIX = '{"what": '  # of a finding among whatever else a package prints
 Status = Literal["ok", "absent", "missing", "warn", "bad"]
 CHECK_TIMEOUT_S = 60
 EGL_PACKAGES = "libegl1 libopengl0 libgl1-mesa-dri"  # what MuJoCo was seen to load, with Mesa's software renderer
-RMEM_MAX = 4 * 1024 * 1024  # bytes that our DDS profile asks for, see facts on Fast DDS in docs/drive.md
+RMEM_MAX = 4 * 1024 * 1024  # bytes that our DDS profile asks for, see Fast DDS in docs/robot.md
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """From a camera frame to the net's input, the same bytes on every board and in every data set.
 
 Grey conversion, then resize to 320x240 (w x h), then the authors' 200x200 crop: horizontally centred, bottom-aligned
-(facts/nets.md 1.2). The pixels stay 0..255; normalisation is part of the net. Both OpenCV steps are fixed-point:
+(`aioz-ai/FADNet`). The pixels stay 0..255; normalisation is part of the net. Both OpenCV steps are fixed-point:
 15-bit grey weights and INTER_LINEAR_EXACT, which agree bit for bit between ARM and x86, where INTER_LINEAR and
-INTER_AREA do not (facts/checks.md 1.5).
+INTER_AREA do not (docs/decisions/0007-exact-preparation.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a frame and a face box to what the emotion nets take, the same bytes on every board and in training.
 
-Both steps are exact between ARM and x86: INTER_LINEAR_EXACT (facts/checks.md 1.5), then one product and one sum per
-value. Source of the context's preparation: facts/nets.md 5.1.
+Both steps are exact between ARM and x86: INTER_LINEAR_EXACT (docs/decisions/0007), then one product and one sum per
+value. Source of the context's preparation: `minhnhatvt/glamor-net`.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def tune(
         Time for each candidate, warm-up not counted.
     hz : float, optional
         Frames per second at which the runs start; by default back to back. A paced run finds cold caches and is
-        slower (facts/checks.md 5).
+        slower (docs/benchmark.md).
     on_progress : callable
         Gets the share that is done, 0 to 1.
 

@@ -1,6 +1,6 @@
 """Volumes (D, H, W) in numpy alone: intensities, resampling, warp, Jacobian determinant; NIfTI files through nibabel.
 
-Conventions of flows as in facts/nets.md 3.2: (3, D, H, W), displacement in voxels, channel k along array axis k,
+Conventions of flows as in docs/nets.md: (3, D, H, W), displacement in voxels, channel k along array axis k,
 warped(x) = moving(x + flow(x)).
 """
 

@@ -1,4 +1,4 @@
-"""AffectNet in both releases, and the LDLVA authors' CSV, whose columns have the same names (facts/nets.md 4.4).
+"""AffectNet in both releases, and the LDLVA authors' CSV, whose columns have the same names (docs/emotion-data.md).
 
 2017: `training.csv` and `validation.csv`, whole images, face boxes. 2021: `{train,val}_set/images/<id>.jpg`, cut faces
 of 224x224, and `{train,val}_set/annotations/<id>_{exp,val,aro,lnd}.npy`. The test set's labels were never released.

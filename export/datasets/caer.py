@@ -1,4 +1,4 @@
-"""CAER-S and NCAER-S (facts/nets.md 5.4).
+"""CAER-S and NCAER-S: layouts as in `minhnhatvt/glamor-net`, see docs/emotion-data.md.
 
 CAER-S is `{train,test}/<class>/*.png`. NCAER-S, the GLAMOR authors' split of the same shows, is
 `images/{train,val,test}/<class>/*.jpg` with the face boxes in `crop/{train,val,test}/<class>/*.txt`.

@@ -1,4 +1,4 @@
-"""DroNet folders: what `edgeflock record` writes and the public DroNet data uses (facts/nets.md 1.5).
+"""DroNet folders: what `edgeflock record` writes and the public DroNet data uses (`uzh-rpg/rpg_public_dronet`).
 
 One experiment is a folder with `images/<n>.jpg|png` and `sync_steering.txt`: a header line that starts with '#', then
 one comma-separated row per image, in the order of the integers in the image names; column 0 is the angle in rad.

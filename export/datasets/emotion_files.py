@@ -101,8 +101,8 @@ def read_folder(folder: Path) -> Iterator[Row]:
     """Rows of a folder <emotion>/<image>.
 
     The face box stands as "x1,y1,x2,y2" in a text file beside the image, or, as in NCAER-S, in the same place under
-    `crop` instead of `images` (facts/nets.md 5.4); "0,0,0,0" says that there is no face. Without such a file the image
-    is all face.
+    `crop` instead of `images` (docs/emotion-data.md); "0,0,0,0" says that there is no face. Without such a file the
+    image is all face.
 
     Raises
     ------

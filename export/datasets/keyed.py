@@ -1,4 +1,4 @@
-"""Drawn scenes in which the face says what around it counts: synthetic, a test of attention (facts/nets.md 5.5).
+"""Drawn scenes in which the face says what around it counts: synthetic, a test of attention (docs/glamor.md).
 
 Around a face lie markers, each a ring around a spot, every ring of another colour. The marker whose ring has the colour
 of the face counts: the colour of its spot is the scene's label. The other spots mean nothing, and the spot on the face

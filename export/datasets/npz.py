@@ -1,4 +1,4 @@
-"""The npz files of the FADNet authors: one per silo, in two layouts (facts/nets.md 1.5; loaders/ of aioz-ai/FADNet).
+"""The npz files of the FADNet authors: one per silo, in two layouts (folder loaders/ of aioz-ai/FADNet).
 
 * "driving" (Udacity): `imgs` float32 (N, 1, 200, 200), grey 0..255, already cropped, and `ground_truths` (N,) rad.
 * "complex" (Gazebo, Carla): `file_names` (N,) str, paths relative to a `data` folder, and `ground_truths`. The images

@@ -1,4 +1,4 @@
-"""RAF-DB, basic emotions: `basic/EmoLabel/list_patition_label.txt` (sic) and `basic/Image/` (facts/nets.md 4.4).
+"""RAF-DB, basic emotions: `basic/EmoLabel/list_patition_label.txt` (sic) and `basic/Image/` (docs/emotion-data.md).
 
 A line is "train_00001.jpg 5". `Image/aligned/train_00001_aligned.jpg` is the cut face, 100x100;
 `Image/original/train_00001.jpg` is the whole image, with `Annotation/boundingbox/train_00001_boundingbox.txt`, four

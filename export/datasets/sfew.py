@@ -1,4 +1,4 @@
-"""SFEW 2.0: `Train/<class>/*.png` and `Val/<class>/*.png` (facts/nets.md 4.4); the labels of Test are withheld.
+"""SFEW 2.0: `Train/<class>/*.png` and `Val/<class>/*.png`; the labels of Test are withheld.
 
 The faces that its authors cut out come as `Train_Aligned_Faces/<class>/` beside `Train` or in it.
 """

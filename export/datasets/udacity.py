@@ -1,4 +1,4 @@
-"""Udacity's `interpolated.csv`, as its rosbag conversion writes it (facts/nets.md 1.5).
+"""Udacity's `interpolated.csv`, as the rosbag conversion `rwightman/udacity-driving-reader` writes it.
 
 The header names the columns: index, timestamp, width, height, frame_id, filename, angle, torque, speed, lat, long, alt.
 Only rows whose frame_id is ``center_camera`` are used; `filename` is relative to the csv, `angle` in rad.

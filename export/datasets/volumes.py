@@ -1,4 +1,4 @@
-"""Volumes to register: the HDF5 files and JSON spec of the LDR authors, and folders of NIfTI files (facts/nets.md 3.9).
+"""Volumes to register: HDF5 files and JSON spec of the LDR authors, folders of NIfTI files (docs/registration.md).
 
 * Spec: `files` names HDF5 files, `subsets` lists cases as "file/case", `schemes` says which subsets are trained on
   ("1") and which validated ("2"). A case is a group with `volume` uint8 (S, S, S) and perhaps `segmentation`: one organ
@@ -203,7 +203,7 @@ def _h5py() -> Any:
 def bspline_field(control: np.ndarray, size: int) -> np.ndarray:
     """Smooth field by cubic B-splines: control points (C, n, n, n) -> float32 (C, size, size, size).
 
-    The control points span the volume from corner to corner; beyond them it is 0 (facts/nets.md 3.6).
+    The control points span the volume from corner to corner; beyond them it is 0 (arXiv 1907.12353's code).
     """
     n = control.shape[-1]
     distance = np.abs(np.linspace(0, n - 1, size)[:, None] - np.arange(n))

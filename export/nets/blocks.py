@@ -9,7 +9,7 @@ from torch.nn import functional as F
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after one axis so that the output has ceil(size / stride) entries.
 
-    An odd total puts the extra zero after (right, bottom), as TensorFlow does (facts/nets.md 1.1.2).
+    An odd total puts the extra zero after (right, bottom), as TensorFlow's "SAME" does.
     """
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
@@ -36,7 +36,7 @@ class SameConv2d(nn.Conv2d):
 class ResidualBranch(nn.Module):
     """The convolutional branch of a block: BN-ReLU-conv3x3/2-BN-ReLU-conv3x3, (C, size, size) -> (C', size/2, size/2).
 
-    Sub-modules have the authors' names (facts/nets.md 1.1.3b), so that released weights load.
+    Sub-modules have the authors' names (`aioz-ai/FADNet`), so that released weights load.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:

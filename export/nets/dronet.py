@@ -11,7 +11,7 @@ from edgeflock.export.nets.blocks import ResBlock, SameConv2d
 class DroNet(nn.Module):
     """ResNet-8 of DroNet, one output: (N, 1, 200, 200) grey 0..255 -> (N, 1) steering angle in rad, left positive.
 
-    Source: facts/nets.md 0 and 1.1; the scaling to 0..1 is DroNet's own (1.5).
+    Source: Loquercio et al., RA-L 2018, and its code `uzh-rpg/rpg_public_dronet`, whose scaling to 0..1 this is.
     """
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 `FADNet` follows the post. `FADNetReleased` and `FADNetPlus` are the two nets of the authors' repository, tensor names
 included, so that weights trained there load. The parameter count of the post, 317,729, belongs to none of them
-(facts/nets.md 1.1.5): ours are 308,445, 341,980 and 336,709.
+(docs/nets.md): ours are 308,445, 341,980 and 336,709.
 
 All take raw grey pixels (N, 1, 200, 200) in 0..255 and give the steering angle (N, 1) in rad, left positive.
 """
@@ -27,7 +27,7 @@ class FADNet(nn.Module):
 
     Where the post is silent: pooling is adaptive to 14x14 (32 channels) and 7x14 (64 channels), which gives d for
     each block; the layer normalisation has one scale and one shift; FC is Linear(7, 7) on the width axis, as in the
-    authors' code (facts/nets.md 1.1.1, 1.1.5).
+    authors' code (arXiv 2110.05754, docs/nets.md).
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ def _pooling_matrix(size: int, cells: int) -> Tensor:
 class FADNetReleased(nn.Module):
     """FADNet as in the authors' repository since 2022-09-20, 341,980 parameters, their tensor names.
 
-    No layer normalisation, 1x1 convolutions as supports, a bias in the accumulation (facts/nets.md 1.1.2).
+    No layer normalisation, 1x1 convolutions as supports, a bias in the accumulation (`aioz-ai/FADNet`, class FADNet).
     """
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class FADNetReleased(nn.Module):
 class FADNetPlus(nn.Module):
     """FADNet_plus of the authors' repository, 336,709 parameters, their tensor names.
 
-    The trunk has no shortcuts; a linear layer on the Hadamard product replaces its mean (facts/nets.md 1.1.3).
+    The trunk has no shortcuts; a linear layer on the Hadamard product replaces its mean (`aioz-ai/FADNet`).
     """
 
     def __init__(self) -> None:

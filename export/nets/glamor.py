@@ -1,6 +1,6 @@
 """GLAMOR-Net (Le et al. 2021, arXiv 2111.04129): the face decides which part of the scene to look at.
 
-Source: posts on global-local attention and the authors' Keras code (facts/nets.md 5.1). The literature reports 2.23 M
+Source: Le et al. 2021 (arXiv 2111.04129) and its Keras code `minhnhatvt/glamor-net`. The literature reports 2.23 M
 and 22.90 M parameters; the released code, and this file, have 2,158,602 and 22,748,298.
 
 The parts that the paper takes away stand beside it: `attention` and `fusion` of `Glamor`.

@@ -1,6 +1,6 @@
 """LDR, the light-weight registration net of "Light-weight Deformable Registration ..." (IEEE TMI 2022).
 
-`LDR` follows the post, `LDRReleased` the authors' repository, which is another net (facts/nets.md 3.1). Both take fixed
+`LDR` follows the post, `LDRReleased` the authors' repository, which is another net (docs/nets.md). Both take fixed
 and moving (N, 1, size, size, size) in 0..1 and give the flow (N, 3, size, size, size) in voxels (see `spatial`).
 """
 
@@ -64,7 +64,7 @@ class HalfSizeFlow(nn.Module):
 class LDRReleased(VoxelMorph):
     """LDR as in the authors' repository: a VoxelMorph with other widths, 280,659 parameters.
 
-    Its convolutions at full size make it slower than its teacher (facts/nets.md 3.1.2).
+    Its convolutions at full size make it slower than its teacher (docs/ldr-speed.md).
     """
 
     ENCODER = (32, 32, 32, 16)

@@ -125,7 +125,7 @@ class FerNet(nn.Module):
     """LDLVA's expression net: trunk, global average pool, V = 512 features, one dense layer, softmax.
 
     ResNet-50's 2,048 channels go through a dense layer to V: the authors' configuration names V = 512 for it and loads
-    the rest from a file that is not public (facts/nets.md 4.2).
+    the rest from a file that is not public (docs/nets.md).
 
     Attributes
     ----------

@@ -2,7 +2,7 @@
 
 A flow (N, 3, D, H, W) is a displacement in voxels; channel k goes along array axis k (D, H, W). It says where each
 voxel of the fixed image is found in the moving one: warped(x) = moving(x + flow(x)), trilinear, coordinates clamped to
-the border (facts/nets.md 3.2).
+the border (docs/nets.md).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Cascade(nn.Module):
     """Registration nets one after the other, each on what the ones before have left; not shared.
 
     flow_k = stem_k(fixed, moving_k-1), aggregate_k = compose(aggregate_k-1, flow_k), moving_k = warp(moving,
-    aggregate_k) (facts/nets.md 3.2).
+    aggregate_k) (Zhao et al. 2019, arXiv 1907.12353).
     """
 
     AFFINE_FIRST: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""VoxelMorph as it stands beside LDR in the authors' repository, 300,547 parameters (facts/nets.md 0)."""
+"""VoxelMorph as it stands beside LDR in the authors' repository, 300,547 parameters (`aioz-ai/LDR_ALDK`)."""
 
 from __future__ import annotations
 

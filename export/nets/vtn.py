@@ -1,6 +1,6 @@
 """VTN, the volume tweening network (Zhao et al., IEEE J-BHI 2019): the teacher of the LDR post.
 
-Affine stem, then deformable stems, each on what the ones before have left (facts/nets.md 3.2). All take fixed and
+Affine stem, then deformable stems, each on what the ones before have left (arXiv 1907.12353). All take fixed and
 moving (N, 1, size, size, size) in 0..1 and give the flow (N, 3, size, size, size) in voxels (see `spatial`).
 """
 

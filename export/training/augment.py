@@ -22,7 +22,7 @@ NOISE = (0.5, 10.0)  # probability, largest standard deviation in grey levels
 # Drawing 40,000 normal numbers costs more than all other effects together: every image takes a window of one field.
 _NOISE_FIELD = np.random.default_rng(0).standard_normal((2 * CROP, 2 * CROP), np.float32)
 
-RAD_PER_PIXEL = 0.002  # of the authors' unused translation helper (facts/nets.md 1.2)
+RAD_PER_PIXEL = 0.002  # of the authors' unused translation helper (`aioz-ai/FADNet`)
 
 
 def augment(grey: np.ndarray, angle: float, rng: np.random.Generator, shift: int = 0) -> tuple[np.ndarray, float]:

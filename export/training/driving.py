@@ -31,7 +31,7 @@ class SteeringConfig(RunConfig):
     """Everything, beside data and start weights, that decides what a training run computes."""
 
     net: str = Field("fadnet", description="one of edgeflock.export.nets.STEERING_NETS")
-    weight_decay: float = Field(1e-5, ge=0, description="the authors' value (facts/nets.md 1.2)")
+    weight_decay: float = Field(1e-5, ge=0, description="the authors' value (`aioz-ai/FADNet`)")
     augment: bool = True
     shift: int = Field(0, ge=0, le=60, description="largest horizontal shift in px, see augment()")
 

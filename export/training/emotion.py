@@ -23,7 +23,7 @@ from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.preprocess_face import CONTEXT_CROP
 
 EVAL_BATCH = 32
-PAD = 8  # of the face before its random crop (facts/nets.md 4.2)
+PAD = 8  # of the face before its random crop (code of arXiv 2209.10448)
 
 
 class EmotionConfig(RunConfig):
@@ -31,7 +31,7 @@ class EmotionConfig(RunConfig):
 
     net: str = Field("glamor", description="one of edgeflock.export.nets.EMOTION_NETS")
     epochs: int = Field(10, ge=1)
-    batch: int = Field(32, ge=2, description="samples per step; LDLVA's value (facts/nets.md 4.2)")
+    batch: int = Field(32, ge=2, description="samples per step; LDLVA's value (code of arXiv 2209.10448)")
     weight_decay: float = Field(1e-4, ge=0)
     ema: float = Field(0.99, ge=0, lt=1, description="decay per step of the averaged weights that are validated")
     size: int | None = Field(
@@ -202,7 +202,7 @@ def mismatched(chosen: np.ndarray, share: float, rng: np.random.Generator) -> np
 
 
 def augment_face(face: np.ndarray, rng: np.random.Generator, erase: bool = True) -> np.ndarray:
-    """Mirror and turn by up to 20 degrees (facts/nets.md 5.2): uint8 (size, size, 3), newly made.
+    """Mirror and turn by up to 20 degrees (`minhnhatvt/glamor-net`): uint8 (size, size, 3), newly made.
 
     With `erase` also shift by up to `PAD` and erase a part (4.2). Black comes in where the face moved away.
     """

@@ -1,7 +1,7 @@
 """GLAMOR-Net's own training: presets, the paper's comparisons as nets, and a look at what the trained net attends to.
 
 The face is masked in the context and both are prepared as on the robot (`EmotionDataset`); the net learns as a whole by
-cross-entropy (`train_emotion`), with the augmentation of facts/nets.md 5.2. The post says nothing of optimiser and
+cross-entropy (`train_emotion`), with the augmentation of the authors' code. The post says nothing of optimiser and
 schedule: by default they are the house's, `released` has those of the authors' code.
 """
 
@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ema": 0.0,
     },
 }
-"""Settings by name; `released` is the authors' code (facts/nets.md 5.2)."""
+"""Settings by name; `released` is the authors' code (`minhnhatvt/glamor-net`)."""
 SHOWN = 6  # scenes in a picture of the attention
 
 

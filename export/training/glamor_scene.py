@@ -1,7 +1,7 @@
 """GLAMOR-Net's proof on data that anyone has: drawn scenes in which the face says what in the context counts.
 
 The same net learns the same scenes with global-local attention, with attention to the context alone, and with the mean
-of the context (facts/nets.md 5.5). The nets are GLAMOR-Net's own parts, made small for a CPU: images are shrunk to a
+of the context (docs/glamor.md). The nets are GLAMOR-Net's own parts, made small for a CPU: images are shrunk to a
 quarter (faces, at 32 pixels, to half), and each encoder has three layers of 32, 64 and 64 filters in place of five of
 32 to 256. Attention, fusion and head are the originals at D = 64, the map has 7x7 cells as the original's.
 """

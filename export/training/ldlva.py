@@ -1,7 +1,7 @@
 """LDLVA (Le et al., WACV 2023): label distributions from neighbours in valence-arousal, and how much to trust labels.
 
-Source: posts on uncertainty-aware label distribution learning (facts/nets.md 4.1); `Released` is what the authors' code
-does differently (4.2). It goes with any net that gives features and scores: `ldlva_emotion` trains the expression nets
+Source: Le et al., WACV 2023 (arXiv 2209.10448), section 3; `Released` is what the authors' code does differently
+(docs/ldlva.md). It goes with any net that gives features and scores: `ldlva_emotion` trains the expression nets
 with it, `ldlva_digits` a small one.
 """
 
@@ -132,7 +132,7 @@ class Ldlva(nn.Module):
 
 
 class Released(Ldlva):
-    """What the authors' code does instead (facts/nets.md 4.2).
+    """What the authors' code does instead (`minhnhatvt/label-distribution-learning-fer-tf`).
 
     Similarity exp(-L1 / delta); g not below -1.3; L_D over samples and neighbours; centres moved by SGD of their own
     (0.5), a class's pull divided by its count, and pushed apart with V instead of its root.

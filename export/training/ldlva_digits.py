@@ -2,7 +2,7 @@
 
 A small net learns from wrong labels by cross-entropy and by LDLVA. What stands in for valence and arousal is a map of
 the training images made without labels (t-SNE or principal components). Two simpler remedies are measured beside it:
-label smoothing, and the mean of the neighbours' labels in the same map. Set-up: facts/nets.md 4.5.
+label smoothing, and the mean of the neighbours' labels in the same map. Set-up and figures: docs/ldlva.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ METHODS = {
     "ldlva": "LDLVA",
 }
 NOISES = (0.0, 0.2, 0.4)
-SETTINGS = LdlvaSettings()  # gamma 0.01, not the 0.001 of facts/nets.md, which loses on clean labels with some seeds
+SETTINGS = LdlvaSettings()  # gamma 0.01: with 0.001 some seeds lose on clean labels
 BATCH, LR, TRAINING = 32, 1e-3, 0.6
 HIDDEN, FEATURES, CLASSES = 256, 64, 10
 BINS = 20  # of the uncertainties' histogram

@@ -1,4 +1,4 @@
-"""Registration without labels, as VTN and LDR are trained: 1 - correlation, and smoothness (facts/nets.md 3.4, 3.6).
+"""Registration without labels, as VTN and LDR are trained: 1 - correlation, and smoothness (arXiv 1902.05020).
 
 Segmentations are not trained on. Where the validation volumes have them, the Dice of the warped labels says which
 weights are best, else the correlation of the warped images.
@@ -28,7 +28,7 @@ from edgeflock.runtime.errors import InputError
 class RegistrationConfig(RunConfig):
     """Everything, beside data and start weights, that decides what a training run computes.
 
-    The authors train 100,000 steps of 4 pairs with a learning rate of 1e-4 on GPUs (facts/nets.md 3.6).
+    The authors train 100,000 steps of 4 pairs with a learning rate of 1e-4 on GPUs (`aioz-ai/LDR_ALDK`).
     """
 
     net: str = Field("ldr", description="one of edgeflock.export.nets.REGISTRATION_NETS")

@@ -1,6 +1,6 @@
 """The load: when a frame is offered, and the clock around it.
 
-Three ways to offer frames, because they answer different questions (facts/boards.md 5.2):
+Three ways to offer frames, because they answer different questions (docs/benchmark.md):
 
 - back to back, the next frame when the last is done: what the silicon can do with warm caches;
 - paced, on a camera's schedule with an idle gap: what a robot sees. A slot that was missed is dropped, as a

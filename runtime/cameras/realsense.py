@@ -1,6 +1,6 @@
 """Intel RealSense D400 through librealsense: a live camera or a recorded .bag/.db3, by the same pipeline code.
 
-Depth comes aligned to the colour image, so one set of intrinsics holds for both (facts/ros.md 6).
+Depth comes aligned to the colour image, so one set of intrinsics holds for both (docs/decisions/0006).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ONNX Runtime, by default on one CPU thread that sleeps between frames (facts/checks.md 5)."""
+"""ONNX Runtime, by default on one CPU thread that sleeps between frames (docs/engines.md)."""
 
 from __future__ import annotations
 

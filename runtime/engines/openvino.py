@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the fastest INT8 of all engines tried on x86 (facts/checks.md 4)."""
+"""OpenVINO on the CPU: the fastest INT8 of all engines tried on x86 (docs/quantisation.md)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class OpenVinoEngine:
         self.precision = precision
         self._path, self._openvino = path, openvino
         options = {
-            # Without it "fp32" is bf16 on newer x86 and fp16 on Armv8.2 (facts/checks.md 1.5 and 4).
+            # Without it "fp32" is bf16 on newer x86 and fp16 on Armv8.2 (docs/engines.md).
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",

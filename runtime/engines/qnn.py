@@ -1,4 +1,4 @@
-"""Qualcomm NPUs through the plug-in provider of ONNX Runtime (package onnxruntime-qnn); facts/checks.md 2.
+"""Qualcomm NPUs through the plug-in provider of ONNX Runtime (package onnxruntime-qnn); docs/engines.md.
 
 Only the Hexagon HTP backend is offered: it is the NPU. What it does not take is an error, never the CPU. Executed
 under emulation with onnxruntime-qnn 2.3.0: registering, devices, and sessions with the provider's `ir` backend, which

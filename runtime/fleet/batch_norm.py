@@ -2,7 +2,7 @@
 
 Running means and variances are buffers, not parameters. Code that mixes `parameters()` alone and puts the mean into a
 new net evaluates it with statistics (0, 1) that nobody trained: it answers like a constant, without an error
-(facts/federated.md 4.3). So the policy is named:
+(docs/fleet-mixing.md). So the policy is named:
 
 - `average`: statistics are mixed like parameters. The default.
 - `local`: every silo keeps its own; the mean of the fleet's parameters then belongs to no statistics but a silo's.

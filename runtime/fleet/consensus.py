@@ -63,7 +63,7 @@ def influence(plan: Plan, stale: bool = True, rule: str | None = None) -> np.nda
     Row `k - 1` is for what was learnt in round k: it matters how soon the others hear of it. Where a silo of a directed
     plan takes an old model for a share of its own, what both learnt since is lost in that share: the mean of all is
     then below 1, the part of the learning that lasts. The last row of `stale=False` is the stationary distribution that
-    facts/federated.md 1.6 has (there with the ring turned round, for the authors' code mixes in the model of the silo
+    docs/fleet-mixing.md gives (there with the ring turned round, for the authors' code mixes in the model of the silo
     it sends to).
     """
     mixed = period_map(plan, stale, rule)

@@ -41,7 +41,7 @@ def max_cycle_mean(weights: np.ndarray) -> float:
 
 
 def cycle_mean(plan: Plan, compute_ms: float, rounds: int = ROUNDS) -> float:
-    """Mean over the rounds of the max-plus cycle mean of each round's graph, in ms (Karp; facts 1.4 items 3-8).
+    """Mean over the rounds of the max-plus cycle mean of each round's graph, in ms (Karp; docs/decisions/0010).
 
     Weak edges weigh 0; a strong edge weighs what is left of its delay after the weak rounds before it, and no less than
     the local steps. The pattern repeats after the first round, so one period of it stands for all (`round_times` adds

@@ -40,7 +40,7 @@ class Workload:
 
 @dataclass(frozen=True, eq=False)
 class Delays:
-    """The parts of `d(i,j) = compute + latency + max(outdeg(i) M/C, indeg(j) M/C, M/core(i,j))` (facts 1.4 item 2).
+    """The parts of `d(i,j) = compute + latency + max(outdeg(i) M/C, indeg(j) M/C, M/core(i,j))` (docs/decisions/0010).
 
     Parameters
     ----------

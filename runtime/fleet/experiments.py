@@ -45,7 +45,7 @@ class ExperimentSettings(BaseModel):
     samples: int | None = None
     evaluate: int = Field(10, ge=1)
     settle: int = Field(20, ge=0)
-    compute_ms: float = Field(4.9, gt=0, description="the authors' value for Gazebo (facts/federated.md 1.2)")
+    compute_ms: float = Field(4.9, gt=0, description="the authors' value for Gazebo (docs/decisions/0010)")
 
 
 @dataclass(frozen=True)

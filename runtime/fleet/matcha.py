@@ -1,4 +1,4 @@
-"""MATCHA: random matchings of a graph, active so often that the expected graph mixes best (facts 1.4 item 7).
+"""MATCHA: random matchings of a graph, active so often that the expected graph mixes best (arXiv 1905.09435).
 
 On the underlay's links (`matcha_underlay`) and on all pairs (`matcha_connectivity`). The published table's names for
 the two are swapped against the method's first paper, hence names that say which graph it is.

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import DataError, InputError, MissingExtra
 
-MS_PER_KM = 0.0085  # facts/federated.md 1.4 item 1; once per pair comes
+MS_PER_KM = 0.0085  # `aioz-ai/MultigraphFL`, docs/decisions/0010; once per pair comes
 PAIR_MS = 4.0
 CORE_BPS = 1e9
 EARTH_KM = 6371.0088

@@ -40,13 +40,13 @@ def ring(tour: list[int]) -> np.ndarray:
 
 
 def mst(delays: Delays) -> np.ndarray:
-    """Minimum spanning tree on `compute + latency + M/core` (facts 1.4 item 3)."""
+    """Minimum spanning tree on `compute + latency + M/core` (Marfoq et al. 2020, arXiv 2010.12229)."""
     weights = delays.compute_ms + delays.latency_ms + delays.core_ms
     return both_ways(grow_tree((weights + weights.T) / 2, len(delays)))
 
 
 def delta_mbst(delays: Delays) -> np.ndarray:
-    """Spanning tree of the smallest cycle time under bounded degree (facts 1.4 item 4).
+    """Spanning tree of the smallest cycle time under bounded degree (arXiv 2010.12229).
 
     Candidates are a Hamiltonian path in the cube of the minimum spanning tree, and the trees that Prim's algorithm
     grows when no silo may have more than delta neighbours, for every delta up to where the bound no longer binds.

@@ -210,7 +210,7 @@ def plan_of(roster: Sequence[str], delays: Delays, t: int = T, base: str | list[
 
 
 def multiplicities(edges: np.ndarray, delay_ms: np.ndarray, t: int) -> np.ndarray:
-    """Copies of every edge, `min(t, round(d / d_min))`, of which one is strong (facts 1.4 item 8).
+    """Copies of every edge, `min(t, round(d / d_min))`, of which one is strong (arXiv 2207.09657).
 
     `d_min` is the smallest delay of the overlay. Both directions of a pair get the slower one's, to stay in step.
     """

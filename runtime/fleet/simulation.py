@@ -39,7 +39,7 @@ MODES = {
     "dfl": "silos mix with their neighbours in a plan",
     "local": "every silo alone; their mean is of models that never met",
 }
-"""Modes of learning by name; the post's (posts/fadnet.txt), and silos alone beside them."""
+"""Modes of learning by name; the three of arXiv 2110.05754, and silos alone beside them."""
 
 CHECKPOINT_S = 30.0
 

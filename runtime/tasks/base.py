@@ -17,7 +17,7 @@ from edgeflock.runtime.profile import choice
 
 FP32_TOLERANCE = 1e-5
 """Of the reference engine in fp32, relative to max(1, |y|); x86 and ARM CPUs differ by up to 4.8e-7
-(facts/checks.md 1.3). Everything else, quantised or on an accelerator, is held to `OutputSpec.tolerance`."""
+(docs/decisions/0007). Everything else, quantised or on an accelerator, is held to `OutputSpec.tolerance`."""
 
 
 class NetTask(ABC):

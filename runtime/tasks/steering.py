@@ -16,7 +16,7 @@ from edgeflock.runtime.tasks.base import NetTask
 
 STEERING_OUTPUT = OutputSpec(name="steering", shape=(1, 1), unit="rad", positive="left", tolerance=1e-2)
 """INT8 is bit-equal within one ONNX Runtime version and CPU class; across old versions a rounding step can fall the
-other way (9.2e-3 rad seen, facts/checks.md 6.1). A saturating CPU is off by 0.3 and more."""
+other way (9.2e-3 rad seen, docs/decisions/0002). A saturating CPU is off by 0.3 and more."""
 
 
 class Steering(NamedTuple):

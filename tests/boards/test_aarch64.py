@@ -1,4 +1,4 @@
-"""The runtime on the Arm processors of RB5 and Jetson Nano, executed under emulation; facts/checks.md 1.
+"""The runtime on the Arm processors of RB5 and Jetson Nano, executed under emulation (docs/board-checks.md).
 
 Emulated time says nothing about a board and is never printed.
 """

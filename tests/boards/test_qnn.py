@@ -1,7 +1,7 @@
 """Nets lowered by Qualcomm's own converter, onnxruntime-qnn's ir backend under emulation, with the CPU forbidden.
 
 It shows which operators QNN has and in how many bits each tensor is. It does not know the limits of an HTP, and of the
-RB5's v66 it says nothing at all; facts/checks.md 2.
+RB5's v66 it says nothing at all (docs/board-checks.md).
 """
 
 import json

@@ -12,7 +12,7 @@ from edgeflock.export.volumetric import to_2d
 from edgeflock.export.volumetric_bench import Row, ldr_bars, markdown, multiplications
 from edgeflock.runtime.errors import InputError
 
-FACTS = {"ldr": 7.52, "ldr-cheap-head": 6.59}  # GMAC at 128^3, facts/nets.md 3.1.1
+FACTS = {"ldr": 7.52, "ldr-cheap-head": 6.59}  # GMAC at 128^3, docs/nets.md
 
 
 @pytest.mark.parametrize("name", FACTS)

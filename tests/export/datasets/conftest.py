@@ -1,4 +1,4 @@
-"""Emotion data sets of a few synthetic images, written in the layouts of the real ones (facts/nets.md 4.4, 5.4)."""
+"""Emotion data sets of a few synthetic images, written in the layouts of the real ones (docs/emotion-data.md)."""
 
 from __future__ import annotations
 

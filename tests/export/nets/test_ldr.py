@@ -1,4 +1,4 @@
-"""The registration nets: parameters as in facts/nets.md 0, 3.1 and 3.2, shapes, and that they can learn."""
+"""The registration nets: parameters as in docs/nets.md, shapes, and that they can learn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_parameters_are_counted_as_published_or_as_counted(name: str) -> None:
 
 
 def test_parameters_of_each_layer_of_ldr() -> None:
-    """facts/nets.md 3.1.1."""
+    """docs/nets.md."""
     expected = [2_064, 32_800, 131_136, 524_416, 524_288, 262_144, 65_536, 6_144]
     assert [count(layer) for layer in LDR().children()] == expected
 

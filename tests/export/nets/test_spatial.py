@@ -1,4 +1,4 @@
-"""Flows: warp, composition, Jacobian and cascades against closed forms and scipy (facts/nets.md 3.11)."""
+"""Flows: warp, composition, Jacobian and cascades against closed forms and scipy."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "phantoms.json"
 
 
-# ---- losses (facts/nets.md 3.4, 3.11)
+# ---- losses (docs/nets.md)
 
 
 def test_correlation_is_numpys_and_ignores_brightness_and_contrast() -> None:

@@ -93,7 +93,7 @@ def form(nets, tmp_path_factory):
             path = getattr(nets, precision)
         elif precision == "fp16":
             onnx.save(convert_float_to_float16(onnx.load(nets.fp32), keep_io_types=True), path)
-        else:  # symmetric with float bias for NVIDIA, all of it for Qualcomm (facts/checks.md 6.1)
+        else:  # symmetric with float bias for NVIDIA, all of it for Qualcomm (docs/decisions/0002)
             trt = precision == "int8-trt"
             quantize_static(
                 nets.fp32,

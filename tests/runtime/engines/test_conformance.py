@@ -14,7 +14,7 @@ from edgeflock.runtime.errors import EngineError, InputError
 
 PROBLEMS = engine_problems()
 TOLERANCES = {"fp32": 1e-5, "fp16": 5e-3, "int8": 1e-2, "int8-trt": 1e-2, "int8-qnn": 1e-2}
-"""rad, of the small steering net. INT8 rounds in another order on another engine (facts/checks.md 6.1)."""
+"""rad, of the small steering net. INT8 rounds in another order on another engine (docs/decisions/0002)."""
 USABLE = [name for name, problem in PROBLEMS.items() if problem is None]
 WAYS = [
     pytest.param((name, precision, threads), id=f"{name}-{precision}-{threads}")

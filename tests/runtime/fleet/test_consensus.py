@@ -38,7 +38,7 @@ def test_metropolis_weights_on_an_undirected_ring_are_a_third_each():
     plan = flat(both_ways(ring(list(range(n)))), n)
     assert Mixing(plan).weights(0) == pytest.approx(np.full(2 * n, 1 / 3))
     second = 1 / 3 + 2 / 3 * math.cos(2 * math.pi / n)
-    assert half_life(plan) == pytest.approx(math.log(2) / -math.log(second))  # 6.2 rounds, facts/federated.md 1.6
+    assert half_life(plan) == pytest.approx(math.log(2) / -math.log(second))  # 6.2 rounds
 
 
 def test_star_and_complete_average_exactly_in_a_round(gaia, gaia_delays):
@@ -71,7 +71,7 @@ def test_what_is_delivered_is_as_old_as_its_period():
 
 def test_age_slows_agreement_and_by_how_much_the_ring_of_gaia_shows(gaia, gaia_delays):
     plan = plan_of(gaia.silos, gaia_delays, 5)
-    assert half_life(plan, stale=False) == pytest.approx(21.3, abs=0.1)  # facts/federated.md 1.6
+    assert half_life(plan, stale=False) == pytest.approx(21.3, abs=0.1)  # docs/fleet-topology.md
     assert half_life(plan) > 2 * half_life(plan, stale=False)
 
 
@@ -121,7 +121,7 @@ def test_only_push_sum_keeps_the_mean_on_a_directed_multigraph(gaia, gaia_delays
     assert influence(plan_of(gaia.silos, gaia_delays, 1), rule="authors") == pytest.approx(np.ones((1, 11)))
 
 
-# least and most before state 0, on the reference tour turned round (facts/federated.md 1.6)
+# least and most before state 0, on the reference tour turned round (docs/fleet-mixing.md)
 AUTHORS = {
     "gaia": (0.60, 1.77),
     "amazon_us": (0.73, 1.81),

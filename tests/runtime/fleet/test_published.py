@@ -1,4 +1,4 @@
-"""The published FEMNIST table (facts/federated.md 1.3), from the same .gml files."""
+"""The published FEMNIST table (arXiv 2207.09657, table 3), from the same .gml files."""
 
 import json
 import time
@@ -20,7 +20,7 @@ PUBLISHED = {
     "exodus": (265.2, 84.7, 211.5, 84.4, 84.4, 24.7, 12.1),
     "ebone": (190.9, 61.5, 112.6, 60.9, 60.9, 18.5, 12.7),
 }
-# by the slowest strong edge and by the silos' clocks, on the reference tour (facts 1.5)
+# by the slowest strong edge and by the silos' clocks, on the reference tour
 ROUND_MAX = {"gaia": 23.3, "amazon_us": 19.9, "geantdistance": 19.6, "exodus": 22.7, "ebone": 19.8}
 EVENT = {"gaia": 16.9, "amazon_us": 14.0, "geantdistance": 12.5, "exodus": 13.0, "ebone": 12.5}
 ISOLATED = {"gaia": (60, 44), "amazon_us": (6, 3), "geantdistance": (12, 10), "exodus": (60, 54), "ebone": (30, 25)}
@@ -71,7 +71,7 @@ def test_our_improved_tour_is_shorter_and_its_multigraph_within_a_twentieth(name
 
 
 def test_the_larger_models_and_the_time_that_all_cells_take(networks):
-    # published figures that facts/federated.md 1.3 and facts/nets.md 2.4 quote
+    # published figures: arXiv 2207.09657, table 3
     sentiment, naturalist = Workload(19269416, 9.8), Workload(44961717, 25.4)
     published = {
         ("exodus", "star", sentiment): 495.5,

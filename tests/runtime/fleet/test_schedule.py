@@ -45,7 +45,7 @@ def test_a_silo_is_isolated_when_all_its_edges_are_weak():
 
 
 def test_gaia_at_three_copies_leaves_three_of_eleven_connections(gaia, gaia_delays):
-    plan = plan_of(gaia.silos, gaia_delays, t=3)  # facts/federated.md 1.6
+    plan = plan_of(gaia.silos, gaia_delays, t=3)
     assert sorted(plan.periods.tolist()) == [1] * 3 + [2] * 2 + [3] * 6
     assert plan.states == 6 and sum(len(plan.isolated(k)) > 0 for k in range(6)) == 4
     assert plan.strong(1).sum() == 3

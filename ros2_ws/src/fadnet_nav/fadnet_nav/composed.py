@@ -1,6 +1,6 @@
 """Camera and steering in one process: a frame reaches the net by a Python call, and is still published for the others.
 
-Topics inside one process are serialised all the same (facts/ros.md 5.2); the call saves that and the wait for the
+Topics inside one process are serialised all the same (docs/decisions/0006); the call saves that and the wait for the
 reader. The guard stays a process of its own: it must outlive what it watches.
 
 Parameters and topics are those of `camera_node` and `steering_node`.

@@ -1,4 +1,4 @@
-"""Messages from and to numpy, by the fast ways (facts/ros.md 5.1)."""
+"""Messages from and to numpy, by the fast ways (docs/decisions/0006-ros-from-wheels.md)."""
 
 from __future__ import annotations
 

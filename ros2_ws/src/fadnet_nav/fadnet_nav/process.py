@@ -1,7 +1,7 @@
 """One way to run a node as a process: it ends in order on SIGINT and SIGTERM, and errors become exit codes.
 
 rclpy's own signal handlers shut the context down before a node can say its last word; so the process owns the signals
-(facts/ros.md 1.3), leaves the loop, lets the node close (the guard then still sends a zero command) and exits with 0.
+(docs/decisions/0009), leaves the loop, lets the node close (the guard still sends a zero command) and exits with 0.
 
 SIGKILL leaves the process's shared-memory segment behind (/dev/shm/fastrtps_*, 16 MB with shm16.xml). A node started
 again does not mind; `fastdds shm clean` removes what no process holds. Never delete the *_el lock files by hand while
@@ -50,7 +50,7 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
     code = 0
     try:
         nodes = make()
-        # Several threads make rclpy slower and less smooth (facts/ros.md 1.3).
+        # Several threads make rclpy slower and less smooth (docs/decisions/0006).
         executor = SingleThreadedExecutor()
         for node in nodes:
             executor.add_node(node)

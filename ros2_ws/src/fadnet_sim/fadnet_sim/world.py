@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["indoor", "outdoor"]
 
-# Stable settings of `facts/ros.md` 7: implicitfast at 2 ms with armature; no multi-sampling, no shadows.
+# Stable settings (docs/decisions/0006): implicitfast at 2 ms with armature; no multi-sampling, no shadows.
 # Visual meshes and collision boxes are apart: group 3 is never rendered.
 _HEADER = """<mujoco model="{kind}_{seed}">
 <compiler angle="radian" inertiafromgeom="auto"/>
