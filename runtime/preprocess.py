@@ -8,15 +8,14 @@ INTER_AREA do not (facts/checks.md 1.5).
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
 
+from edgeflock.runtime.cameras.encodings import Encoding
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.manifest import InputSpec
-
-Encoding = Literal["rgb8", "bgr8", "mono8"]
 
 WIDTH, HEIGHT = 320, 240
 CROP = 200

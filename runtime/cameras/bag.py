@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Frame, Intrinsics, Pace, existing, rows
-from edgeflock.runtime.errors import CameraError, MissingExtra
+from edgeflock.runtime.cameras.base import Frame, Intrinsics, Pace, existing
+from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
+from edgeflock.runtime.errors import CameraError, InputError, MissingExtra
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 NOT_COLOR = ("depth", "infra", "disparity", "mask")
-# ROS encoding -> channels, conversion to RGB
-TO_RGB = {
-    "rgb8": (3, None),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "8UC3": (3, cv2.COLOR_BGR2RGB),  # cv_bridge's default is BGR
-    "rgba8": (4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (4, cv2.COLOR_BGRA2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-    "8UC1": (1, cv2.COLOR_GRAY2RGB),
-    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUYV),
-}
-DEPTH_HEADER = 12  # compressed_depth_image_transport puts its parameters before the PNG
 
 
 class BagSource:
@@ -162,9 +149,9 @@ class BagSource:
                 if connection.topic == self.topic:
                     if waiting:
                         yield self._frame(waiting, depth)
-                    waiting = stamp_ns, self._rgb(message)
+                    waiting = stamp_ns, self._decode(decode_rgb, message, self.topic)
                 else:
-                    depth = stamp_ns, _millimetres(message)
+                    depth = stamp_ns, self._decode(decode_depth, message, connection.topic)
                 if waiting and (self.depth_topic is None or (depth and depth[0] >= waiting[0])):
                     yield self._frame(waiting, depth)
                     waiting = None
@@ -179,35 +166,13 @@ class BagSource:
         self._index += 1
         return frame
 
-    def _rgb(self, message: Any) -> np.ndarray:
-        if not hasattr(message, "encoding"):
-            image = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
-            if image is None:
-                raise CameraError(f"expected a JPEG or PNG on {self.topic}, got format {message.format!r}.")
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-        if message.encoding not in TO_RGB:
-            raise CameraError(f"expected {self.topic} as one of {', '.join(TO_RGB)}, got {message.encoding!r}.")
-        channels, conversion = TO_RGB[message.encoding]
-        image = rows(message.data, message.height, message.width, message.step, np.dtype(np.uint8), channels)
-        return np.ascontiguousarray(image) if conversion is None else cv2.cvtColor(image, conversion)
+    def _decode(self, decode: Callable[[Any], np.ndarray], message: Any, topic: str) -> np.ndarray:
+        try:
+            return decode(message)
+        except InputError as error:
+            raise CameraError(f"{self._path}, topic {topic}: {error}") from error
 
     def close(self) -> None:
         """Close the bag."""
         if self._reader.stack:
             self._reader.close()
-
-
-def _millimetres(message: Any) -> np.ndarray:
-    """Depth message as uint16 (h, w) millimetres; not finite becomes 0."""
-    if not hasattr(message, "encoding"):
-        depth = cv2.imdecode(message.data[DEPTH_HEADER:], cv2.IMREAD_UNCHANGED)
-        if depth is None or depth.dtype != np.uint16:
-            raise CameraError(f"expected compressedDepth as 16-bit PNG, got format {message.format!r}.")
-        return depth
-    if message.encoding in ("16UC1", "mono16"):
-        order = ">u2" if message.is_bigendian else "<u2"
-        return rows(message.data, message.height, message.width, message.step, np.dtype(order)).astype(np.uint16)
-    if message.encoding == "32FC1":
-        metres = rows(message.data, message.height, message.width, message.step, np.dtype("<f4"))
-        return np.nan_to_num(np.clip(metres * 1000.0, 0, 65535), nan=0.0).astype(np.uint16)
-    raise CameraError(f"expected depth as 16UC1 or 32FC1, got {message.encoding!r}.")

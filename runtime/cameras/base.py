@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from edgeflock.runtime.errors import CameraError, InputError
+from edgeflock.runtime.errors import CameraError
 
 
 @dataclass(frozen=True)
@@ -112,22 +112,3 @@ def existing(path: str | Path, what: str) -> Path:
     if not str(path) or not found.exists():
         raise CameraError(f"expected {what}, got {str(path)!r}, which does not exist: give an existing path.")
     return found
-
-
-def rows(data: Any, height: int, width: int, step: int, dtype: np.dtype, channels: int = 1) -> np.ndarray:
-    """View (height, width[, channels]) of a sensor_msgs/Image's bytes, whose rows may be padded up to `step` bytes.
-
-    Raises
-    ------
-    InputError
-        There are fewer bytes than that.
-    """
-    used = width * channels * dtype.itemsize
-    if step < used or len(data) < height * step:
-        raise InputError(
-            f"expected an image of {height} rows of at least {used} bytes, got step {step} and {len(data)} bytes: "
-            "the message is broken."
-        )
-    padded = np.frombuffer(data, np.uint8, height * step).reshape(height, step)
-    image = padded[:, :used].view(dtype)
-    return image if channels == 1 else image.reshape(height, width, channels)

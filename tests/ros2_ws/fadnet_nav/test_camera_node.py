@@ -13,7 +13,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image
 
-from fadnet_nav.messages import to_array, to_ns, to_stamp
+from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
+from fadnet_nav.messages import to_ns, to_stamp
 
 COLOR, DEPTH = "camera/color", "camera/aligned_depth_to_color"
 
@@ -39,10 +40,10 @@ def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(g
     seen, paired = set(), 0
     for _, message in images[:20]:
         assert (message.encoding, message.header.frame_id) == ("rgb8", "camera_color_optical_frame")
-        n = next(n for n, scene in enumerate(scenes) if np.array_equal(to_array(message), scene))
+        n = next(n for n, scene in enumerate(scenes) if np.array_equal(decode_rgb(message), scene))
         seen.add(n)
         if depth := by_stamp.get(to_ns(message.header.stamp)):  # at the seam of the loop there may be none
-            assert depth.encoding == "16UC1" and np.max(to_array(depth)) == 1000 + 100 * n  # its own depth, in mm
+            assert depth.encoding == "16UC1" and np.max(decode_depth(depth)) == 1000 + 100 * n  # its own depth, in mm
             paired += 1
     assert len(seen) >= 10 and paired >= 15
     info = heard[f"{COLOR}/camera_info"][0][1]
@@ -57,8 +58,8 @@ def test_a_rosbag_is_played_with_its_depth_and_the_process_ends_with_it(graph, r
     heard = listen(graph)
     process = graph.start("camera_node", source="bag", path=road_bag(120))
     assert graph.until(lambda: heard[f"{COLOR}/image_raw"] and heard[f"{DEPTH}/image_raw"]), process.log.read_text()
-    assert to_array(heard[f"{COLOR}/image_raw"][0][1])[60, 80].tolist() == [120, 120, 120]
-    assert to_array(heard[f"{DEPTH}/image_raw"][0][1])[60, 80] == 6000
+    assert decode_rgb(heard[f"{COLOR}/image_raw"][0][1])[60, 80].tolist() == [120, 120, 120]
+    assert decode_depth(heard[f"{DEPTH}/image_raw"][0][1])[60, 80] == 6000
     assert heard[f"{DEPTH}/camera_info"][0][1].k[0] == 100.0
     assert process.wait(15) == 0 and "after 90 frames" in process.log.read_text()
     times = np.array(stamps(heard[f"{COLOR}/camera_info"]))
@@ -119,9 +120,9 @@ def test_the_simulation_is_seen_from_the_pose_on_odom(graph):
     assert graph.until(lambda: publish(0.0) or len(images) > 8, 30.0), process.log.read_text()
     assert set(stamps(images)) <= set(sent)
     assert np.median(np.diff(stamps(images)[2:])) / 1e6 == pytest.approx(100, abs=25)
-    ahead = to_array(images[-1][1]).astype(int)
+    ahead = decode_rgb(images[-1][1]).astype(int)
     count = len(images)
     assert graph.until(lambda: publish(math.pi / 2) or len(images) > count + 3)
-    assert np.abs(to_array(images[-1][1]) - ahead).mean() > 10
-    assert to_array(heard[f"{DEPTH}/image_raw"][-1][1]).dtype == np.uint16
+    assert np.abs(decode_rgb(images[-1][1]) - ahead).mean() > 10
+    assert decode_depth(heard[f"{DEPTH}/image_raw"][-1][1]).dtype == np.uint16
     assert process.poll() is None

@@ -26,7 +26,8 @@ from std_msgs.msg import Empty, UInt32
 
 from edgeflock.runtime.bench.drive import DriveTrace, Path2D
 from edgeflock.runtime.bench.figures import FULL_SCALE, shrink
-from fadnet_nav.messages import qos, to_array, to_ns
+from edgeflock.runtime.cameras.encodings import decode_rgb
+from fadnet_nav.messages import qos, to_ns
 
 GIF_FRAMES = 48
 BAR = 33  # characters, odd: the middle one is straight on
@@ -155,7 +156,7 @@ class Monitor(Node):
         if self.start_ns is None or self.over or len(self.pictures) >= GIF_FRAMES:
             return
         if stamp >= self.start_ns + len(self.pictures) * self.duration_ns / GIF_FRAMES:
-            self.pictures.append((stamp, shrink(to_array(deserialize_message(data, Image)))))
+            self.pictures.append((stamp, shrink(decode_rgb(deserialize_message(data, Image)))))
 
     def __rich__(self) -> Group:
         """The live status."""
