@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.cameras.encodings import decode_compressed
+from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.preprocess import grey_320x240
 
 # For progress and notes: stdout belongs to results.
@@ -27,12 +28,10 @@ def decode(data: bytes, where: str, flags: int = cv2.IMREAD_ANYCOLOR) -> np.ndar
     DataError
         If the bytes are not a whole image; `where` names it.
     """
-    # Older OpenCV fills the missing end of a cut JPEG with grey instead of refusing it.
-    cut = data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    image = None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is None:
-        raise DataError(f"{where}: expected a whole JPEG or PNG image, got {len(data)} bytes that do not decode")
-    return image
+    try:
+        return decode_compressed(data, flags=flags)
+    except InputError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def decode_grey(data: bytes, where: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.export.datasets.base import SteeringDataset, concatenate, parse_angle
+from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, parse_angle
 from edgeflock.export.datasets.images import read_frames
 from edgeflock.runtime.errors import DataError
 
@@ -19,7 +19,7 @@ _CAMERA = "center_camera"
 _COLUMNS = ("frame_id", "filename", "angle")
 
 
-def read_udacity(path: str | Path) -> SteeringDataset:
+def read_udacity(path: str | Path, options: ReadOptions | None = None) -> SteeringDataset:
     """Read one interpolated.csv, or those of all sequences in a folder; each becomes a group.
 
     Raises
@@ -31,15 +31,17 @@ def read_udacity(path: str | Path) -> SteeringDataset:
     tables = [path] if path.is_file() else sorted([*path.glob("interpolated.csv"), *path.glob("*/interpolated.csv")])
     if not tables:
         raise DataError(f"{path}: expected interpolated.csv here or in its folders, found none")
-    return concatenate([_read_sequence(table) for table in tables])
+    return concatenate([_read_sequence(table, options) for table in tables])
 
 
-def _read_sequence(table: Path) -> SteeringDataset:
+def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
     files, origins, angles = [], [], []
+    cameras: set[str] = set()
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
+        with table.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
             missing = [column for column in _COLUMNS if column not in header]
             if missing:
                 raise DataError(f"{table}, row 1: expected the columns {', '.join(_COLUMNS)}; no {missing} in {header}")
@@ -47,14 +49,18 @@ def _read_sequence(table: Path) -> SteeringDataset:
                 where = f"{table}, row {reader.line_num}"
                 if None in row or None in row.values():
                     raise DataError(f"{where}: expected {len(header)} columns as in the header, got {row}")
-                if row["frame_id"] == _CAMERA:
-                    files.append(row["filename"])
+                if row["frame_id"].strip() == _CAMERA:
+                    files.append(_relative(row["filename"].strip(), table.parent))
                     origins.append(where)
-                    angles.append(parse_angle(row["angle"], f"{where}, column 'angle'"))
+                    unit = options.unit if options else None
+                    angles.append(parse_angle(row["angle"], f"{where}, column 'angle'", unit))
+                else:
+                    cameras.add(row["frame_id"])
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: expected comma-separated text, reading it failed: {error}") from error
     if not files:
-        raise DataError(f"{table}: expected rows with frame_id {_CAMERA}, found none")
+        got = ", ".join(map(repr, sorted(cameras)[:4])) or "no row"
+        raise DataError(f"{table}: expected rows with frame_id {_CAMERA}, got {got}")
     group = table.absolute().parent.name
     return SteeringDataset(
         frames=read_frames([table.parent / file for file in files], origins, group),
@@ -63,3 +69,8 @@ def _read_sequence(table: Path) -> SteeringDataset:
         group_names=[group],
         names=[f"{group}/{file}" for file in files],
     )
+
+
+def _relative(name: str, folder: Path) -> str:
+    """File name of a row; one written on Windows has backslashes."""
+    return name if (folder / name).exists() else name.replace("\\", "/")

@@ -38,6 +38,12 @@ def steering(
     bf16: Annotated[
         bool, typer.Option(help="bfloat16 convolutions; about twice the speed on CPUs that have it.")
     ] = True,
+    image_topic: Annotated[str | None, typer.Option(help="Topic of the images, where a bag holds several.")] = None,
+    steering_topic: Annotated[
+        str | None, typer.Option(help="Topic of the steering, where a bag holds several.")
+    ] = None,
+    wheelbase: Annotated[float | None, typer.Option(min=0.01, help="Of the robot, m: for steering by Twist.")] = None,
+    unit: Annotated[Literal["rad", "deg"] | None, typer.Option(help="Of the steering angles (default: rad).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds a run.")] = False,
 ) -> None:
@@ -55,7 +61,8 @@ def steering(
         raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
-    from edgeflock.export.datasets import concatenate, open_dataset
+    from edgeflock.export.datasets import ReadOptions, concatenate, open_dataset
+    from edgeflock.export.datasets.base import implausible
     from edgeflock.export.training.driving import SteeringConfig, train_steering
 
     if threads is not None:
@@ -63,7 +70,13 @@ def steering(
     config = SteeringConfig(
         net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, shift=shift, augment=augment, bf16=bf16
     )
-    training, validation = (concatenate([open_dataset(path) for path in paths]) for paths in (data, val))
+    options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
+    training, validation = (
+        concatenate([open_dataset(path, options=options) for path in paths]) for paths in (data, val)
+    )
+    problem = None if unit else implausible(training) or implausible(validation)
+    if problem:
+        raise InputError(f"{problem}. Say what they are: --unit deg, or --unit rad if they are right.")
     result = train_steering(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,12 @@ class Pace:
             time.sleep(self._due - now)
         elif now - self._due > self.LONGEST_GAP_S:
             self._due = now  # the reader was held up: go on from here, do not rush to catch up
+
+
+def numbered(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key of a file: by its name, numbers in it by their value (2 before 10)."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
 
 
 def existing(path: str | Path, what: str) -> Path:
