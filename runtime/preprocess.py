@@ -59,6 +59,18 @@ def grey_320x240(image: np.ndarray, encoding: Encoding = "rgb8") -> np.ndarray:
     return _resize(_grey(image, encoding, None), None)
 
 
+def squeezed(width: int, height: int) -> str | None:
+    """What to tell about frames that are no 4:3, or None: `grey_320x240` changes their aspect."""
+    aspect = width / height * HEIGHT / WIDTH
+    if abs(aspect - 1) < 0.02:
+        return None
+    side = "width" if aspect > 1 else "height"
+    return (
+        f"frames of {width}x{height} are squeezed to 4:3, by {max(aspect, 1 / aspect):.2f} in {side}: record 4:3, or "
+        "train on frames of this camera"
+    )
+
+
 def crop_200(grey: np.ndarray) -> np.ndarray:
     """View (200, 200) of a (240, 320) grey frame: horizontally centred, bottom-aligned; (200, 200) stays as it is."""
     if grey.shape == (CROP, CROP):

@@ -265,5 +265,9 @@ def _meta(folder: Path) -> dict[str, Any] | None:
 def _replace(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError:  # the disk is full: it is not filled with half a file
+        part.unlink(missing_ok=True)
+        raise

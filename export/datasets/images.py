@@ -14,7 +14,7 @@ from rich.progress import track
 
 from edgeflock.runtime.cameras.encodings import decode_compressed
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.preprocess import grey_320x240
+from edgeflock.runtime.preprocess import grey_320x240, squeezed
 
 # For progress and notes: stdout belongs to results.
 console = Console(stderr=True)
@@ -46,6 +46,12 @@ def decode_grey(data: bytes, where: str) -> np.ndarray:
     return grey_320x240(image, "mono8" if image.ndim == 2 else "bgr8")
 
 
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image file; None where OpenCV does not read it."""
+    image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR)
+    return None if image is None else (image.shape[1], image.shape[0])
+
+
 def read_frames(paths: Sequence[Path], origins: Sequence[str], what: str) -> np.ndarray:
     """Read image files into one uint8 (N, 240, 320) array.
 
@@ -73,6 +79,9 @@ def read_frames(paths: Sequence[Path], origins: Sequence[str], what: str) -> np.
                 raise DataError(f"{origins[i]}: cannot read image {paths[i]}: {error.strerror}") from error
             frames[i] = decode_grey(data, f"{origins[i]}: {paths[i]}")
 
+    size = image_size(paths[0]) if paths and paths[0].is_file() else None
+    if size and (note := squeezed(*size)):
+        console.print(f"{what}: {note}", soft_wrap=True)
     chunks = [range(start, min(start + 64, len(paths))) for start in range(0, len(paths), 64)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(load, chunks)

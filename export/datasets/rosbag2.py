@@ -24,7 +24,7 @@ from edgeflock.export.datasets.images import console
 from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.cameras.rosbag import METADATA, Bag, Message, choose_image, is_recording, recorded_files
 from edgeflock.runtime.errors import CameraError, DataError, InputError
-from edgeflock.runtime.preprocess import grey_320x240
+from edgeflock.runtime.preprocess import grey_320x240, squeezed
 
 _JOINTS, _ACKERMANN = "sensor_msgs/msg/JointState", "ackermann_msgs/msg/AckermannDriveStamped"
 _FLOATS = ("std_msgs/msg/Float32", "std_msgs/msg/Float64")
@@ -141,9 +141,12 @@ def _read_images(bag: Bag, topic: str) -> tuple[list[np.ndarray], np.ndarray]:
     count = bag.topics[topic].messages
     for message in track(bag.messages(topic), f"Reading {bag.path.name}", count, console=console, transient=True):
         try:
-            frames.append(grey_320x240(*decode_color(message.content)))
+            image, encoding = decode_color(message.content)
+            frames.append(grey_320x240(image, encoding))
         except InputError as error:
             raise DataError(f"{bag.path}, topic {topic}, message {len(frames)}: {error}") from error
+        if not stamps and (note := squeezed(image.shape[1], image.shape[0])):
+            console.print(f"{bag.path}: {note}", soft_wrap=True)
         stamps.append(_times(message))
     if not frames:
         raise DataError(f"{bag.path}, topic {topic}: expected images, found none")

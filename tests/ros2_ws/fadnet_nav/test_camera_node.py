@@ -34,23 +34,31 @@ def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(g
     diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
     process = graph.start("camera_node", source="realsense", path=realsense_recording.path, loop=True)
     images, depths = heard[f"{COLOR}/image_raw"], heard[f"{DEPTH}/image_raw"]
-    assert graph.until(lambda: len(images) > 20 and len(depths) > 20), process.log.read_text()
     scenes = [color for color, _ in realsense_recording.scenes]
-    by_stamp = {to_ns(m.header.stamp): m for _, m in depths}
-    seen, paired = set(), 0
-    for _, message in images[:20]:
-        assert (message.encoding, message.header.frame_id) == ("rgb8", "camera_color_optical_frame")
-        n = next(n for n, scene in enumerate(scenes) if np.array_equal(decode_rgb(message), scene))
-        seen.add(n)
-        if depth := by_stamp.get(to_ns(message.header.stamp)):  # at the seam of the loop there may be none
-            assert depth.encoding == "16UC1" and np.max(decode_depth(depth)) == 1000 + 100 * n  # its own depth, in mm
-            paired += 1
-    assert len(seen) >= 10 and paired >= 15
+    seen, paired, looked_at = set(), set(), 0
+
+    def look():
+        """At what came since the last look: a busy machine loses frames, the loop brings them again."""
+        nonlocal looked_at
+        by_stamp = {to_ns(m.header.stamp): m for _, m in list(depths)}
+        for _, message in images[looked_at : len(images) - 1]:  # the depth of the newest may be on its way
+            looked_at += 1
+            assert (message.encoding, message.header.frame_id) == ("rgb8", "camera_color_optical_frame")
+            n = next(n for n, scene in enumerate(scenes) if np.array_equal(decode_rgb(message), scene))
+            seen.add(n)
+            if depth := by_stamp.get(to_ns(message.header.stamp)):  # at the seam of the loop there may be none
+                assert depth.encoding == "16UC1" and np.max(decode_depth(depth)) == 1000 + 100 * n  # its own, in mm
+                paired.add(n)
+        return len(seen) >= 10 and len(paired) >= 10
+
+    assert graph.until(look, 60), process.log.read_text()
     info = heard[f"{COLOR}/camera_info"][0][1]
     assert info.k.tolist() == pytest.approx([288, 0, 160, 0, 288, 120, 0, 0, 1])
-    assert set(stamps(images)) <= set(stamps(heard[f"{COLOR}/camera_info"]))
-    ages_ms = [(arrival - to_ns(m.header.stamp)) / 1e6 for arrival, m in images]
-    assert 0 < np.median(ages_ms) < 100  # stamped when handed over, not when recorded
+    last = stamps(images)[-1]
+    assert graph.until(lambda: last in stamps(heard[f"{COLOR}/camera_info"]))
+    assert {stamp for stamp in stamps(images) if stamp <= last} <= set(stamps(heard[f"{COLOR}/camera_info"]))
+    ages_s = [(arrival - to_ns(m.header.stamp)) / 1e9 for arrival, m in images]
+    assert 0 < np.median(ages_s) < 10  # stamped when handed over; it was recorded at the beginning of 1970
     assert graph.until(lambda: any(m.status[0].message == "streaming" for _, m in diagnostics))
 
 

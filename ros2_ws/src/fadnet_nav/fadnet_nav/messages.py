@@ -104,6 +104,11 @@ class ImagePublisher:
         self._info.p = [i.fx, 0.0, i.cx, 0.0, 0.0, i.fy, i.cy, 0.0, 0.0, 0.0, 1.0, 0.0] if i.fx else [0.0] * 12
         self._image.header.frame_id = self._info.header.frame_id = frame_id
 
+    @property
+    def readers(self) -> int:
+        """Subscriptions of the images that this publisher is connected to."""
+        return self._images.get_subscription_count()
+
     def publish(self, pixels: np.ndarray, stamp: Time) -> None:
         """Send one frame; `pixels` are copied."""
         np.copyto(self._pixels, pixels)
