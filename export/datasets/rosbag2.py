@@ -35,7 +35,7 @@ _MOVING_MPS = 0.05
 
 
 def _name_it(option: str, argument: str) -> str:
-    return f"give {option} of `edgeflock train steering`, in Python ReadOptions({argument}=...)"
+    return f"give {option} (`edgeflock train`, `edgeflock export`), in Python ReadOptions({argument}=...)"
 
 
 def read_rosbag2(path: str | Path, options: ReadOptions | None = None, max_gap_s: float = 0.1) -> SteeringDataset:
@@ -137,7 +137,7 @@ def _choose_steering(bag: Bag) -> str:
 def _read_images(bag: Bag, topic: str) -> tuple[list[np.ndarray], np.ndarray]:
     """Grey frames, and (N, 2) header and recorder's time of each in s."""
     frames: list[np.ndarray] = []
-    stamps = []
+    stamps: list[tuple[float, float]] = []
     count = bag.topics[topic].messages
     for message in track(bag.messages(topic), f"Reading {bag.path.name}", count, console=console, transient=True):
         try:

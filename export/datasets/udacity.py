@@ -7,12 +7,13 @@ Only rows whose frame_id is ``center_camera`` are used; `filename` is relative t
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
 
 from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, parse_angle
-from edgeflock.export.datasets.images import read_frames
+from edgeflock.export.datasets.images import console, read_frames
 from edgeflock.runtime.errors import DataError
 
 _CAMERA = "center_camera"
@@ -37,6 +38,7 @@ def read_udacity(path: str | Path, options: ReadOptions | None = None) -> Steeri
 def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
     files, origins, angles = [], [], []
     cameras: set[str] = set()
+    stamps: list[float] = []
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -52,6 +54,7 @@ def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
                 if row["frame_id"].strip() == _CAMERA:
                     files.append(_relative(row["filename"].strip(), table.parent))
                     origins.append(where)
+                    stamps.append(_number(row.get("timestamp", "")))
                     unit = options.unit if options else None
                     angles.append(parse_angle(row["angle"], f"{where}, column 'angle'", unit))
                 else:
@@ -61,6 +64,13 @@ def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
     if not files:
         got = ", ".join(map(repr, sorted(cameras)[:4])) or "no row"
         raise DataError(f"{table}: expected rows with frame_id {_CAMERA}, got {got}")
+    back = [origin for origin, before, after in zip(origins[1:], stamps, stamps[1:], strict=False) if after < before]
+    if back:
+        console.print(
+            f"{back[0]}: expected timestamps that go forward, got {len(back)} that go back: the clock was set while "
+            "this was recorded, and the angles around it may belong to other frames",
+            soft_wrap=True,
+        )
     group = table.absolute().parent.name
     return SteeringDataset(
         frames=read_frames([table.parent / file for file in files], origins, group),
@@ -69,6 +79,13 @@ def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
         group_names=[group],
         names=[f"{group}/{file}" for file in files],
     )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _relative(name: str, folder: Path) -> str:

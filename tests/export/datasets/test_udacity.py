@@ -58,6 +58,16 @@ def test_tables_that_went_through_other_programs_are_read(tmp_path, edit):
     np.testing.assert_array_equal(read_udacity(table).angles, np.float32([0.1, 0.4]))
 
 
+def test_timestamps_that_go_back_are_said(tmp_path, capsys):
+    table = sequence(tmp_path / "HMB_1")
+    read_udacity(table)
+    assert "go back" not in capsys.readouterr().err
+    later = "1479424215877284257"
+    table.write_text(table.read_text().replace(f",{later},", ",1479424214000000000,"))
+    assert len(read_udacity(table)) == 2
+    assert "row 6: expected timestamps that go forward, got 1 that go back" in " ".join(capsys.readouterr().err.split())
+
+
 def test_sequences_of_a_folder_become_groups(tmp_path):
     sequence(tmp_path / "HMB_2")
     sequence(tmp_path / "HMB_1")

@@ -226,7 +226,7 @@ def test_real_time_keeps_the_pace_and_skips_a_pause(bag):
     began = time.monotonic()
     while source.read() is not None:
         pass
-    assert 0.09 < time.monotonic() - began < 1.0
+    assert 0.09 < time.monotonic() - began < 30.0  # of the minute's pause nothing
     source.close()
 
 
