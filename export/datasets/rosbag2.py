@@ -83,6 +83,19 @@ def _read_bag(path: Path, options: ReadOptions, max_gap_s: float) -> SteeringDat
         steering_topic = options.steering_topic or _choose_steering(bag)
         steering = _read_steering(bag, steering_topic, options)
         frames, stamps = _read_images(bag, image_topic)
+        spans = np.array(bag.passed_twice()).reshape(-1, 2) * 1e-9
+    numbers = np.arange(len(frames))
+    if len(spans):
+        first, twice = spans[0, 0], [_within(times[:, 1], spans) for times in (stamps, steering)]
+        console.print(
+            f"{path}: the recorder's clock was set back: {twice[0].sum()} of {len(frames)} frames left out that were "
+            f"recorded while the same time passed twice, from {first:.3f} s on",
+            soft_wrap=True,
+        )
+        numbers = numbers[~twice[0]]
+        stamps, steering = stamps[~twice[0]], steering[~twice[1]]
+        if not (len(stamps) and len(steering)):
+            raise DataError(f"{path}: expected frames and steering outside of that time, got none: record again")
     clock, note = choose_clock({image_topic: stamps, steering_topic: steering[:, :2]}, str(path))
     if note:
         console.print(f"{path}: {note}", soft_wrap=True)
@@ -95,17 +108,17 @@ def _read_bag(path: Path, options: ReadOptions, max_gap_s: float) -> SteeringDat
             f"no frame has that; frames are from {times.min():.3f} to {times.max():.3f} s, "
             f"steering from {steering[:, clock].min():.3f} to {steering[:, clock].max():.3f} s"
         )
-    if known.size < len(frames):
+    if known.size < len(numbers):
         console.print(
-            f"{path}: {len(frames) - known.size} of {len(frames)} frames left out, "
+            f"{path}: {len(numbers) - known.size} of {len(frames)} frames left out, "
             f"no message on {steering_topic} within {max_gap_s} s before and after them"
         )
     return SteeringDataset(
-        frames=np.stack([frames[i] for i in known]),
+        frames=np.stack([frames[i] for i in numbers[known]]),
         angles=angles[known].astype(np.float32),
         groups=np.zeros(known.size, np.int32),
         group_names=[path.stem],
-        names=[f"{path.name}:{image_topic}[{i}]" for i in known],
+        names=[f"{path.name}:{image_topic}[{i}]" for i in numbers[known]],
     )
 
 
@@ -205,6 +218,10 @@ def _times(message: Message) -> tuple[float, float]:
     header = getattr(message.content, "header", None)
     stamped = header.stamp.sec + header.stamp.nanosec * 1e-9 if header else 0.0
     return stamped, message.logged_ns * 1e-9
+
+
+def _within(times: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    return np.any((times[:, None] >= spans[:, 0]) & (times[:, None] <= spans[:, 1]), axis=1)
 
 
 def _interpolate(at: np.ndarray, times: np.ndarray, values: np.ndarray, max_gap_s: float) -> np.ndarray:

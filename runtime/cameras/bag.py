@@ -61,6 +61,10 @@ class BagSource:
             logged = [message.logged_ns for message in islice(self._bag.messages(self.topic), 30)]
             period_ns = float(np.median(np.diff(logged))) if len(logged) > 1 else 0.0
             self.fps = 1e9 / period_ns if period_ns > 0 else 30.0
+            if self._bag.passed_twice():
+                self.notes.append(
+                    f"{path}: the recorder's clock was set back, so frames of two moments alternate there"
+                )
             self._loop = loop
             self._index = 0
             self._frames = self._pairs()

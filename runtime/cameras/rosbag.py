@@ -23,6 +23,7 @@ from edgeflock.runtime.errors import CameraError, EdgeflockError, MissingExtra
 METADATA = "metadata.yaml"
 IMAGE, COMPRESSED = IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 NOT_COLOR = ("depth", "infra", "disparity", "mask")
+STEP_NS = 250_000_000  # messages are written later than others by less
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _MAGIC = {b"\x89MCAP0\r\n": ".mcap", b"SQLite format 3\x00": ".db3", b"#ROSBAG V": ".bag", _ZSTD: ".zstd"}
 _SUFFIXES = (".mcap", ".db3", ".bag")
@@ -173,6 +174,23 @@ class Bag:
                 content = self._reader.deserialize(whole, connection.msgtype)
                 yield Message(connection.topic, connection.msgtype, logged_ns, content)
 
+    def passed_twice(self) -> list[tuple[int, int]]:
+        """Spans of the recorder's clock, ns, in which messages of two moments lie: the clock was set back meanwhile.
+
+        Messages come sorted by that clock; only the order in which they were written shows it. Of an mcap file the
+        chunks are looked at, so that a step within its last chunk is not seen.
+        """
+        spans = []
+        with self._worded():
+            for reader in self._reader.readers if self._reader.is2 else ():
+                for storage in getattr(reader.storage, "storages", [reader.storage]):
+                    newest, before = 0, 0
+                    for first, last in _written(storage):
+                        if first < newest - STEP_NS:
+                            spans.append((min(first, before), newest))
+                        newest, before = max(newest, last), first
+        return spans
+
     def close(self) -> None:
         """Let the files go; a second call does nothing."""
         if self._reader is not None and self._reader.stack:
@@ -308,6 +326,14 @@ def check_image_topic(bag: Bag, asked: str) -> None:
         images = ", ".join(name for name, topic in bag.topics.items() if topic.type in IMAGES) or "none"
         what = f"it as {got.type}" if got else "no such topic"
         raise CameraError(f"{bag.path}: expected images on {asked}, got {what}: topics with images are {images}.")
+
+
+def _written(storage: Any) -> list[tuple[int, int]]:
+    """First and last time, ns, of each chunk (mcap) or message (sqlite3), in the order they were written."""
+    if hasattr(storage, "dbconn"):
+        return [(time, time) for (time,) in storage.dbconn.execute("SELECT timestamp FROM messages ORDER BY id")]
+    chunks = sorted(storage.chunks, key=lambda chunk: chunk.chunk_start_offset)
+    return [(chunk.message_start_time, chunk.message_end_time) for chunk in chunks if any(chunk.channel_count.values())]
 
 
 def _odd(path: Path) -> bool:

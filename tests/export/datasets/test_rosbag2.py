@@ -215,6 +215,27 @@ def test_a_clock_that_was_set_back_while_recording_does_not_mix_the_labels(tmp_p
     assert "stamps jump by -1.50 s against the recorder's clock" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("plugin", list(StoragePlugin))
+@pytest.mark.parametrize("stamps_too", [True, False])
+def test_time_that_passed_twice_for_the_recorder_is_left_out(tmp_path, capsys, plugin, stamps_too):
+    """The computer's clock is set back by 1 s after 60 of 120 frames: stamps and recorder both run on it."""
+    image_type, joint_type = T["Image"].__msgtype__, T["JointState"].__msgtype__
+    with Writer(tmp_path / "run", version=9, storage_plugin=plugin) as writer:
+        images = writer.add_connection("/camera/color/image_raw", image_type, typestore=TYPES)
+        steering = writer.add_connection("/steering", joint_type, typestore=TYPES)
+        for i, t in enumerate(frame_times(120)):
+            logged = t - (10**9 if i >= 60 else 0)
+            stamp = logged if stamps_too else t
+            big = np.random.default_rng(i).integers(0, 256, (480, 640, 3), np.uint8)
+            writer.write(images, logged, TYPES.serialize_cdr(raw(stamp, big), image_type))
+            writer.write(steering, logged, TYPES.serialize_cdr(joints(stamp, 0.3 if i < 60 else -0.3), joint_type))
+    data = open_dataset(tmp_path / "run")
+    assert 55 <= len(data) <= 62 and 25 <= (data.angles == np.float32(0.3)).sum() <= 31
+    assert set(data.angles.tolist()) == {np.float32(0.3), np.float32(-0.3)}
+    assert data.names[0].endswith("[0]") and data.names[-1].endswith("[119]")
+    assert "the recorder's clock was set back" in " ".join(capsys.readouterr().err.split())
+
+
 def test_twist_of_a_standing_robot_says_nothing(tmp_path):
     topics = drive(steering=lambda t, angle: twist(t, angle, speed=1.0 if angle < 0.35 else 0.0), topic="/cmd_vel")
     np.testing.assert_allclose(read_rosbag2(bag(tmp_path / "run", topics), WHEELBASE).angles, TENTHS[:3], atol=1e-6)
