@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.runtime.errors import InputError, MissingExtra
 
 export_app = typer.Typer(no_args_is_help=True, help="Turn trained weights into a bundle for every board.")
@@ -51,6 +52,10 @@ def steering(
     max_flips: Annotated[float, typer.Option(min=0, help="Gate: share of frames steered to the other side.")] = 0.005,
     max_ratio: Annotated[float, typer.Option(min=0, help="Gate: RMSE as a share of the constant predictor's.")] = 0.5,
     max_deviation: Annotated[float, typer.Option(min=0, help="Gate: distance from fp32 on any frame, rad.")] = 0.1,
+    image_topic: ImageTopic = None,
+    steering_topic: SteeringTopic = None,
+    wheelbase: Wheelbase = None,
+    unit: AngleUnit = None,
     training: Training = None,
     report: Report = None,
 ) -> None:
@@ -67,10 +72,12 @@ def steering(
         from edgeflock.export.steering import SteeringLimits, steering_recipe
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
+    from edgeflock.export.datasets import ReadOptions, SteeringDataset, concatenate, open_dataset
+
+    options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
 
     def read(paths: list[Path]) -> SteeringDataset:
-        return concatenate([open_dataset(path) for path in paths])
+        return concatenate([open_dataset(path, options=options) for path in paths])
 
     recipe = steering_recipe(
         weights,

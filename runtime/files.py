@@ -13,11 +13,15 @@ from edgeflock.runtime.errors import InputError
 def write_atomically(path: Path, content: bytes) -> None:
     """Write so that after a crash, kill -9 or loss of power `path` holds either the old content or the new."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:  # the disk is full: it is not filled with half a file
+        temporary.unlink(missing_ok=True)
+        raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # the rename itself

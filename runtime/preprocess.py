@@ -8,15 +8,14 @@ INTER_AREA do not (docs/decisions/0007-exact-preparation.md).
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
 
+from edgeflock.runtime.cameras.encodings import Encoding
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.manifest import InputSpec
-
-Encoding = Literal["rgb8", "bgr8", "mono8"]
 
 WIDTH, HEIGHT = 320, 240
 CROP = 200
@@ -58,6 +57,18 @@ def grey_320x240(image: np.ndarray, encoding: Encoding = "rgb8") -> np.ndarray:
     """
     check_image(image, encoding)
     return _resize(_grey(image, encoding, None), None)
+
+
+def squeezed(width: int, height: int) -> str | None:
+    """What to tell about frames that are no 4:3, or None: `grey_320x240` changes their aspect."""
+    aspect = width / height * HEIGHT / WIDTH
+    if abs(aspect - 1) < 0.02:
+        return None
+    side = "width" if aspect > 1 else "height"
+    return (
+        f"frames of {width}x{height} are squeezed to 4:3, by {max(aspect, 1 / aspect):.2f} in {side}: record 4:3, or "
+        "train on frames of this camera"
+    )
 
 
 def crop_200(grey: np.ndarray) -> np.ndarray:

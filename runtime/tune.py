@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from edgeflock.runtime import profile
-from edgeflock.runtime.bundle import Bundle
+from edgeflock.runtime.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines import ENGINES, PRECISIONS, engine_problems
 from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError
 
@@ -214,7 +214,9 @@ def _time(task: NetTask, runs: int, hz: float | None) -> np.ndarray:
 
 
 def tune_command(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Bundle folder; by default the one that ships with edgeflock.")
+    ] = None,
     engine: Annotated[
         list[str] | None, typer.Option(help=f"Only this engine: {', '.join(ENGINES)}. Repeatable.")
     ] = None,
@@ -233,7 +235,7 @@ def tune_command(
 
     Example: edgeflock tune my_bundle --hz 30
     """
-    opened = Bundle.open(bundle, key)
+    opened = Bundle.open(bundle or default_bundle(), key)
     with _bar(f"Measuring {opened.manifest.name}") as on_progress:
         candidates = tune(opened, engine or (), precision or (), threads or (), seconds, hz, on_progress)
     chosen, why = choose(candidates)

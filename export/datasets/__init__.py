@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from edgeflock.export.datasets.base import SteeringDataset, concatenate
+from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, implausible
+from edgeflock.runtime.cameras.rosbag import is_recording
 from edgeflock.runtime.errors import InputError
 
-__all__ = ["SteeringDataset", "concatenate", "open_dataset"]
+__all__ = ["ReadOptions", "SteeringDataset", "concatenate", "open_dataset"]
 
 # Folder names of each split. The authors' npz have no validation split; their published figures are on test.
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "test"), "test": ("test", "testing")}
@@ -18,11 +19,11 @@ FORMATS = {
     "DroNet": (("sync_steering.txt", "labels.txt", "*/sync_steering.txt", "*/labels.txt"), "dronet", "read_dronet"),
     "Udacity": (("interpolated.csv", "*/interpolated.csv"), "udacity", "read_udacity"),
     "FADNet npz": (("*.npz",), "npz", "read_npz"),
-    "rosbag2": (("metadata.yaml", "*.mcap", "*.db3", "*/metadata.yaml"), "rosbag2", "read_rosbag2"),
+    "ROS bag": (("metadata.yaml", "*.mcap", "*.db3", "*.bag", "*/metadata.yaml"), "rosbag2", "read_rosbag2"),
 }
 
 
-def open_dataset(path: str | Path, split: str | None = None) -> SteeringDataset:
+def open_dataset(path: str | Path, split: str | None = None, options: ReadOptions | None = None) -> SteeringDataset:
     """Read a data set in whatever format lies at `path` (docs/data.md).
 
     Parameters
@@ -31,6 +32,8 @@ def open_dataset(path: str | Path, split: str | None = None) -> SteeringDataset:
         A file, a folder in one of the formats, or a folder with such a folder per split.
     split : {"train", "val", "test"}, optional
         Which split to read; left out where `path` has none.
+    options : ReadOptions, optional
+        What the recording leaves open. Angles that no front wheel has are said, unless their unit is given.
 
     Raises
     ------
@@ -49,6 +52,8 @@ def open_dataset(path: str | Path, split: str | None = None) -> SteeringDataset:
         for name, (patterns, *reader) in FORMATS.items()
         if any(Path(names[0]).match(pattern) if names else next(folder.glob(pattern), None) for pattern in patterns)
     }
+    if is_recording(folder) or (folder.is_dir() and any(is_recording(p) for p in folder.iterdir() if p.is_dir())):
+        found["ROS bag"] = list(FORMATS["ROS bag"][1:])  # also without metadata.yaml, packed, or by another name
     if "DroNet" in found:  # DroNet's Udacity folders keep the csv that they were made from
         found.pop("Udacity", None)
     if len(found) != 1:
@@ -57,14 +62,22 @@ def open_dataset(path: str | Path, split: str | None = None) -> SteeringDataset:
             f"{folder}: expected one data set format, found {' and '.join(found) or 'none'}. Known are {known}"
         )
     [(module, function)] = found.values()
-    return getattr(import_module(f"{__name__}.{module}"), function)(folder)
+    options = options or ReadOptions()
+    data = getattr(import_module(f"{__name__}.{module}"), function)(folder, options)
+    problem = None if options.unit else implausible(data)
+    if problem:
+        from edgeflock.export.datasets.images import console
+
+        console.print(f"{folder}: {problem}", soft_wrap=True)
+    return data
 
 
 def _split_folder(path: Path, split: str | None) -> Path:
     there = {name for names in SPLITS.values() for name in names if (path / name).is_dir()}
     if split is None:
         if there:
-            raise InputError(f"{path}: holds the splits {', '.join(sorted(there))}; say which one to read")
+            folders = ", ".join(str(path / name) for name in sorted(there))
+            raise InputError(f"{path}: holds the splits {', '.join(sorted(there))}; give the folder of one: {folders}")
         return path
     if split not in SPLITS:
         raise InputError(f"split: expected {', '.join(SPLITS)}, got {split!r}")

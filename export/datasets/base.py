@@ -6,12 +6,38 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from edgeflock.runtime.errors import DataError, InputError
 
 FRAME_SHAPES = ((240, 320), (200, 200))
+
+
+Unit = Literal["rad", "deg"]
+PLAUSIBLE_RMS = 0.6
+"""rad; no front wheel is turned that far on average, so that angles beyond are in another unit, or something else."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a recording may leave open; the options of `edgeflock train steering`.
+
+    Attributes
+    ----------
+    image_topic, steering_topic : str, optional
+        Of a bag of ROS that holds several.
+    wheelbase : float, optional
+        In m, for steering by Twist.
+    unit : {"rad", "deg"}, optional
+        Of the steering angles; None: rad.
+    """
+
+    image_topic: str | None = None
+    steering_topic: str | None = None
+    wheelbase: float | None = None
+    unit: Unit | None = None
 
 
 @dataclass(eq=False)
@@ -106,19 +132,35 @@ def concatenate(parts: Sequence[SteeringDataset]) -> SteeringDataset:
     )
 
 
-def parse_angle(text: str, where: str) -> float:
-    """Read one steering angle in rad; `where` names file and row in the error.
+def parse_angle(text: str, where: str, unit: Unit | None = None) -> float:
+    """Read one steering angle, in rad; `where` names file and row in the error, `unit` is that of the text.
 
     Raises
     ------
     DataError
-        If it is not a number, not finite or outside [-pi, pi].
+        If it is not a number, not finite or outside [-pi, pi] rad.
     """
     try:
         angle = float(text)
     except ValueError:
-        raise DataError(f"{where}: expected a steering angle in rad, got {text!r}") from None
+        raise DataError(f"{where}: expected a steering angle in {unit or 'rad'}, got {text!r}") from None
+    if unit == "deg":
+        angle = math.radians(angle)
     if not abs(angle) <= math.pi:
-        hint = "; it looks like degrees, convert it first" if math.pi < abs(angle) <= 720 else ""
+        looks = unit != "deg" and math.pi < abs(angle) <= 720
+        hint = "; it looks like degrees: `edgeflock train steering --unit deg` reads them" if looks else ""
         raise DataError(f"{where}: expected a steering angle in [-pi, pi] rad, got {text.strip()}{hint}")
     return angle
+
+
+def implausible(data: SteeringDataset) -> str | None:
+    """Why the angles cannot be those of a front wheel in rad, or None."""
+    if not len(data):
+        return None
+    rms = float(np.sqrt(np.mean(np.square(data.angles, dtype=np.float64))))
+    if rms <= PLAUSIBLE_RMS:
+        return None
+    return (
+        f"expected steering angles of a front wheel in rad, got a root mean square of {rms:.2f} rad (the largest is "
+        f"{np.abs(data.angles).max():.2f} rad): they look like degrees, or a steering wheel's angle"
+    )

@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgeflock.export.datasets.base import SteeringDataset, parse_angle
+from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, Unit, parse_angle
 from edgeflock.runtime.errors import DataError, InputError
 
 COLUMNS = "angle,torque,speed,lat,long,alt"
@@ -153,7 +153,7 @@ def experiments(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/images") if path.is_dir())
 
 
-def read_dronet(folder: str | Path) -> SteeringDataset:
+def read_dronet(folder: str | Path, options: ReadOptions | None = None) -> SteeringDataset:
     """Read one experiment or all experiments of a split; each becomes a group.
 
     Experiments with collision flags (`labels.txt`) are left out with a note: they have no steering angle.
@@ -180,7 +180,7 @@ def read_dronet(folder: str | Path) -> SteeringDataset:
                 )
             console.print(f"{experiment}: left out, it has collision flags (labels.txt) and no steering")
             continue
-        images, rows = _read_experiment(experiment, table)
+        images, rows = _read_experiment(experiment, table, options.unit if options else None)
         paths += images
         origins += [f"{table}, row {number}" for number, _ in rows]
         angles += [angle for _, angle in rows]
@@ -199,14 +199,14 @@ def read_dronet(folder: str | Path) -> SteeringDataset:
     )
 
 
-def _read_experiment(experiment: Path, table: Path) -> tuple[list[Path], list[tuple[int, float]]]:
+def _read_experiment(experiment: Path, table: Path, unit: Unit | None) -> tuple[list[Path], list[tuple[int, float]]]:
     """Images in order, and for each its row number in `table` and angle."""
     images = [path for _, path in _numbered(experiment / "images")]
     try:
-        text = table.read_text("utf-8")
+        text = table.read_text("utf-8-sig")  # Excel begins with a byte order mark
     except UnicodeDecodeError as error:
         raise DataError(f"{table}: expected text, found a byte that is not UTF-8 at offset {error.start}") from None
-    lines = text.rstrip("\n").split("\n")
+    lines = text.rstrip().split("\n")
     if not lines[0].startswith("#"):
         raise DataError(f"{table}, row 1: expected a header line '#{COLUMNS}', got {lines[0]!r}")
     header = [name.strip() for name in lines[0].lstrip("# ").split(",")]
@@ -224,7 +224,7 @@ def _read_experiment(experiment: Path, table: Path) -> tuple[list[Path], list[tu
                 f"{table}, row {number}: expected {len(header)} columns ({','.join(header)}), "
                 f"got {len(fields)}: {line!r}"
             )
-        rows.append((number, parse_angle(fields[0], f"{table}, row {number}, column 1")))
+        rows.append((number, parse_angle(fields[0], f"{table}, row {number}, column 1", unit)))
     if recording and len(images) == len(rows) + 1:
         images.pop()
     if len(images) != len(rows):
@@ -265,5 +265,9 @@ def _meta(folder: Path) -> dict[str, Any] | None:
 def _replace(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError:  # the disk is full: it is not filled with half a file
+        part.unlink(missing_ok=True)
+        raise

@@ -12,8 +12,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from edgeflock.runtime.errors import DataError
-from edgeflock.runtime.preprocess import grey_320x240
+from edgeflock.runtime.cameras.encodings import decode_compressed
+from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.preprocess import grey_320x240, squeezed
 
 # For progress and notes: stdout belongs to results.
 console = Console(stderr=True)
@@ -27,12 +28,10 @@ def decode(data: bytes, where: str, flags: int = cv2.IMREAD_ANYCOLOR) -> np.ndar
     DataError
         If the bytes are not a whole image; `where` names it.
     """
-    # Older OpenCV fills the missing end of a cut JPEG with grey instead of refusing it.
-    cut = data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    image = None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is None:
-        raise DataError(f"{where}: expected a whole JPEG or PNG image, got {len(data)} bytes that do not decode")
-    return image
+    try:
+        return decode_compressed(data, flags=flags)
+    except InputError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def decode_grey(data: bytes, where: str) -> np.ndarray:
@@ -45,6 +44,12 @@ def decode_grey(data: bytes, where: str) -> np.ndarray:
     """
     image = decode(data, where)
     return grey_320x240(image, "mono8" if image.ndim == 2 else "bgr8")
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image file; None where OpenCV does not read it."""
+    image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR)
+    return None if image is None else (image.shape[1], image.shape[0])
 
 
 def read_frames(paths: Sequence[Path], origins: Sequence[str], what: str) -> np.ndarray:
@@ -74,6 +79,9 @@ def read_frames(paths: Sequence[Path], origins: Sequence[str], what: str) -> np.
                 raise DataError(f"{origins[i]}: cannot read image {paths[i]}: {error.strerror}") from error
             frames[i] = decode_grey(data, f"{origins[i]}: {paths[i]}")
 
+    size = image_size(paths[0]) if paths and paths[0].is_file() else None
+    if size and (note := squeezed(*size)):
+        console.print(f"{what}: {note}", soft_wrap=True)
     chunks = [range(start, min(start + 64, len(paths))) for start in range(0, len(paths), 64)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(load, chunks)

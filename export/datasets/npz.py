@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.export.datasets.base import SteeringDataset, concatenate, parse_angle
+from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, parse_angle
 from edgeflock.export.datasets.images import read_frames
 from edgeflock.runtime.errors import DataError
 
 _KEYS = "'imgs' and 'ground_truths' (driving) or 'file_names' and 'ground_truths' (complex)"
 
 
-def read_npz(path: str | Path) -> SteeringDataset:
+def read_npz(path: str | Path, options: ReadOptions | None = None) -> SteeringDataset:
     """Read one npz file, or all silos of a split folder; each file becomes a group.
 
     Raises
@@ -34,23 +34,25 @@ def read_npz(path: str | Path) -> SteeringDataset:
     """
     path = Path(path)
     if path.is_file():
-        return _read_file(path)
+        return _read_file(path, options)
     files = sorted(path.glob("*.npz"))
     silos = sorted((file for file in files if file.stem.isdecimal()), key=lambda file: int(file.stem))
     if not files:
         raise DataError(f"{path}: expected <silo>.npz files, found none")
-    return concatenate([_read_file(file) for file in silos or files])
+    return concatenate([_read_file(file, options) for file in silos or files])
 
 
-def _read_file(path: Path) -> SteeringDataset:
+def _read_file(path: Path, options: ReadOptions | None) -> SteeringDataset:
     arrays = _load(path)
     angles = arrays["ground_truths"]
     if angles.dtype.kind not in "fiu" or angles.shape not in ((angles.size,), (angles.size, 1)):
         raise DataError(f"{path}, 'ground_truths': expected numbers (N,) in rad, got {_of(angles)}")
-    angles = angles.reshape(-1)
+    unit = options.unit if options else None
+    given = angles.reshape(-1)
+    angles = np.radians(given) if unit == "deg" else given
     wrong = np.flatnonzero(~(np.abs(angles) <= np.pi))
     if wrong.size:
-        parse_angle(str(angles[wrong[0]]), f"{path}, 'ground_truths', row {wrong[0]}")
+        parse_angle(str(given[wrong[0]]), f"{path}, 'ground_truths', row {wrong[0]}", unit)
     key = "imgs" if "imgs" in arrays else "file_names"
     if key == "imgs" and (arrays[key].shape[1:] != (1, 200, 200) or arrays[key].dtype.kind not in "fu"):
         raise DataError(f"{path}, 'imgs': expected float32 (N, 1, 200, 200), got {_of(arrays[key])}")

@@ -7,19 +7,20 @@ Only rows whose frame_id is ``center_camera`` are used; `filename` is relative t
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
 
-from edgeflock.export.datasets.base import SteeringDataset, concatenate, parse_angle
-from edgeflock.export.datasets.images import read_frames
+from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, parse_angle
+from edgeflock.export.datasets.images import console, read_frames
 from edgeflock.runtime.errors import DataError
 
 _CAMERA = "center_camera"
 _COLUMNS = ("frame_id", "filename", "angle")
 
 
-def read_udacity(path: str | Path) -> SteeringDataset:
+def read_udacity(path: str | Path, options: ReadOptions | None = None) -> SteeringDataset:
     """Read one interpolated.csv, or those of all sequences in a folder; each becomes a group.
 
     Raises
@@ -31,15 +32,18 @@ def read_udacity(path: str | Path) -> SteeringDataset:
     tables = [path] if path.is_file() else sorted([*path.glob("interpolated.csv"), *path.glob("*/interpolated.csv")])
     if not tables:
         raise DataError(f"{path}: expected interpolated.csv here or in its folders, found none")
-    return concatenate([_read_sequence(table) for table in tables])
+    return concatenate([_read_sequence(table, options) for table in tables])
 
 
-def _read_sequence(table: Path) -> SteeringDataset:
+def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
     files, origins, angles = [], [], []
+    cameras: set[str] = set()
+    stamps: list[float] = []
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames or []
+        with table.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
             missing = [column for column in _COLUMNS if column not in header]
             if missing:
                 raise DataError(f"{table}, row 1: expected the columns {', '.join(_COLUMNS)}; no {missing} in {header}")
@@ -47,14 +51,26 @@ def _read_sequence(table: Path) -> SteeringDataset:
                 where = f"{table}, row {reader.line_num}"
                 if None in row or None in row.values():
                     raise DataError(f"{where}: expected {len(header)} columns as in the header, got {row}")
-                if row["frame_id"] == _CAMERA:
-                    files.append(row["filename"])
+                if row["frame_id"].strip() == _CAMERA:
+                    files.append(_relative(row["filename"].strip(), table.parent))
                     origins.append(where)
-                    angles.append(parse_angle(row["angle"], f"{where}, column 'angle'"))
+                    stamps.append(_number(row.get("timestamp", "")))
+                    unit = options.unit if options else None
+                    angles.append(parse_angle(row["angle"], f"{where}, column 'angle'", unit))
+                else:
+                    cameras.add(row["frame_id"])
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: expected comma-separated text, reading it failed: {error}") from error
     if not files:
-        raise DataError(f"{table}: expected rows with frame_id {_CAMERA}, found none")
+        got = ", ".join(map(repr, sorted(cameras)[:4])) or "no row"
+        raise DataError(f"{table}: expected rows with frame_id {_CAMERA}, got {got}")
+    back = [origin for origin, before, after in zip(origins[1:], stamps, stamps[1:], strict=False) if after < before]
+    if back:
+        console.print(
+            f"{back[0]}: expected timestamps that go forward, got {len(back)} that go back: the clock was set while "
+            "this was recorded, and the angles around it may belong to other frames",
+            soft_wrap=True,
+        )
     group = table.absolute().parent.name
     return SteeringDataset(
         frames=read_frames([table.parent / file for file in files], origins, group),
@@ -63,3 +79,15 @@ def _read_sequence(table: Path) -> SteeringDataset:
         group_names=[group],
         names=[f"{group}/{file}" for file in files],
     )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _relative(name: str, folder: Path) -> str:
+    """File name of a row; one written on Windows has backslashes."""
+    return name if (folder / name).exists() else name.replace("\\", "/")

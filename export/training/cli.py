@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.export.training.glamor_verbs import glamor, glamor_scene
 from edgeflock.runtime.errors import InputError, MissingExtra
+
+if TYPE_CHECKING:
+    from edgeflock.export.datasets import ReadOptions
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a net on recorded data.")
 
@@ -38,6 +42,10 @@ def steering(
     bf16: Annotated[
         bool, typer.Option(help="bfloat16 convolutions; about twice the speed on CPUs that have it.")
     ] = True,
+    image_topic: ImageTopic = None,
+    steering_topic: SteeringTopic = None,
+    wheelbase: Wheelbase = None,
+    unit: AngleUnit = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds a run.")] = False,
 ) -> None:
@@ -55,7 +63,8 @@ def steering(
         raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
-    from edgeflock.export.datasets import concatenate, open_dataset
+    from edgeflock.export.datasets import ReadOptions, concatenate, open_dataset
+    from edgeflock.export.datasets.base import implausible
     from edgeflock.export.training.driving import SteeringConfig, train_steering
 
     if threads is not None:
@@ -63,17 +72,33 @@ def steering(
     config = SteeringConfig(
         net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, shift=shift, augment=augment, bf16=bf16
     )
-    training, validation = (concatenate([open_dataset(path) for path in paths]) for paths in (data, val))
+    options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
+    training, validation = (
+        concatenate([open_dataset(path, options=options) for path in paths]) for paths in (data, val)
+    )
+    problem = None if unit else implausible(training) or implausible(validation)
+    if problem:
+        raise InputError(f"{problem}. Say what they are: --unit deg, or --unit rad if they are right.")
     result = train_steering(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )
     figures = result["figures"]
     Console().print(
         f"{out / 'best.safetensors'}: validation rmse {figures['rmse']:.4f} rad (epoch {figures['best_epoch']}), "
-        f"Constant {figures['constant']:.4f}, Random {figures['random']:.4f}",
+        f"Constant {figures['constant']:.4f}, Random {figures['random']:.4f}\n"
+        f"next: {_export_line(out, data, val, options)}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _export_line(out: Path, data: list[Path], val: list[Path], options: ReadOptions) -> str:
+    """The command that makes a bundle of the weights; FLEET.pem comes from `edgeflock bundle keygen`."""
+    words = ["edgeflock", "export", "steering", "--weights", str(out / "best.safetensors")]
+    words += [word for path in val for word in ("--data", str(path))]
+    words += [word for path in data for word in ("--calib", str(path))]
+    words += [f"--{name.replace('_', '-')}={value}" for name, value in vars(options).items() if value is not None]
+    return shlex.join([*words, "--training", str(out / "result.json"), "--key", "FLEET.pem", "--out", "BUNDLE"])
 
 
 @train_app.command()

@@ -237,6 +237,7 @@ _PAGE = """<!doctype html>
 def rows(record: DriveRecord) -> list[tuple[str, str]]:
     """The table of the report: (name, value with unit); what does not apply is left out."""
     error, latency = record.lateral_error_m, record.latency_ms
+    moving = record.frames > 1 and record.duration_s > 0.01  # one frame has no rate
     table = [
         ("world", f"{record.world}, seed {record.seed}" if record.world else None),
         ("driving time", f"{record.duration_s:.1f} s"),
@@ -244,7 +245,7 @@ def rows(record: DriveRecord) -> list[tuple[str, str]]:
         ("collisions", record.collisions),
         ("lateral error RMS", f"{error.rms:.3f} m" if error.rms is not None else None),
         ("lateral error max", f"{error.max:.3f} m" if error.max is not None else None),
-        ("frames", f"{record.frames} ({record.frames / max(record.duration_s, 1e-3):.1f} per second)"),
+        ("frames", f"{record.frames}" + (f" ({record.frames / record.duration_s:.1f} per second)" if moving else "")),
         ("frames dropped", record.frames_dropped),
         *((f"latency {name}", f"{value:.1f} ms") for name, value in latency if value is not None),
         ("engine", record.engine),

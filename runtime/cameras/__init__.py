@@ -1,12 +1,12 @@
-"""Frame sources: RealSense (live or recorded), rosbag2, video."""
+"""Frame sources: RealSense (live or recorded), bags of ROS, videos, folders of pictures."""
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Literal
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource, Intrinsics, existing
+from edgeflock.runtime.cameras.rosbag import is_realsense, is_recording
 
 __all__ = ["Frame", "FrameSource", "Intrinsics", "Kind", "kind_of", "open_source"]
 
@@ -14,23 +14,19 @@ Kind = Literal["realsense", "bag", "video"]
 
 
 def kind_of(path: str | Path) -> Kind:
-    """Which source reads this file: a RealSense recording (.bag, .db3), a rosbag2 (folder, .mcap, .db3) or a video.
+    """Which source reads this, by its content: a RealSense recording, a bag of ROS, or a video or folder of pictures.
 
-    librealsense from 2.57 on records rosbag2 files too; its topics begin with /device_.
+    librealsense writes ROS 1 bags, from 2.57 on rosbag2 files; its topics begin with /device_.
+
+    Raises
+    ------
+    CameraError
+        There is nothing at `path`, or a file that cannot be read.
     """
-    found = existing(path, "a recording or video")
-    if found.is_dir() or found.suffix == ".mcap":
-        return "bag"
-    if found.suffix == ".bag":
+    found = existing(path, "a recording, video, folder of pictures or /dev/videoN")
+    if found.is_file() and is_realsense(found):
         return "realsense"
-    if found.suffix == ".db3":
-        with sqlite3.connect(f"file:{found}?mode=ro", uri=True) as db:
-            try:
-                own = db.execute("SELECT 1 FROM topics WHERE name LIKE '/device_%' LIMIT 1").fetchone()
-            except sqlite3.DatabaseError:
-                own = None
-        return "realsense" if own else "bag"
-    return "video"
+    return "bag" if is_recording(found) else "video"
 
 
 def open_source(kind: Kind, path: str | Path | None = None, *, real_time: bool = True, **options) -> FrameSource:
@@ -41,7 +37,7 @@ def open_source(kind: Kind, path: str | Path | None = None, *, real_time: bool =
     kind : {"realsense", "bag", "video"}
         See `kind_of`.
     path : str or Path, optional
-        Recording, video file or /dev/videoN.
+        Recording, video file, folder of pictures or /dev/videoN.
     real_time : bool
         Hand recorded frames over at the pace of their stamps; False: as fast as they are read.
     **options

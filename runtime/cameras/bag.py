@@ -1,33 +1,20 @@
-"""Images of a rosbag2 (mcap, sqlite3) or ROS 1 bag, read without ROS."""
+"""Images of a bag of ROS as a camera."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Frame, Intrinsics, Pace, existing, rows
-from edgeflock.runtime.errors import CameraError, MissingExtra
+from edgeflock.runtime.cameras.base import Frame, Intrinsics, Pace
+from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
+from edgeflock.runtime.cameras.rosbag import IMAGE, IMAGES, Bag, check_image_topic, choose_image
+from edgeflock.runtime.errors import CameraError, InputError
 
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-NOT_COLOR = ("depth", "infra", "disparity", "mask")
-# ROS encoding -> channels, conversion to RGB
-TO_RGB = {
-    "rgb8": (3, None),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "8UC3": (3, cv2.COLOR_BGR2RGB),  # cv_bridge's default is BGR
-    "rgba8": (4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (4, cv2.COLOR_BGRA2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-    "8UC1": (1, cv2.COLOR_GRAY2RGB),
-    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUYV),
-}
-DEPTH_HEADER = 12  # compressed_depth_image_transport puts its parameters before the PNG
+WAY_OUT = "name one: --image-topic of `edgeflock drive`, --topic of `edgeflock calibrate`, `topic` of the camera node"
 
 
 class BagSource:
@@ -36,13 +23,12 @@ class BagSource:
     Parameters
     ----------
     path : str or Path
-        Bag folder, or one .mcap, .db3 or (ROS 1) .bag file.
+        See `Bag`.
     topic : str, optional
-        Colour topic (Image or CompressedImage). Without it the only one, or the only one with "color" or "rgb" in its
-        name; a raw topic goes before its compressed twin.
+        Colour topic (Image or CompressedImage), see `choose_image`.
     depth_topic : str, optional
-        Depth topic registered to the colour image (16UC1 mm, 32FC1 m, or compressedDepth PNG). Without it the one
-        with "aligned_depth" in its name, if there is one.
+        Depth topic registered to the colour image, see `decode_depth`. Without it the one with "aligned_depth" in its
+        name, if there is one.
     real_time : bool
         Hand frames over at the pace of their header stamps; False: as fast as they are read.
     loop : bool
@@ -51,7 +37,8 @@ class BagSource:
     Raises
     ------
     CameraError
-        Not a bag, no colour topic, more than one (the message lists them), or an encoding that is not read.
+        Not a bag, no colour topic, more than one (the message lists them), an encoding that is not read, or an image of
+        another size than the first one.
     MissingExtra
         The package rosbags is not installed.
     """
@@ -66,20 +53,18 @@ class BagSource:
         real_time: bool = True,
         loop: bool = False,
     ) -> None:
+        self._bag = Bag(path)
+        self.notes = self._bag.notes
         try:
-            from rosbags.highlevel import AnyReader, AnyReaderError
-            from rosbags.typesys import Stores, get_typestore
-        except ImportError as error:
-            raise MissingExtra.pip("the bag source", "ros", error) from error
-        self._path = existing(path, "a bag (folder, .mcap, .db3)")
-        try:
-            # sqlite3 bags from before Iron carry no message definitions; those of the image messages never changed.
-            self._reader = AnyReader([self._path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-            self._reader.open()
-        except (AnyReaderError, OSError, ValueError) as error:
-            raise CameraError(f"expected a bag (folder, .mcap, .db3), got {self._path} ({error}).") from error
-        try:
-            self._choose(topic, depth_topic)
+            self.topic = choose_image(self._bag, topic, WAY_OUT)
+            self.depth_topic = self._choose_depth(depth_topic)
+            logged = [message.logged_ns for message in islice(self._bag.messages(self.topic), 30)]
+            period_ns = float(np.median(np.diff(logged))) if len(logged) > 1 else 0.0
+            self.fps = 1e9 / period_ns if period_ns > 0 else 30.0
+            if self._bag.passed_twice():
+                self.notes.append(
+                    f"{path}: the recorder's clock was set back, so frames of two moments alternate there"
+                )
             self._loop = loop
             self._index = 0
             self._frames = self._pairs()
@@ -89,48 +74,59 @@ class BagSource:
             raise
         self._pace = Pace() if real_time else None
 
-    def _choose(self, topic: str | None, depth_topic: str | None) -> None:
-        topics = {name: info for name, info in self._reader.topics.items() if info.msgtype in (IMAGE, COMPRESSED)}
-        color = [name for name in topics if not any(word in name.lower() for word in NOT_COLOR)]
-        named = [name for name in color if "color" in name.lower() or "rgb" in name.lower()] or color
-        raw = [name for name in named if topics[name].msgtype == IMAGE] or named
-        listed = ", ".join(f"{name} ({info.msgtype}, {info.msgcount})" for name, info in topics.items()) or "none"
-        for asked in (topic, depth_topic):
-            if asked and asked not in topics:
-                raise CameraError(f"expected the image topic {asked} in {self._path}, got {listed}: give one of these.")
-        if not topic and len(raw) != 1:
-            raise CameraError(f"expected one colour topic in {self._path}, got {listed}: say which one (topic).")
-        self.topic: str = topic or raw[0]
-        aligned = [name for name in topics if "aligned_depth" in name]
-        self.depth_topic = depth_topic or (aligned[0] if aligned else None)
-        wanted = {self.topic, self.depth_topic}
-        self._connections = [c for c in self._reader.connections if c.topic in wanted]
-        color_only = [c for c in self._connections if c.topic == self.topic]
-        logged = [t for _, t, _ in islice(self._reader.messages(color_only), 30)]
-        period_ns = float(np.median(np.diff(logged))) if len(logged) > 1 else 0.0
-        self.fps = 1e9 / period_ns if period_ns > 0 else 30.0
+    def _choose_depth(self, asked: str | None) -> str | None:
+        """The depth topic that was asked for, else the aligned one, raw before its twins; None without any message."""
+        if asked:
+            check_image_topic(self._bag, asked)
+            return asked
+        images = [name for name, found in self._bag.topics.items() if found.type in IMAGES and found.messages]
+        aligned = [name for name in images if "aligned_depth" in name and not name.endswith("/compressed")]
+        return min(aligned, key=lambda name: self._bag.topics[name].type != IMAGE, default=None)
 
-    def _peek(self) -> Frame | None:
+    def _peek(self) -> Frame:
         """First frame; it tells the sizes that the intrinsics need."""
-        first = next(self._frames, None)
-        if first is None:
-            raise CameraError(f"expected frames on {self.topic} in {self._path}, got none.")
-        self.intrinsics = self._camera_info(self.topic, first.color)
-        # Known from the recording, not from the first frame: depth may start later.
-        self.depth_intrinsics = None if self.depth_topic is None else self._camera_info(self.depth_topic, first.color)
-        return first
+        color = self._first_image(self.topic, decode_rgb)
+        self._shape, self._depth_shape = color.shape, None
+        self.intrinsics = self._camera_info(self.topic, color)
+        self.depth_intrinsics = None
+        if self.depth_topic is not None:  # known from the recording: depth may start later than colour
+            depth = self._first_image(self.depth_topic, decode_depth)
+            self._depth_shape = depth.shape
+            self.depth_intrinsics = self._camera_info(self.depth_topic, depth)
+        return next(self._frames)
+
+    def _first_image(self, topic: str, decode: Callable[[Any], np.ndarray]) -> np.ndarray:
+        for message in self._bag.messages(topic):
+            return self._decode(decode, message.content, topic, None)
+        raise CameraError(f"expected frames on {topic} in {self._bag.path}, got none.")
 
     def _camera_info(self, topic: str, image: np.ndarray) -> Intrinsics:
-        """Calibration beside the topic, e.g. camera/color/camera_info for camera/color/image_raw/compressed."""
-        folders = [topic.rsplit("/", n)[0] + "/camera_info" for n in (1, 2)]
-        connections = [c for c in self._reader.connections if c.topic in folders and c.msgtype.endswith("/CameraInfo")]
-        for connection, _, data in self._reader.messages(connections) if connections else ():
-            info: Any = self._reader.deserialize(data, connection.msgtype)
-            k, d = (info.k, info.d) if hasattr(info, "k") else (info.K, info.D)  # ROS 1 has capitals
-            model = info.distortion_model or "plumb_bob"
-            coeffs = tuple(float(c) for c in d) or (0.0,) * 5
-            return Intrinsics(info.width, info.height, k[0], k[4], k[2], k[5], model, coeffs)
+        """Calibration beside the topic, e.g. camera/color/camera_info for camera/color/image_raw/compressed.
+
+        The size is always the image's: one of another size is scaled to it, or left out with a note.
+        """
         height, width = image.shape[:2]
+        beside = [topic.rsplit("/", n)[0] + "/camera_info" for n in (1, 2)]
+        types = {name: found.type for name, found in self._bag.topics.items()}
+        infos = [name for name in beside if types.get(name, "").endswith("/CameraInfo")]
+        for message in self._bag.messages(*infos):
+            info = message.content
+            k, d = (info.k, info.d) if hasattr(info, "k") else (info.K, info.D)  # ROS 1 has capitals
+            where = f"{self._bag.path}, topic {message.topic}"
+            if not (info.width and info.height and k[0] and k[4]):
+                self.notes.append(f"{where}: holds no calibration ({info.width}x{info.height}, fx {k[0]:g})")
+                break
+            x, y = width / info.width, height / info.height
+            if abs(x - y) > 0.01 * x:
+                self.notes.append(
+                    f"{where}: left out, {info.width}x{info.height} is no scale of {width}x{height} images"
+                )
+                break
+            if x != 1:
+                self.notes.append(f"{where}: scaled from {info.width}x{info.height} to {width}x{height}")
+            coeffs = tuple(float(c) for c in d) or (0.0,) * 5
+            model = info.distortion_model or "plumb_bob"
+            return Intrinsics(width, height, k[0] * x, k[4] * y, k[2] * x, k[5] * y, model, coeffs)
         return Intrinsics.uncalibrated(width, height)
 
     def read(self, timeout_s: float = 1.0) -> Frame | None:
@@ -152,19 +148,19 @@ class BagSource:
 
     def _pairs(self) -> Iterator[Frame]:
         """Colour frames in order; one waits for a depth image of its own stamp, which may lie behind it in the bag."""
+        wanted = [self.topic, *([self.depth_topic] if self.depth_topic else [])]
         while True:
             waiting: tuple[int, np.ndarray] | None = None
             depth: tuple[int, np.ndarray] | None = None
-            for connection, logged_ns, data in self._reader.messages(self._connections):
-                message: Any = self._reader.deserialize(data, connection.msgtype)
-                stamp = message.header.stamp
-                stamp_ns = stamp.sec * 10**9 + stamp.nanosec or logged_ns
-                if connection.topic == self.topic:
+            for message in self._bag.messages(*wanted):
+                stamp = message.content.header.stamp
+                stamp_ns = stamp.sec * 10**9 + stamp.nanosec or message.logged_ns
+                if message.topic == self.topic:
                     if waiting:
                         yield self._frame(waiting, depth)
-                    waiting = stamp_ns, self._rgb(message)
+                    waiting = stamp_ns, self._decode(decode_rgb, message.content, message.topic, self._shape)
                 else:
-                    depth = stamp_ns, _millimetres(message)
+                    depth = stamp_ns, self._decode(decode_depth, message.content, message.topic, self._depth_shape)
                 if waiting and (self.depth_topic is None or (depth and depth[0] >= waiting[0])):
                     yield self._frame(waiting, depth)
                     waiting = None
@@ -179,35 +175,20 @@ class BagSource:
         self._index += 1
         return frame
 
-    def _rgb(self, message: Any) -> np.ndarray:
-        if not hasattr(message, "encoding"):
-            image = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
-            if image is None:
-                raise CameraError(f"expected a JPEG or PNG on {self.topic}, got format {message.format!r}.")
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-        if message.encoding not in TO_RGB:
-            raise CameraError(f"expected {self.topic} as one of {', '.join(TO_RGB)}, got {message.encoding!r}.")
-        channels, conversion = TO_RGB[message.encoding]
-        image = rows(message.data, message.height, message.width, message.step, np.dtype(np.uint8), channels)
-        return np.ascontiguousarray(image) if conversion is None else cv2.cvtColor(image, conversion)
+    def _decode(
+        self, decode: Callable[[Any], np.ndarray], message: Any, topic: str, shape: tuple[int, ...] | None
+    ) -> np.ndarray:
+        try:
+            image = decode(message)
+        except InputError as error:
+            raise CameraError(f"{self._bag.path}, topic {topic}: {error}") from error
+        if shape is not None and image.shape != shape:
+            raise CameraError(
+                f"expected {topic} in {self._bag.path} as {shape[1]}x{shape[0]} as its first image, got "
+                f"{image.shape[1]}x{image.shape[0]}: split the recording where the camera changed."
+            )
+        return image
 
     def close(self) -> None:
         """Close the bag."""
-        if self._reader.stack:
-            self._reader.close()
-
-
-def _millimetres(message: Any) -> np.ndarray:
-    """Depth message as uint16 (h, w) millimetres; not finite becomes 0."""
-    if not hasattr(message, "encoding"):
-        depth = cv2.imdecode(message.data[DEPTH_HEADER:], cv2.IMREAD_UNCHANGED)
-        if depth is None or depth.dtype != np.uint16:
-            raise CameraError(f"expected compressedDepth as 16-bit PNG, got format {message.format!r}.")
-        return depth
-    if message.encoding in ("16UC1", "mono16"):
-        order = ">u2" if message.is_bigendian else "<u2"
-        return rows(message.data, message.height, message.width, message.step, np.dtype(order)).astype(np.uint16)
-    if message.encoding == "32FC1":
-        metres = rows(message.data, message.height, message.width, message.step, np.dtype("<f4"))
-        return np.nan_to_num(np.clip(metres * 1000.0, 0, 65535), nan=0.0).astype(np.uint16)
-    raise CameraError(f"expected depth as 16UC1 or 32FC1, got {message.encoding!r}.")
+        self._bag.close()

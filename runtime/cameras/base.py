@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from edgeflock.runtime.errors import CameraError, InputError
+from edgeflock.runtime.errors import CameraError
 
 
 @dataclass(frozen=True)
@@ -106,28 +107,15 @@ class Pace:
             self._due = now  # the reader was held up: go on from here, do not rush to catch up
 
 
+def numbered(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key of a file: by its name, numbers in it by their value (2 before 10)."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+
+
 def existing(path: str | Path, what: str) -> Path:
     """The path, or a CameraError that says which `what` was expected there."""
     found = Path(path).expanduser()
     if not str(path) or not found.exists():
         raise CameraError(f"expected {what}, got {str(path)!r}, which does not exist: give an existing path.")
     return found
-
-
-def rows(data: Any, height: int, width: int, step: int, dtype: np.dtype, channels: int = 1) -> np.ndarray:
-    """View (height, width[, channels]) of a sensor_msgs/Image's bytes, whose rows may be padded up to `step` bytes.
-
-    Raises
-    ------
-    InputError
-        There are fewer bytes than that.
-    """
-    used = width * channels * dtype.itemsize
-    if step < used or len(data) < height * step:
-        raise InputError(
-            f"expected an image of {height} rows of at least {used} bytes, got step {step} and {len(data)} bytes: "
-            "the message is broken."
-        )
-    padded = np.frombuffer(data, np.uint8, height * step).reshape(height, step)
-    image = padded[:, :used].view(dtype)
-    return image if channels == 1 else image.reshape(height, width, channels)

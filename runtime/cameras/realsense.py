@@ -160,6 +160,8 @@ class RealSenseSource:
             self._depth_scale = round(device.first_depth_sensor().get_depth_scale() * 1000.0, 6)
             self._scaled = np.empty(shape, np.float32)
             self._depth = np.empty(shape, np.uint16)
+        if self._playback is not None:
+            self._playback.pause()  # until the first read: what plays before would be lost
         self._held: Any = None  # keeps librealsense's buffers, which the frame's arrays look into
         self._index = 0
 
@@ -171,6 +173,8 @@ class RealSenseSource:
         CameraError
             No frame within `timeout_s` (unplugged, or too little USB bandwidth).
         """
+        if self._playback is not None and self._playback.current_status() == self._rs.playback_status.paused:
+            self._playback.resume()
         deadline = time.monotonic() + timeout_s
         color = None
         while not color:

@@ -1,24 +1,66 @@
-"""Any video that OpenCV reads, or a V4L2 camera (/dev/videoN)."""
+"""Any video that OpenCV reads, a folder of pictures, or a V4L2 camera (/dev/videoN)."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Frame, Intrinsics, Pace, existing
-from edgeflock.runtime.errors import CameraError
+from edgeflock.runtime.cameras.base import Frame, Intrinsics, Pace, existing, numbered
+from edgeflock.runtime.cameras.encodings import decode_compressed
+from edgeflock.runtime.cameras.rosbag import is_recording
+from edgeflock.runtime.errors import CameraError, InputError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+PICTURES_HZ = 30.0  # a folder of pictures does not say
+
+
+class Pictures:
+    """A folder of pictures, in the order of the numbers in their names, as a `cv2.VideoCapture`."""
+
+    def __init__(self, folder: Path) -> None:
+        found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
+        self._paths = sorted(found, key=numbered)
+        self._next = 0
+
+    def isOpened(self) -> bool:
+        """Whether there is any."""
+        return bool(self._paths)
+
+    def read(self, image: np.ndarray | None = None) -> tuple[bool, np.ndarray | None]:
+        """Next picture, BGR."""
+        if self._next >= len(self._paths):
+            return False, None
+        path = self._paths[self._next]
+        self._next += 1
+        try:
+            return True, decode_compressed(path.read_bytes(), path.suffix, cv2.IMREAD_COLOR)
+        except InputError as error:
+            raise CameraError(f"{path}: {error}") from error
+
+    def get(self, what: int) -> float:
+        """Rate or number of the pictures."""
+        return PICTURES_HZ if what == cv2.CAP_PROP_FPS else float(len(self._paths))
+
+    def set(self, what: int, value: float) -> bool:
+        """Go to the picture of an index."""
+        self._next = int(value)
+        return what == cv2.CAP_PROP_POS_FRAMES
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 class VideoSource:
-    """Frames of a video file or a webcam, without depth and uncalibrated.
+    """Frames of a video file, a folder of pictures or a webcam, without depth and uncalibrated.
 
     Parameters
     ----------
     path : str or Path
-        Video file, or /dev/videoN for a live camera.
+        Video file, folder of pictures (30 per second), or /dev/videoN for a live camera.
     real_time : bool
         Hand the frames of a file over at its frame rate; False: as fast as they are read.
     loop : bool
@@ -31,16 +73,19 @@ class VideoSource:
     """
 
     def __init__(self, path: str | Path, real_time: bool = True, loop: bool = False) -> None:
-        found = existing(path, "a video file or /dev/videoN")
+        found = existing(path, "a video file, a folder of pictures or /dev/videoN")
         self.live = found.is_char_device()
-        self._capture = cv2.VideoCapture(str(found), cv2.CAP_V4L2 if self.live else cv2.CAP_ANY)
+        self._capture: Any = (
+            Pictures(found)
+            if found.is_dir()
+            else cv2.VideoCapture(str(found), cv2.CAP_V4L2 if self.live else cv2.CAP_ANY)
+        )
         if self.live:
             self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not a queue of old ones
         ok, first = self._capture.read() if self._capture.isOpened() else (False, None)
         if not ok or first is None:
             self._capture.release()
-            hint = "is another program using it?" if self.live else "convert it: `ffmpeg -i IN -c:v mjpeg OUT.avi`."
-            raise CameraError(f"expected a video that OpenCV {cv2.__version__} decodes, got {found}: {hint}")
+            raise CameraError(self._not_opened(found))
         height, width = first.shape[:2]
         self.intrinsics = Intrinsics.uncalibrated(width, height)
         self.depth_intrinsics = None
@@ -66,7 +111,11 @@ class VideoSource:
                 raise CameraError(f"expected a frame from {self._path}, got none: check the cable (`dmesg`).")
             return None
         if bgr.shape != self._rgb.shape:
-            raise CameraError(f"expected {self._rgb.shape} as in the first frame of {self._path}, got {bgr.shape}.")
+            (height, width), (h, w) = self._rgb.shape[:2], bgr.shape[:2]
+            raise CameraError(
+                f"expected {width}x{height} as the first frame of {self._path}, got {w}x{h} in frame {self._index}: "
+                "give frames of one size."
+            )
         cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=self._rgb)
         stamp_ns = time.time_ns() if self.live else round(self._index / self.fps * 1e9)
         if self._pace:
@@ -74,6 +123,23 @@ class VideoSource:
         frame = Frame(stamp_ns, self._rgb, None, self._index)
         self._index += 1
         return frame
+
+    def _not_opened(self, path: Path) -> str:
+        if path.is_dir():
+            inside = sorted(p.name for p in path.iterdir() if p.is_dir() and is_recording(p))
+            way_out = (
+                f"give one of its recordings: {', '.join(inside)}" if inside else "give the folder that holds them"
+            )
+            return f"expected a recording or pictures ({', '.join(PICTURES)}) in {path}, got neither: {way_out}."
+        if self.live:
+            return f"expected frames from {path}, got none: is another program using it?"
+        if not path.stat().st_size:
+            return f"expected a video or recording, got an empty file: {path}."
+        return (
+            f"expected a recording (.mcap, .db3, .bag) or a video that OpenCV {cv2.__version__} decodes, got {path}: a "
+            "video of another format is converted by `ffmpeg -i IN -c:v mjpeg OUT.avi`; of an .mp4 that was cut off "
+            "nothing is left, record .mkv."
+        )
 
     def _next(self) -> np.ndarray | None:
         if self._pending is not None:

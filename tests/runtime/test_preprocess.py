@@ -7,13 +7,26 @@ import numpy as np
 import pytest
 
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.preprocess import STEERING_INPUT, FramePreprocess, crop_200, crop_source, grey_320x240
+from edgeflock.runtime.preprocess import STEERING_INPUT, FramePreprocess, crop_200, crop_source, grey_320x240, squeezed
 
 GOLDEN = "7da7620d0f9f760a5b87a4c069f7197218326037828b2bc296ad55e603b667e9"
 
 
 def frame(height=480, width=640, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "note"),
+    [
+        ((640, 480), None),
+        ((320, 238), None),
+        ((640, 360), "640x360 are squeezed to 4:3, by 1.33 in width"),
+        ((360, 640), "360x640 are squeezed to 4:3, by 2.37 in height"),
+    ],
+)
+def test_frames_that_are_no_four_to_three_are_said(size, note):
+    assert (squeezed(*size) is None) if note is None else note in squeezed(*size)
 
 
 def test_grey_is_the_15_bit_fixed_point_formula_and_halving_is_the_mean_of_four():

@@ -50,7 +50,7 @@ def test_npz_silos_and_their_test_split_as_validation(tmp_path):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (None, "holds the splits train, val; say which one"),
+        (None, "holds the splits train, val; give the folder of one: .*train, .*val"),
         ("test", "expected a folder test/ or testing/ for the split 'test', found train, val"),
         ("tset", "expected train, val, test, got 'tset'"),
     ],
@@ -63,7 +63,7 @@ def test_splits_are_never_mixed_or_guessed(tmp_path, split, message):
 
 
 def test_what_cannot_be_recognised_names_the_candidates(tmp_path):
-    with pytest.raises(InputError, match=r"found none. Known are DroNet: .*Udacity: .*npz: .*rosbag2: metadata.yaml"):
+    with pytest.raises(InputError, match=r"found none. Known are DroNet: .*Udacity: .*npz: .*ROS bag: metadata.yaml"):
         open_dataset(tmp_path)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"notes.txt: expected one data set format, found none"):
@@ -72,5 +72,5 @@ def test_what_cannot_be_recognised_names_the_candidates(tmp_path):
         open_dataset(tmp_path / "gone")
     silo(tmp_path / "0.npz")
     (tmp_path / "a.mcap").touch()
-    with pytest.raises(InputError, match=r"found FADNet npz and rosbag2"):
+    with pytest.raises(InputError, match=r"found FADNet npz and ROS bag"):
         open_dataset(tmp_path)

@@ -42,6 +42,32 @@ def test_columns_are_found_by_name(tmp_path):
     np.testing.assert_array_equal(read_udacity(table).angles, np.float32([0.1, 0.4]))
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace(",", ", "),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("center/", "center\\"),
+    ],
+    ids=["spaces after commas", "byte order mark of Excel", "line ends of Windows", "paths of Windows"],
+)
+def test_tables_that_went_through_other_programs_are_read(tmp_path, edit):
+    table = sequence(tmp_path / "HMB_1")
+    table.write_bytes(edit(table.read_text()).encode())
+    np.testing.assert_array_equal(read_udacity(table).angles, np.float32([0.1, 0.4]))
+
+
+def test_timestamps_that_go_back_are_said(tmp_path, capsys):
+    table = sequence(tmp_path / "HMB_1")
+    read_udacity(table)
+    assert "go back" not in capsys.readouterr().err
+    later = "1479424215877284257"
+    table.write_text(table.read_text().replace(f",{later},", ",1479424214000000000,"))
+    assert len(read_udacity(table)) == 2
+    assert "row 6: expected timestamps that go forward, got 1 that go back" in " ".join(capsys.readouterr().err.split())
+
+
 def test_sequences_of_a_folder_become_groups(tmp_path):
     sequence(tmp_path / "HMB_2")
     sequence(tmp_path / "HMB_1")
@@ -60,7 +86,10 @@ BROKEN = {
     "not a number": (replace("0.400000", "n/a"), r"row 6, column 'angle': expected a steering angle in rad, got 'n/a'"),
     "NaN": (replace("0.400000", "nan"), r"row 6, column 'angle': .*got nan"),
     "short row": (replace(",20.5,37.4,-122.1,50\n", "\n"), r"row 2: expected 12 columns as in the header"),
-    "no centre camera": (replace("center_camera", "middle"), r"expected rows with frame_id center_camera, found none"),
+    "no centre camera": (
+        replace("center_camera", "middle"),
+        r"expected rows with frame_id center_camera, got 'left_camera'",
+    ),
     "missing image": (
         lambda table: next(table.parent.glob("center/*7.png")).unlink(),
         r"interpolated.csv, row 6: cannot read image .*257.png: No such file",

@@ -12,13 +12,14 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image, JointState, RegionOfInterest
 
+from edgeflock.runtime.cameras.encodings import decode_rgb
 from edgeflock.runtime.faces import open_detector
 from edgeflock.runtime.faces.pipeline import EmotionPipeline
 from edgeflock.runtime.tasks.emotion import EmotionRecognizer
 from emotion_recognition import faces
 from emotion_recognition.emotion_node import EmotionParameters
 from emotion_recognition.faces import edgeflock_msgs, expression_of, hri_msgs, ids_of, ids_type
-from fadnet_nav.messages import to_array, to_ns, to_stamp
+from fadnet_nav.messages import to_ns, to_stamp
 
 NODE = "emotion_recognition.emotion_node"
 
@@ -148,7 +149,7 @@ def test_a_frame_without_a_face_is_answered_with_nobody(chain, empty):
 
 
 BAD = {
-    "colours that no net reads": ({"encoding": "bayer_rggb8"}, "encoding"),
+    "colours that no net reads": ({"encoding": "32SC3"}, "encoding"),
     "depth": ({"encoding": "16UC1"}, "encoding"),
     "no data": ({"data": b""}, "data"),
     "rows longer than the data": ({"step": 4000}, "data"),
@@ -225,7 +226,7 @@ def test_the_annotated_image_hides_faces_and_the_topics_end_with_the_bundle(grap
     assert graph.until(lambda: drawn and tracked)
     image = drawn[-1][1]
     assert (image.encoding, image.width, image.height, image.header.frame_id) == ("rgb8", 640, 480, "eye")
-    picture = to_array(image)
+    picture = decode_rgb(image)
     found = open_detector()(four, "rgb8")
     for face in found:
         x1, y1, x2, y2 = faces.cut(face.box, 640, 480)

@@ -13,7 +13,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image
 
-from fadnet_nav.messages import to_array, to_ns, to_stamp
+from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
+from fadnet_nav.messages import to_ns, to_stamp
 
 COLOR, DEPTH = "camera/color", "camera/aligned_depth_to_color"
 
@@ -33,23 +34,31 @@ def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(g
     diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
     process = graph.start("camera_node", source="realsense", path=realsense_recording.path, loop=True)
     images, depths = heard[f"{COLOR}/image_raw"], heard[f"{DEPTH}/image_raw"]
-    assert graph.until(lambda: len(images) > 20 and len(depths) > 20), process.log.read_text()
     scenes = [color for color, _ in realsense_recording.scenes]
-    by_stamp = {to_ns(m.header.stamp): m for _, m in depths}
-    seen, paired = set(), 0
-    for _, message in images[:20]:
-        assert (message.encoding, message.header.frame_id) == ("rgb8", "camera_color_optical_frame")
-        n = next(n for n, scene in enumerate(scenes) if np.array_equal(to_array(message), scene))
-        seen.add(n)
-        if depth := by_stamp.get(to_ns(message.header.stamp)):  # at the seam of the loop there may be none
-            assert depth.encoding == "16UC1" and np.max(to_array(depth)) == 1000 + 100 * n  # its own depth, in mm
-            paired += 1
-    assert len(seen) >= 10 and paired >= 15
+    seen, paired, looked_at = set(), set(), 0
+
+    def look():
+        """At what came since the last look: a busy machine loses frames, the loop brings them again."""
+        nonlocal looked_at
+        by_stamp = {to_ns(m.header.stamp): m for _, m in list(depths)}
+        for _, message in images[looked_at : len(images) - 1]:  # the depth of the newest may be on its way
+            looked_at += 1
+            assert (message.encoding, message.header.frame_id) == ("rgb8", "camera_color_optical_frame")
+            n = next(n for n, scene in enumerate(scenes) if np.array_equal(decode_rgb(message), scene))
+            seen.add(n)
+            if depth := by_stamp.get(to_ns(message.header.stamp)):  # at the seam of the loop there may be none
+                assert depth.encoding == "16UC1" and np.max(decode_depth(depth)) == 1000 + 100 * n  # its own, in mm
+                paired.add(n)
+        return len(seen) >= 10 and len(paired) >= 10
+
+    assert graph.until(look, 60), process.log.read_text()
     info = heard[f"{COLOR}/camera_info"][0][1]
     assert info.k.tolist() == pytest.approx([288, 0, 160, 0, 288, 120, 0, 0, 1])
-    assert set(stamps(images)) <= set(stamps(heard[f"{COLOR}/camera_info"]))
-    ages_ms = [(arrival - to_ns(m.header.stamp)) / 1e6 for arrival, m in images]
-    assert 0 < np.median(ages_ms) < 100  # stamped when handed over, not when recorded
+    last = stamps(images)[-1]
+    assert graph.until(lambda: last in stamps(heard[f"{COLOR}/camera_info"]))
+    assert {stamp for stamp in stamps(images) if stamp <= last} <= set(stamps(heard[f"{COLOR}/camera_info"]))
+    ages_s = [(arrival - to_ns(m.header.stamp)) / 1e9 for arrival, m in images]
+    assert 0 < np.median(ages_s) < 10  # stamped when handed over; it was recorded at the beginning of 1970
     assert graph.until(lambda: any(m.status[0].message == "streaming" for _, m in diagnostics))
 
 
@@ -57,8 +66,8 @@ def test_a_rosbag_is_played_with_its_depth_and_the_process_ends_with_it(graph, r
     heard = listen(graph)
     process = graph.start("camera_node", source="bag", path=road_bag(120))
     assert graph.until(lambda: heard[f"{COLOR}/image_raw"] and heard[f"{DEPTH}/image_raw"]), process.log.read_text()
-    assert to_array(heard[f"{COLOR}/image_raw"][0][1])[60, 80].tolist() == [120, 120, 120]
-    assert to_array(heard[f"{DEPTH}/image_raw"][0][1])[60, 80] == 6000
+    assert decode_rgb(heard[f"{COLOR}/image_raw"][0][1])[60, 80].tolist() == [120, 120, 120]
+    assert decode_depth(heard[f"{DEPTH}/image_raw"][0][1])[60, 80] == 6000
     assert heard[f"{DEPTH}/camera_info"][0][1].k[0] == 100.0
     assert process.wait(15) == 0 and "after 90 frames" in process.log.read_text()
     times = np.array(stamps(heard[f"{COLOR}/camera_info"]))
@@ -119,9 +128,9 @@ def test_the_simulation_is_seen_from_the_pose_on_odom(graph):
     assert graph.until(lambda: publish(0.0) or len(images) > 8, 30.0), process.log.read_text()
     assert set(stamps(images)) <= set(sent)
     assert np.median(np.diff(stamps(images)[2:])) / 1e6 == pytest.approx(100, abs=25)
-    ahead = to_array(images[-1][1]).astype(int)
+    ahead = decode_rgb(images[-1][1]).astype(int)
     count = len(images)
     assert graph.until(lambda: publish(math.pi / 2) or len(images) > count + 3)
-    assert np.abs(to_array(images[-1][1]) - ahead).mean() > 10
-    assert to_array(heard[f"{DEPTH}/image_raw"][-1][1]).dtype == np.uint16
+    assert np.abs(decode_rgb(images[-1][1]) - ahead).mean() > 10
+    assert decode_depth(heard[f"{DEPTH}/image_raw"][-1][1]).dtype == np.uint16
     assert process.poll() is None

@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image, JointState
 
 from fadnet_nav.messages import to_ns, to_stamp
 
-CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "bayer_rggb8": 1}
+CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "bgra8": 4, "bayer_rggb8": 1, "16UC1": 2}
 
 
 class FakeCamera:
@@ -67,7 +67,10 @@ def test_every_answer_carries_the_stamp_of_a_frame_and_no_frame_is_answered_twic
     assert len(set(stamps)) == len(stamps) and set(stamps) <= set(chain.camera.sent)
 
 
-@pytest.mark.parametrize(("brightness", "encoding"), [(200, "rgb8"), (50, "rgb8"), (150, "bgr8"), (90, "mono8")])
+@pytest.mark.parametrize(
+    ("brightness", "encoding"),
+    [(200, "rgb8"), (50, "rgb8"), (150, "bgr8"), (90, "mono8"), (120, "bgra8"), (70, "bayer_rggb8")],
+)
 def test_the_angle_is_the_nets(chain, brightness, encoding):
     joint = newest(chain, brightness, encoding)
     assert list(joint.name) == ["steering"]
@@ -81,8 +84,8 @@ def test_a_net_that_says_nan_is_passed_on_as_nan_with_an_error(chain):
 
 
 def test_a_frame_that_cannot_be_read_becomes_nan_with_the_reason(chain):
-    assert math.isnan(newest(chain, 100, "bayer_rggb8").position[0])
-    assert chain.until(lambda: "got 'bayer_rggb8'" in report(chain)[0])
+    assert math.isnan(newest(chain, 100, "16UC1").position[0])
+    assert chain.until(lambda: "got '16UC1': that is a depth image" in report(chain)[0])
     assert math.isfinite(newest(chain, 100).position[0])
 
 

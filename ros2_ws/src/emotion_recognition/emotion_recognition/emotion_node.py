@@ -1,8 +1,8 @@
 """Node `emotion` (lifecycle): camera frame in, what each face shows out.
 
 Subscribes (relative names)
-    camera/color/image_raw      rgb8, bgr8 or mono8. Every image is taken at once, and the newest one waits for the net:
-                                those in between are skipped, nothing queues
+    camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`. Every image is taken at once, and the newest one
+                                waits for the net: those in between are skipped, nothing queues
 Publishes
     /humans/faces/...           REP-155: ids, regions, expressions (see `faces` for types), stamp and frame of the image
     ~/annotated                 sensor_msgs/Image, rgb8, with `publish_annotated` and while somebody subscribes
@@ -25,7 +25,7 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -33,11 +33,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import Field
 from sensor_msgs.msg import Image
 
+from edgeflock.runtime.cameras.encodings import Encoding, decode_color, is_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
-from edgeflock.runtime.preprocess import Encoding
 from emotion_recognition.faces import EXPRESSIONS, FaceTopics
 from fadnet_nav.managed import ManagedNode, NetParameters
-from fadnet_nav.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_array, to_ns
+from fadnet_nav.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
 from fadnet_nav.process import run
 
 if TYPE_CHECKING:
@@ -167,17 +167,11 @@ class EmotionNode(ManagedNode[EmotionParameters]):
     def _answer(self, image: Image) -> None:
         assert self._pipeline is not None
         begun = time.perf_counter_ns()
-        reason = "encoding"
+        reason = "data" if is_color(image) else "encoding"
         try:
-            if image.encoding not in get_args(Encoding):
-                raise InputError(
-                    f"expected an image as {', '.join(get_args(Encoding))}, got {image.encoding!r}: "
-                    f"convert it in the camera."
-                )
-            reason = "data"
-            pixels = to_array(image)
+            pixels, encoding = decode_color(image)
             reason = "image"
-            found = self._pipeline(pixels, cast("Encoding", image.encoding), to_ns(image.header.stamp))
+            found = self._pipeline(pixels, encoding, to_ns(image.header.stamp))
         except EdgeflockError as error:
             self._refused[reason if isinstance(error, InputError) else "net"] += 1
             self._complaint = str(error)
@@ -189,16 +183,16 @@ class EmotionNode(ManagedNode[EmotionParameters]):
         self._recent.append((age_ms, think_ms, len(found)))
         self._answered += 1
         if self._annotated is not None and self._annotated.get_subscription_count():
-            self._annotated.publish(self._draw(image, pixels, found))
+            self._annotated.publish(self._draw(image, pixels, encoding, found))
 
-    def _draw(self, image: Image, pixels: np.ndarray, found: Sequence[FaceEmotion]) -> Image:
+    def _draw(self, image: Image, pixels: np.ndarray, encoding: Encoding, found: Sequence[FaceEmotion]) -> Image:
         from edgeflock.runtime.faces.draw import annotate
 
         if self.settings.value.blur_faces:
             pixels = pixels.copy()
             for one in found:
                 coarsen(pixels, one.face.box)
-        drawn = annotate(pixels, found, cast("Encoding", image.encoding))
+        drawn = annotate(pixels, found, encoding)
         out = Image(header=image.header, height=image.height, width=image.width, encoding="rgb8", step=3 * image.width)
         out.data = drawn.tobytes()
         return out

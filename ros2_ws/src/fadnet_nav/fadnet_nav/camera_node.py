@@ -44,7 +44,9 @@ class CameraParameters(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     source: Literal["sim", "realsense", "bag", "video"] = Field(default="sim", description="where frames come from")
-    path: str = Field(default="", description="recording, video file or /dev/videoN; realsense: empty = live camera")
+    path: str = Field(
+        default="", description="recording, video, pictures or /dev/videoN; realsense: empty = live camera"
+    )
     serial: str = Field(default="", description="realsense: which live camera; empty = the first")
     topic: str = Field(default="", description="bag: colour topic; empty = the only one")
     depth_topic: str = Field(default="", description="bag: depth topic registered to colour; empty = *aligned_depth*")
@@ -52,6 +54,9 @@ class CameraParameters(BaseModel):
     height: int = Field(default=480, ge=16, le=1080, description="sim, live realsense: image height, px")
     fps: int = Field(default=30, ge=1, le=240, description="sim, live realsense: frames per second")
     real_time: bool = Field(default=True, description="recordings: at the pace they were made; false: as fast as read")
+    wait_for_readers: int = Field(
+        default=0, ge=0, le=100, description="recordings: begin when so many read the images; 0: at once"
+    )
     loop: bool = Field(default=False, description="recordings: start over at the end")
     world: Literal["indoor", "outdoor"] = Field(default="indoor", description="sim: kind of world, as the base's")
     seed: int = Field(default=2, ge=0, le=2**31 - 1, description="sim: seed of the world, as the base's")
@@ -130,6 +135,10 @@ class CameraNode(Node):
         self.get_logger().info(
             f"{p.source} ({where}): {i.width}x{i.height} at {source.fps:.1f} Hz, depth: {depth is not None}"
         )
+        for note in getattr(source, "notes", ()):
+            self.get_logger().warning(note)
+        while not (self._stop.is_set() or source.live or color.readers >= p.wait_for_readers):
+            self._stop.wait(0.01)
         while not self._stop.is_set():
             frame = source.read(READ_TIMEOUT_S)
             if frame is None:

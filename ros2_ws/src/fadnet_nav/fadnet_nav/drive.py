@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from fadnet_sim.world import World
 
 START_TIMEOUT_S = 60.0
+LISTENERS = 2  # of the camera's images: steering and monitor
+MAX_DOMAIN = 232  # its ports end below 65536 (RTPS 2.2, 9.6.1.1)
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
@@ -42,6 +45,8 @@ class DriveOptions:
     seed: int = 2
     duration: float = 30.0
     source: str = "sim"
+    image_topic: str | None = None
+    depth_topic: str | None = None
     precision: str | None = None
     engine: str | None = None
     bundle: Path | None = None
@@ -61,7 +66,11 @@ def drive(
     world: Annotated[Literal["indoor", "outdoor"], typer.Option(help="Kind of world.")] = "indoor",
     seed: Annotated[int, typer.Option(min=0, help="The world's seed; even ones were not trained on.")] = 2,
     duration: Annotated[float, typer.Option(min=0.5, help="Driving time, s; of a recording: at most.")] = 30.0,
-    source: Annotated[str, typer.Option(help="sim, realsense, or the PATH of a recording or video.")] = "sim",
+    source: Annotated[
+        str, typer.Option(help="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
+    ] = "sim",
+    image_topic: Annotated[str | None, typer.Option(help="Of the images, where a bag holds several.")] = None,
+    depth_topic: Annotated[str | None, typer.Option(help="Of the depth that belongs to them, in a bag.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="Of the net (default: what `edgeflock tune` or the bundle chose).")
     ] = None,
@@ -84,6 +93,8 @@ def drive(
         seed=seed,
         duration=duration,
         source=source,
+        image_topic=image_topic,
+        depth_topic=depth_topic,
         precision=precision,
         engine=engine,
         bundle=bundle,
@@ -150,7 +161,10 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
         patience = time.monotonic() + SETTLE_S
         while not monitor.answered(end_ns) and time.monotonic() < patience:
             spin()
+        notes = nodes.warnings("camera")
     record = _report(options, world, monitor, end_ns, console)
+    for note in [*notes, *monitor.notes()]:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if failure:
         raise failure
     return record
@@ -175,8 +189,16 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
         from edgeflock.runtime.cameras import kind_of
 
         path = Path(options.source).absolute()
-        camera |= {"source": kind_of(path), "path": str(path)}
-        guard |= {"require_depth": camera["source"] == "realsense"}
+        kind = kind_of(path)
+        topics = {"topic": options.image_topic, "depth_topic": options.depth_topic}
+        named = {name: topic for name, topic in topics.items() if topic}
+        if named and kind != "bag":
+            raise InputError(
+                f"--image-topic and --depth-topic name topics of a bag, {path} is a {kind}: leave them out."
+            )
+        # Recorded frames that leave before steering and monitor are connected would be lost.
+        camera |= {"source": kind, "path": str(path), "wait_for_readers": LISTENERS, **named}
+        guard |= {"require_depth": kind == "realsense"}
     bundle = str(options.bundle.absolute()) if options.bundle else ""
     net = {"bundle": bundle, "precision": options.precision or "", "engine": options.engine or ""}
     nodes["steering"] = ("fadnet_nav.steering_node", {**net, **clock})
@@ -194,9 +216,42 @@ def _require(options: DriveOptions) -> None:
             "edgeflock drive needs ROS 2. On a robot: source /opt/ros/<distro>/setup.bash. "
             'Elsewhere, with Python 3.11: pip install "edgeflock[drive]"'
         )
+    _check_environment(options)
     for module in ("matplotlib", "jinja2", *(["mujoco"] if options.simulated else [])):
         if importlib.util.find_spec(module) is None:
             raise MissingExtra.pip("edgeflock drive", "drive", ModuleNotFoundError(f"no module {module}"))
+
+
+def _check_environment(options: DriveOptions) -> None:
+    """What rcl would answer with an exit, or a traceback, of its own."""
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"expected a folder for the report as --out, got the file {options.out}: name another one.")
+    if options.bundle is not None and not options.bundle.is_dir():
+        what = "a file" if options.bundle.exists() else "nothing"
+        raise InputError(
+            f"expected a bundle folder as --bundle, got {what} at {options.bundle}: `edgeflock export steering` makes "
+            "one from trained weights; leave --bundle out for the one that ships."
+        )
+    domain = os.environ.get("ROS_DOMAIN_ID", "0")
+    if not (domain.isdigit() and int(domain) <= MAX_DOMAIN):
+        raise InputError(
+            f"expected ROS_DOMAIN_ID as a number from 0 to {MAX_DOMAIN}, got {domain!r}: unset or change it."
+        )
+    asked = os.environ.get("RMW_IMPLEMENTATION")
+    if asked:
+        import rclpy
+
+        try:
+            found = rclpy.get_rmw_implementation_identifier()
+        except Exception as error:
+            found = str(error)
+        if found != asked:
+            raise InputError(
+                f"expected the middleware RMW_IMPLEMENTATION={asked}, got {found}: install that one, or `unset "
+                "RMW_IMPLEMENTATION`."
+            )
+    if "HOME" not in os.environ:  # where rcl would write its logs
+        os.environ.setdefault("ROS_LOG_DIR", str((options.out / "logs").absolute()))
 
 
 def _title(options: DriveOptions) -> str:
@@ -235,7 +290,7 @@ def start_nodes(
 
     for name, (module, parameters) in node_list(options, world).items():
         if name == "camera" and not options.simulated:  # a recording must not begin before somebody looks
-            wait_for(lambda: None if monitor.count_subscribers("camera/color/image_raw") > 1 else "steering")
+            wait_for(lambda: None if monitor.count_subscribers("camera/color/image_raw") >= LISTENERS else "steering")
         nodes.start_node(name, module, parameters, may_end=name == "camera" and not options.simulated)
     wait_for(lambda: None if monitor.start_ns is not None else monitor.missing() or "guard")
 

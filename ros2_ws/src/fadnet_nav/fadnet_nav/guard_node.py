@@ -28,9 +28,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from edgeflock.runtime.cameras.base import Intrinsics
+from edgeflock.runtime.cameras.encodings import decode_depth
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.guard import Command, Guard, GuardLimits
-from fadnet_nav.messages import ERROR, OK, WARN, diagnostics, qos, to_array, to_intrinsics, to_ns, to_stamp
+from fadnet_nav.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
 from fadnet_nav.params import Parameters
 from fadnet_nav.process import run
 
@@ -85,7 +86,7 @@ class GuardNode(Node):
         if self._intrinsics is None:
             return
         try:
-            self._guard.look(to_array(image), self._intrinsics, to_ns(image.header.stamp))
+            self._guard.look(decode_depth(image), self._intrinsics, to_ns(image.header.stamp))
         except EdgeflockError as error:
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
 

@@ -14,10 +14,9 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
-from edgeflock.runtime.cameras.base import Intrinsics, rows
-from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.cameras.base import Intrinsics
 
-DTYPES = {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "mono8": (np.uint8, 1), "16UC1": (np.uint16, 1)}
+SENT = {"rgb8": (np.uint8, 3), "16UC1": (np.uint16, 1)}  # what the camera node publishes
 NUMBERED = hasattr(Subscription, "CallbackType")  # Humble's rclpy hands over no message info: misses stay unknown there
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -37,23 +36,6 @@ def qos(kind: str, depth: int = 1) -> QoSProfile:
     best_effort = kind == "sensor_data"
     reliability = QoSReliabilityPolicy.BEST_EFFORT if best_effort else QoSReliabilityPolicy.RELIABLE
     return QoSProfile(depth=depth, reliability=reliability)
-
-
-def to_array(message: Image) -> np.ndarray:
-    """View (h, w[, 3]) of an image message's own memory.
-
-    Raises
-    ------
-    InputError
-        An encoding that the nodes do not read, or fewer bytes than the size asks for.
-    """
-    if message.encoding not in DTYPES:
-        raise InputError(
-            f"expected an image as {', '.join(DTYPES)}, got {message.encoding!r}: convert it in the camera."
-        )
-    dtype, channels = DTYPES[message.encoding]
-    order = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
-    return rows(message.data, message.height, message.width, message.step, order, channels)
 
 
 def to_intrinsics(info: CameraInfo) -> Intrinsics:
@@ -107,7 +89,7 @@ class ImagePublisher:
         self._images = node.create_publisher(Image, f"{topic}/image_raw", qos(kind))
         # Small and reliable, deep enough for a slow reader: what counts frames must not lose any.
         self._infos = node.create_publisher(CameraInfo, f"{topic}/camera_info", qos("reliable", 60))
-        dtype, channels = DTYPES[encoding]
+        dtype, channels = SENT[encoding]
         i = intrinsics
         step = i.width * channels * np.dtype(dtype).itemsize
         self._image = Image(height=i.height, width=i.width, encoding=encoding, step=step)
@@ -121,6 +103,11 @@ class ImagePublisher:
         self._info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
         self._info.p = [i.fx, 0.0, i.cx, 0.0, 0.0, i.fy, i.cy, 0.0, 0.0, 0.0, 1.0, 0.0] if i.fx else [0.0] * 12
         self._image.header.frame_id = self._info.header.frame_id = frame_id
+
+    @property
+    def readers(self) -> int:
+        """Subscriptions of the images that this publisher is connected to."""
+        return self._images.get_subscription_count()
 
     def publish(self, pixels: np.ndarray, stamp: Time) -> None:
         """Send one frame; `pixels` are copied."""

@@ -26,7 +26,9 @@ from std_msgs.msg import Empty, UInt32
 
 from edgeflock.runtime.bench.drive import DriveTrace, Path2D
 from edgeflock.runtime.bench.figures import FULL_SCALE, shrink
-from fadnet_nav.messages import qos, to_array, to_ns
+from edgeflock.runtime.cameras.encodings import decode_rgb
+from edgeflock.runtime.preprocess import squeezed
+from fadnet_nav.messages import qos, to_ns
 
 GIF_FRAMES = 48
 BAR = 33  # characters, odd: the middle one is straight on
@@ -59,6 +61,7 @@ class Monitor(Node):
         self._collisions: int | None = None
         self._commanded = False
         self._newest_ns = 0
+        self._size: tuple[int, int] | None = None
         self._distance = 0.0
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)  # arrival ns, latency ms
         deep = qos("reliable", 100)
@@ -88,6 +91,10 @@ class Monitor(Node):
         start, trace = self.start_ns or 0, self.trace
         return all(s in trace.steering and s in trace.commands for s in trace.frames if start <= s < end_ns)
 
+    def notes(self) -> list[str]:
+        """What is odd about the frames."""
+        return [note] if self._size and (note := squeezed(*self._size)) else []
+
     def missing(self) -> str | None:
         """The node that has not been heard of yet, first in the chain; None when all have."""
         heard = {
@@ -100,6 +107,7 @@ class Monitor(Node):
 
     def _on_frame(self, message: CameraInfo, info: dict[str, int]) -> None:
         stamp = to_ns(message.header.stamp)
+        self._size = message.width, message.height
         self._newest_ns = max(self._newest_ns, stamp)
         if stamp not in self.trace.commands:  # lock-step repeats its first tick: the frame that was answered counts
             self.trace.frames[stamp] = info["received_timestamp"]
@@ -155,7 +163,7 @@ class Monitor(Node):
         if self.start_ns is None or self.over or len(self.pictures) >= GIF_FRAMES:
             return
         if stamp >= self.start_ns + len(self.pictures) * self.duration_ns / GIF_FRAMES:
-            self.pictures.append((stamp, shrink(to_array(deserialize_message(data, Image)))))
+            self.pictures.append((stamp, shrink(decode_rgb(deserialize_message(data, Image)))))
 
     def __rich__(self) -> Group:
         """The live status."""

@@ -4,8 +4,8 @@
     activate    subscribes; deactivate ends that; cleanup drops the bundle
 
 Subscribes (relative names)
-    camera/color/image_raw      rgb8, bgr8 or mono8; keep-last 1: the middleware overwrites a frame that was not taken
-                                yet, so a slow net always gets the newest one
+    camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`; keep-last 1: the middleware overwrites a frame that
+                                was not taken yet, so a slow net always gets the newest one
 Publishes
     steering                    sensor_msgs/JointState: name "steering", position in rad (left positive), stamp of the
                                 frame; position NaN when the net gave none: the guard then stops
@@ -28,9 +28,10 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image, JointState
 
+from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.errors import EdgeflockError
 from fadnet_nav.managed import ManagedNode, NetParameters
-from fadnet_nav.messages import ERROR, OK, ImageReader, diagnostics, qos, to_array, to_ns
+from fadnet_nav.messages import ERROR, OK, ImageReader, diagnostics, qos, to_ns
 from fadnet_nav.process import run
 
 if TYPE_CHECKING:
@@ -110,11 +111,11 @@ class SteeringNode(ManagedNode[SteeringParameters]):
 
     def _on_image(self, image: Image) -> None:
         try:
-            pixels = to_array(image)
+            pixels, encoding = decode_color(image)
         except EdgeflockError as error:
             self._fail(image.header.stamp, error)
             return
-        self.on_frame(pixels, image.header.stamp, image.encoding)
+        self.on_frame(pixels, image.header.stamp, encoding)
 
     def on_frame(self, pixels: np.ndarray, stamp: Time, encoding: str = "rgb8") -> None:
         """Answer one frame: uint8 (H, W, 3) or (H, W)."""

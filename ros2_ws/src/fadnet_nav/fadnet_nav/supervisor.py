@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -155,6 +156,11 @@ class Supervisor:
         """The last lines that a process printed."""
         text = (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         return "\n".join(f"  {line}" for line in text.splitlines()[-TAIL_LINES:])
+
+    def warnings(self, name: str) -> list[str]:
+        """What a node warned of, each once."""
+        text = (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        return list(dict.fromkeys(re.findall(r"^\[WARN\] \[[\d.]+\] \[\S*\]: (.*)$", text, re.MULTILINE)))
 
     def __exit__(self, *_: object) -> None:
         """SIGINT to all, SIGKILL to what is left after GRACE_S."""
