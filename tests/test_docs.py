@@ -5,6 +5,7 @@ module that the block needs. The blocks of one page share the folder, in the pag
 """
 
 import ast
+import importlib
 import os
 import re
 import shlex
@@ -52,7 +53,6 @@ def blocks(page):
     lines, mark, at = page.read_text().splitlines(), None, 0
     while at < len(lines):
         line = lines[at]
-        mark = MARK.search(line) or (mark if not line.strip() else None)
         fence = FENCE.match(line)
         if fence:
             end = next(n for n in range(at + 1, len(lines)) if lines[n].strip() == fence[2])
@@ -65,6 +65,7 @@ def blocks(page):
             yield Block(page, at + 1, "", "\n".join(s[4:] for s in lines[at:end]), mark)
             at, mark = end, None
         else:
+            mark = MARK.search(line) or (mark if not line.strip() else None)
             at += 1
 
 
@@ -148,7 +149,7 @@ def spans(page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_named_in_prose_exist_with_the_options_named(page):
     for span in spans(page):
-        *verbs, last = [word for word in span.split()[1:] if word != "..."]
+        *verbs, last = span.split("...")[0].split()[1:]
         for alternative in re.split(r"\|", last):
             command, _, left = find([*verbs, alternative])
             if not (command.help or "").startswith("Not available here"):
@@ -162,7 +163,7 @@ def test_commands_named_in_prose_exist_with_the_options_named(page):
                                    pytest.param(["register", "a.nii", "b.nii"], id="missing"),
                                    pytest.param(["bench", "run", "--seconds", "fast"], id="choice")])  # fmt: skip
 def test_a_wrong_command_line_would_be_noticed(words):
-    with pytest.raises(Exception, match=r"(?i)hertz|tun|missing|fast"):
+    with pytest.raises(Exception, match=r"(?i)hertz|tun|missing|number"):
         parse(words)
 
 
@@ -230,6 +231,26 @@ def test_no_line_is_wider_than_140_columns(page):
     assert not [line for line in wide if int(line.split(":")[0]) not in written]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_of_the_repository_that_a_page_names_exists(page):
+    rooms = r"(?:runtime|calibration|export|tests|ros2_ws|examples)"
+    named = re.findall(rf"(?<![\w/.-])({rooms}/[\w./-]+\.(?:py|md|json|yaml|xml|toml|safetensors))\b", page.read_text())
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+PROGRAMS = [
+    pytest.param(b, id=str(b)) for page in PAGES for b in blocks(page) if re.search(r"^from edgeflock", b.text, re.M)
+]
+
+
+@pytest.mark.parametrize("block", PROGRAMS)
+def test_every_name_that_a_program_imports_exists(block):
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("edgeflock"):
+            module = importlib.import_module(node.module)
+            assert not [name.name for name in node.names if not hasattr(module, name.name)]
+
+
 def test_nothing_points_to_a_document_outside_the_repository():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
     found = []
@@ -244,7 +265,7 @@ def test_nothing_points_to_a_document_outside_the_repository():
 RUN = {page: [block for block in blocks(page) if block.mark] for page in PAGES}
 
 
-@pytest.mark.xdist_group("ros")
+@pytest.mark.xdist_group("serial")
 @pytest.mark.parametrize("page", [page for page, marked in RUN.items() if marked], ids=name_of)
 def test_the_marked_commands_run(page, tmp_path):
     for block in RUN[page]:

@@ -39,7 +39,8 @@ def overlay_figure(network: SiloNetwork, plan: Plan, file: Path) -> None:
     for pairs, two_way, period, delay in lines:
         axes.annotate("", at[pairs[1]], at[pairs[0]], arrowprops=_arrow(two_way, shades[period], 1.8))
         if max(plan.n, len(lines)) <= NAMES_SHOWN:
-            axes.text(*(at[pairs[0]] + at[pairs[1]]) / 2, f"{delay:.0f}", fontsize=6, color=GREY, ha="center")
+            x, y = (at[pairs[0]] + at[pairs[1]]) / 2
+            axes.text(x, y, f"{delay:.0f}", fontsize=6, color=GREY, ha="center")
     axes.plot(*at.T, "o", ms=7 if plan.n <= NAMES_SHOWN else 4, mfc="white", mec="black", zorder=5)
     if plan.n <= NAMES_SHOWN:
         for name, place in zip(plan.roster, at, strict=True):

@@ -1,7 +1,7 @@
 """Zenoh: robots behind routers, on changing networks, or beside ROS 2 with `rmw_zenoh`.
 
 A robot subscribes to `<prefix>/to/<own>/*` and publishes to `<prefix>/to/<peer>/<own>`, with congestion control BLOCK:
-Zenoh's default drops the fragments of large messages even on loopback (github.com/ros2/rmw_zenoh, issue 543). Who is there shows
+Zenoh's default drops the fragments of large messages even on loopback (ros2/rmw_zenoh, issue 543). Who is there shows
 in liveliness tokens. Zenoh itself proves nobody's name unless its configuration says so (TLS with client certificates,
 access control), so that names are claims and the peer's signatures decide.
 """

@@ -89,12 +89,12 @@ def test_its_own_configuration_file_is_read(tmp_path, free_ports):
 
 @pytest.mark.parametrize("wrong", ["192.168.1.7:7447", "carrier-pigeon"])
 def test_an_endpoint_that_zenoh_does_not_know_is_refused_with_an_example(wrong):
-    with pytest.raises(InputError, match="tcp/192.168.1.7:7447"):
+    with pytest.raises(InputError, match=r"tcp/192\.168\.1\.7:7447"):
         ZenohTransport("a", ["b"], [wrong], [])
 
 
 def test_a_configuration_file_that_is_not_there_is_refused_by_name(tmp_path):
-    with pytest.raises(InputError, match="missing.json5"):
+    with pytest.raises(InputError, match=r"missing\.json5"):
         ZenohTransport("a", ["b"], [], [], config=tmp_path / "missing.json5")
 
 
@@ -103,7 +103,7 @@ def test_an_endpoint_that_is_taken_is_refused(free_ports):
         place = endpoint(free_ports)
         a, b = ZenohTransport("a", ["b"], [place], []), ZenohTransport("b", ["a"], [place], [])
         await a.open()
-        with pytest.raises(TransportError, match="b cannot open its Zenoh session.*free"):
+        with pytest.raises(TransportError, match=r"b cannot open its Zenoh session.*free"):
             await b.open()
         await a.close()
 
