@@ -11,8 +11,10 @@ have exactly one row per image.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -116,7 +118,9 @@ class DronetWriter:
         jpeg = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         _replace(self._images / f"{self.frames}.jpg", jpeg.tobytes())
         # One unbuffered write per row: it is in the kernel's hands before the next frame begins.
-        self._rows.write((",".join(f"{value:.9g}" for value in row) + "\n").encode())
+        line = (",".join(f"{value:.9g}" for value in row) + "\n").encode()
+        if self._rows.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.frames += 1
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from rich.table import Table
@@ -12,6 +13,8 @@ from edgeflock.runtime.engines import PRECISIONS
 COLUMNS = tuple(dict.fromkeys(precision for taken in PRECISIONS.values() for precision in taken))
 _HEAD = ["runs with", "artefacts, best first", "newest opset, IR", "refuses", "source"]
 BEGIN, END = "<!-- edgeflock export targets -->", "<!-- end -->"
+WIDTH = 140
+"""Columns of a line in docs/; rows of tables cannot be broken."""
 
 
 def rows() -> list[list[str]]:
@@ -34,14 +37,17 @@ def markdown() -> str:
     """The matrix, and below it what each board takes, refuses and is known to fail with."""
     lines = [BEGIN, "", *_table(["target", "board", *COLUMNS], rows()), ""]
     for target in TARGETS.values():
-        lines += [f"### {target.name}", "", f"{target.board}, {target.chip}. {target.image}.", ""]
+        about = textwrap.wrap(f"{target.board}, {target.chip}. {target.image}.", WIDTH)
+        lines += [f"### {target.name}", "", *about, ""]
         lines += [*_table(_HEAD, _routes(target)), ""]
         known_bad = [
             f"Known bad: {entry.package} {entry.versions}".rstrip() + f", {entry.reason}. Instead: {entry.way_out}."
             for entry in target.known_bad
         ]
-        if told := [f"- {line}" for line in (*target.notes, *known_bad)]:
-            lines += [*told, ""]
+        for told in (*target.notes, *known_bad):
+            lines += textwrap.wrap(f"- {told}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        if target.notes or known_bad:
+            lines.append("")
     return "\n".join([*lines, END])
 
 

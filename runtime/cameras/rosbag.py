@@ -207,6 +207,11 @@ class Bag:
 
     def _storages(self) -> list[Path]:
         """What rosbags is to open: the folder, or files."""
+        parts = recorded_files(self.path) if self.path.is_dir() else [self.path]
+        for wal in (part.with_name(part.name + "-wal") for part in parts):
+            if wal.exists() and wal.stat().st_size:  # SQLite's journal: the recorder was killed
+                merge = f"sqlite3 {wal.name.removesuffix('-wal')} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+                self.notes.append(f"{self.path}: the last messages are in {wal.name} and not read: `{merge}` adds them")
         if not self.path.is_dir():
             return [self._plain(self.path)]
         metadata = self.path / METADATA

@@ -186,6 +186,14 @@ def test_a_node_that_cannot_start_ends_the_drive_with_its_words_and_its_code(dri
     assert "steering" in err and "net.onnx" in err
 
 
+def test_a_recording_that_cannot_be_read_ends_the_drive_in_one_line_with_the_cameras_code(drive, constant, tmp_path):
+    (tmp_path / "run.mcap").write_bytes(b"\x89MCAP0\r\n" + bytes(99))
+    process = drive("--source", tmp_path / "run.mcap", "--bundle", constant(0.1))
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 16
+    assert err.startswith("edgeflock: expected a whole bag") and "`mcap recover" in err and err.count("\n") == 1
+
+
 # ---- what needs no drive
 
 

@@ -1,5 +1,9 @@
 """`edgeflock record`: what it writes can be read back, and it goes on where it was cut off."""
 
+import resource
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -44,3 +48,17 @@ def test_a_cut_recording_is_resumed_and_a_finished_one_left_alone(tmp_path, monk
     before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
     record_world(tmp_path, "outdoor", 2, 10)
     assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+
+
+def test_a_disk_that_is_full_ends_in_one_line_and_the_same_command_goes_on(tmp_path):
+    """A file-size limit below that of a picture answers as a full disk does."""
+    command = [sys.executable, "-m", "edgeflock.runtime.cli", "record", "--out", tmp_path / "data", "--seeds", "1"]
+    command += ["--world", "indoor", "--frames", "2", "--jobs", "1"]
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))}
+    full = subprocess.run(command, capture_output=True, text=True, check=False, **limit)
+    assert full.returncode == 1 and "Traceback" not in full.stderr, full.stderr
+    assert "cannot write into" in full.stderr and "run the same command again" in full.stderr
+    assert not list(tmp_path.rglob("*.part"))
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert len(read_dronet(tmp_path / "data/train")) == 2

@@ -164,6 +164,14 @@ def test_what_a_power_cut_leaves_is_named(tmp_path):
         frames(zeros)
 
 
+def test_messages_left_in_sqlites_journal_are_said(bag):
+    file = file_of(bag("sqlite3"))
+    file.with_name(file.name + "-wal").write_bytes(b"x" * 100)
+    for path in (file, file.parent):
+        with Bag(path) as opened:
+            assert "the last messages are in run.db3-wal and not read" in opened.notes[0]
+
+
 def test_a_part_that_is_missing_is_not_passed_over(bag):
     path = bag()
     file_of(path).rename(path.parent / "elsewhere.mcap")

@@ -148,7 +148,11 @@ class Supervisor:
             if code is None or (code == 0 and name in self._may_end):
                 continue
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            error = EdgeflockError(f"The node {name} {how}. The end of {self.logs / name}.log:\n{self.tail(name)}")
+            words = self._logged(name, "ERROR")
+            if words and code > 1:  # one of edgeflock's own, which says all
+                error = EdgeflockError(f"{words[-1]} (node {name}, {self.logs / name}.log)")
+            else:
+                error = EdgeflockError(f"The node {name} {how}. The end of {self.logs / name}.log:\n{self.tail(name)}")
             error.exit_code = max(code, 1)
             raise error
 
@@ -159,8 +163,12 @@ class Supervisor:
 
     def warnings(self, name: str) -> list[str]:
         """What a node warned of, each once."""
+        return self._logged(name, "WARN")
+
+    def _logged(self, name: str, level: str) -> list[str]:
+        """Lines that a node logged at a level, each once."""
         text = (self.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-        return list(dict.fromkeys(re.findall(r"^\[WARN\] \[[\d.]+\] \[\S*\]: (.*)$", text, re.MULTILINE)))
+        return list(dict.fromkeys(re.findall(rf"^\[{level}\] \[[\d.]+\] \[\S*\]: (.*)$", text, re.MULTILINE)))
 
     def __exit__(self, *_: object) -> None:
         """SIGINT to all, SIGKILL to what is left after GRACE_S."""

@@ -13,7 +13,7 @@ from typing import Annotated, cast
 import numpy as np
 import typer
 
-from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.errors import EdgeflockError, InputError
 
 from .expert import PurePursuit
 from .path import ReferencePath
@@ -54,9 +54,18 @@ def record(
         Progress(*columns) as progress,
     ):
         bar = progress.add_task("", total=len(todo))
-        for job in as_completed([pool.submit(record_world, out, kind, seed, frames, driver) for kind, seed in todo]):
-            progress.console.print(f"{job.result()}: {frames} frames")
-            progress.advance(bar)
+        try:
+            for job in as_completed(
+                [pool.submit(record_world, out, kind, seed, frames, driver) for kind, seed in todo]
+            ):
+                progress.console.print(f"{job.result()}: {frames} frames")
+                progress.advance(bar)
+        except OSError as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise EdgeflockError(
+                f"cannot write into {out}: {error.strerror or error}. What was recorded is whole; make room, or choose "
+                "another --out, and run the same command again: it goes on where it stopped."
+            ) from error
 
 
 def parse_seeds(text: str) -> list[int]:
