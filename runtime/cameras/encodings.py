@@ -177,7 +177,7 @@ def _refusal(what: str, accepted: tuple[str, ...], got: str) -> str:
         way_out = "that is a depth image, name the topic of the colour image"
     elif got in _COLOR:
         way_out = "that is a colour image, name the topic of the depth image"
-    return f"expected {what} as {', '.join(accepted)}, got {got!r}: {way_out}."
+    return f"expected {what}, got {got!r}: {way_out}. Read are {', '.join(accepted)}."
 
 
 def _compressed_depth(message: Any) -> np.ndarray:
