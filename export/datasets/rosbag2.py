@@ -96,9 +96,9 @@ def _read_bag(path: Path, options: ReadOptions, max_gap_s: float) -> SteeringDat
         stamps, steering = stamps[~twice[0]], steering[~twice[1]]
         if not (len(stamps) and len(steering)):
             raise DataError(f"{path}: expected frames and steering outside of that time, got none: record again")
-    clock, note = choose_clock({image_topic: stamps, steering_topic: steering[:, :2]}, str(path))
-    if note:
-        console.print(f"{path}: {note}", soft_wrap=True)
+    clock, why = choose_clock({image_topic: stamps, steering_topic: steering[:, :2]}, str(path))
+    if why:
+        console.print(f"{path}: {why}", soft_wrap=True)
     times = stamps[:, clock]
     angles = _interpolate(times, steering[:, clock], steering[:, 2], max_gap_s)
     known = np.flatnonzero(np.isfinite(angles))

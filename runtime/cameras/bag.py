@@ -68,7 +68,7 @@ class BagSource:
             self._loop = loop
             self._index = 0
             self._frames = self._pairs()
-            self._first = self._peek()
+            self._first: Frame | None = self._peek()
         except BaseException:
             self.close()
             raise
