@@ -171,6 +171,7 @@ def run(*arguments):
 
 
 def test_the_command_writes_file_and_picture(folder, tmp_path):
+    pytest.importorskip("matplotlib")  # draws the picture
     done = run(folder, "--board", "5x4", "--square", 0.03, "--out", tmp_path / "camera.yaml", "--name", "front")
     assert done.exit_code == 0, done.output
     assert "left out nothing.jpg: no board found" in done.output
