@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from edgeflock.calibration.histogram import FORMAT, Histogram, from_arrays, to_arrays
+from edgeflock.runtime.files import cache_folder, write_atomically
 
 _WHAT = {
     "onnx": "net",
@@ -26,10 +25,8 @@ _WHAT = {
 
 
 def default_folder() -> Path:
-    """`$EDGEFLOCK_CACHE/calibration`, else `calibration` in edgeflock's folder of the XDG cache."""
-    if chosen := os.environ.get("EDGEFLOCK_CACHE"):
-        return Path(chosen) / "calibration"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeflock" / "calibration"
+    """See `edgeflock.runtime.files.cache_folder`."""
+    return cache_folder("calibration")
 
 
 def key_of(onnx: bytes, feeds: dict[str, np.ndarray]) -> dict[str, str]:
@@ -83,20 +80,12 @@ class Entry:
     def save(self, histograms: dict[str, Histogram]) -> None:
         """Replace what is stored; after a crash or kill -9 the file is the old or the new one."""
         body = save(to_arrays(histograms))
-        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
-                file.write(self._header(body) + b"\n" + body)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.path)
+            write_atomically(self.path, self._header(body) + b"\n" + body)
         except OSError as error:
             self._say(f"what was seen is not kept: {error}. Name a writable folder with EDGEFLOCK_CACHE.")
-            with contextlib.suppress(OSError):
-                draft.unlink()
             return
-        for left in self.path.parent.glob(f"{self.path.stem}.*.tmp"):  # of processes that were killed
+        for left in self.path.parent.glob(f".*.{self.path.name}"):  # of processes that were killed
             left.unlink(missing_ok=True)
 
     def _header(self, body: bytes) -> bytes:

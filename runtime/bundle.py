@@ -31,6 +31,7 @@ from edgeflock.runtime.errors import (
     BundleTampered,
     InputError,
 )
+from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -239,7 +240,7 @@ def write_bundle(folder: str | Path, manifest: Manifest, files: dict[str, bytes 
         new = draft / folder.name
         new.mkdir()
         for name, data in contents.items():
-            _write(new / name, data)
+            write_atomically(new / name, data)
         old = draft / f"{folder.name}.old"
         if folder.exists():
             folder.rename(old)
@@ -274,7 +275,7 @@ def sign_bundle(folder: str | Path, private_key: str | Path) -> Path:
     # A crash between the two leaves an invalid signature, which is refused and mended by signing again.
     with _draft(folder) as draft:
         for name, data in ((MANIFEST, raw), (SIGNATURE, key.sign(raw))):
-            _write(draft / name, data)
+            write_atomically(draft / name, data)
             (draft / name).replace(folder / name)
     return folder
 
@@ -344,13 +345,6 @@ def _read(folder: Path, name: str) -> bytes:
         raise BundleFileMissing(f"{path} is missing: is {folder} a bundle folder?") from None
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error}.") from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager

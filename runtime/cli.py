@@ -19,7 +19,7 @@ from rich.text import Text
 from edgeflock.runtime.bench.cli import bench_app
 from edgeflock.runtime.bundle import Bundle, default_bundle, generate_key, read_manifest, sign_bundle
 from edgeflock.runtime.doctor import doctor
-from edgeflock.runtime.errors import BundleError, EdgeflockError
+from edgeflock.runtime.errors import BundleError, end_with
 from edgeflock.runtime.manifest import GateReport, Manifest
 from edgeflock.runtime.tune import tune_command
 from edgeflock.runtime.verbs import verbs
@@ -190,12 +190,15 @@ def _print_gates(gates: dict[str, GateReport], console: Console) -> None:
 
 
 def main() -> None:
-    """Run the command line; an `EdgeflockError` becomes one line on stderr and its exit code."""
+    """Run the command line; what edgeflock, the system or a library raises becomes one line and an exit code."""
     try:
         app(prog_name="edgeflock")
-    except EdgeflockError as error:
-        typer.secho(f"edgeflock: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        if (ended := end_with(error)) is None:
+            raise
+        line, code = ended
+        typer.secho(line, err=True, fg=typer.colors.RED)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,184 @@
-"""Files that survive a crash, and runs that go on from them."""
+"""Files that survive a crash, outputs that destroy no input, and runs that go on from files.
+
+A command that writes goes through three steps, all of them here:
+
+1. `check_outputs` before long work begins: what cannot be written is refused while nothing is lost yet.
+2. `write_atomically`, or `replacing` for a library that takes a path: beside the target, then renamed.
+3. What fails at the end (a full disk) is an `OSError` that names the target; `edgeflock.runtime.errors.in_our_words`
+   makes the message of it, for the command line in one place (`edgeflock.runtime.cli.main`).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.errors import FileError, InputError
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write so that after a crash, kill -9 or loss of power `path` holds either the old content or the new."""
-    temporary = path.with_name(path.name + ".tmp")
+@contextmanager
+def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
+    """Draft to write to in place of `path`, of the same suffixes; it becomes `path` at the end of the block.
+
+    After a crash, kill -9 or loss of power `path` holds either the old content or the new. Where the block raises,
+    nothing is left of the new one. Several files that belong together are written in one `contextlib.ExitStack`: either
+    all of them are replaced or none, and the first that was entered is the last that changes. A link keeps pointing
+    where it does; a device or a pipe, such as /dev/stdout, is written as it is. Missing folders are made.
+
+    Parameters
+    ----------
+    path : Path
+    sync : bool
+        Wait until the disk has it. Without it a loss of power, but no crash of the process, can lose the content.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; names `path`.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    draft = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:  # the disk is full: it is not filled with half a file
-        temporary.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        if target.exists():
+            shutil.copymode(target, draft)
+        if sync:
+            _sync(draft)
+        draft.replace(target)
+        if sync:
+            _sync(target.parent)  # the rename itself
+    except OSError as error:
+        if error.filename is None or Path(os.fsdecode(error.filename)) == draft:
+            error.filename, error.filename2 = str(path), None
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the rename itself
     finally:
-        os.close(directory)
+        draft.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes | str, sync: bool = True) -> None:
+    """Write so that after a crash, kill -9 or loss of power `path` holds either the old content or the new.
+
+    Text becomes UTF-8. Parameters and errors as for `replacing`.
+    """
+    with replacing(path, sync) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def check_outputs(
+    files: Iterable[Path | None] = (), folders: Iterable[Path | None] = (), inputs: Iterable[Path | None] = ()
+) -> None:
+    """Refuse outputs that cannot be written or that would destroy an input, before long work begins.
+
+    Looks only, makes nothing. None stands for an option that was not given.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Files to be written; what lies there may be replaced.
+    folders : iterable of Path
+        Folders to be filled.
+    inputs : iterable of Path
+        What is read: no output may be one of them, neither by another name nor through a link.
+
+    Raises
+    ------
+    InputError
+        An output is an input, or a file where a folder must be, or the reverse, or named twice.
+    FileError
+        The place may not be written by this user, or its disk is full.
+    """
+    read = [Path(path) for path in inputs if path is not None and Path(path).exists()]
+    named: dict[Path, Path] = {}
+    for path in (Path(path) for path in files if path is not None):
+        real = Path(os.path.realpath(path))
+        if real in named:
+            raise InputError(f"{path} is written twice by this command (also as {named[real]}): choose another name.")
+        named[real] = path
+        if path.is_dir():
+            raise InputError(f"expected a file to write, got the folder {path}: name a file in it.")
+        _check_not_read(path, read)
+        if not path.exists() or path.is_file():  # a device takes what it gets
+            _check_place(path, real.parent)
+    for path in (Path(path) for path in folders if path is not None):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"expected a folder to write into, got the file {path}: choose another name.")
+        _check_not_read(path, read)
+        _check_place(path, Path(os.path.realpath(path)))
+
+
+def _check_not_read(output: Path, inputs: Iterable[Path]) -> None:
+    for path in inputs:
+        if output.exists() and output.samefile(path):
+            same = "" if output == path else f" (as {path})"
+            raise InputError(f"{output} is read by this command{same} and would be overwritten: choose another output.")
+
+
+def _check_place(output: Path, folder: Path) -> None:
+    """Whether something new can be made in a folder that may have to be made itself."""
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f"cannot write {output}: {folder} is a file, expected a folder. Choose another output.")
+    if not os.access(folder, os.W_OK | os.X_OK) or (output.is_file() and not os.access(output, os.W_OK)):
+        raise FileError(
+            f"cannot write {output}: this user may not write in {folder}. Choose another output, or change the "
+            "permissions."
+        )
+    if shutil.disk_usage(folder).free == 0:
+        raise FileError(f"cannot write {output}: the disk of {folder} is full. Make room or choose another disk.")
+
+
+def cache_folder(name: str) -> Path:
+    """Folder for what can be made again: `$EDGEFLOCK_CACHE/name`, else `name` in edgeflock's folder of the XDG cache.
+
+    Raises
+    ------
+    FileError
+        This user has no home.
+    """
+    if chosen := os.environ.get("EDGEFLOCK_CACHE"):
+        return Path(chosen) / name
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "edgeflock" / name
+    return _home("EDGEFLOCK_CACHE") / ".cache" / "edgeflock" / name
+
+
+def config_folder() -> Path:
+    """Folder of this user's trusted keys and board profile, ~/.config/edgeflock.
+
+    Raises
+    ------
+    FileError
+        This user has no home.
+    """
+    return _home("HOME") / ".config" / "edgeflock"
+
+
+def _home(variable: str) -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a container that runs under a number without an entry in /etc/passwd
+        raise FileError(
+            f"user {os.getuid()} of this machine has no home folder: set {variable} to a folder that is yours."
+        ) from None
 
 
 def check_same_run(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import platform
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -18,7 +17,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.board import board_model, cpu_flags, cpu_model, installed_version
-from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.errors import DataError, FileError
+from edgeflock.runtime.files import config_folder, write_atomically
 
 ENV = "EDGEFLOCK_BOARD_PROFILE"
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
@@ -87,7 +87,8 @@ def this_board() -> Board:
 
 def profile_path() -> Path:
     """The environment variable EDGEFLOCK_BOARD_PROFILE, or ~/.config/edgeflock/board.json."""
-    return Path(os.environ.get(ENV) or Path.home() / ".config" / "edgeflock" / "board.json")
+    chosen = os.environ.get(ENV)
+    return Path(chosen) if chosen else config_folder() / "board.json"
 
 
 def choice(digest: str) -> Choice | None:
@@ -114,10 +115,7 @@ def save(digest: str, chosen: Choice) -> Path:
     profile.choices[digest] = chosen
     path = profile_path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(profile.model_dump_json(indent=2) + "\n")
-        Path(file.name).replace(path)
+        write_atomically(path, profile.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise DataError(
             f"the board profile {path} cannot be written ({error.strerror}): make the folder yours or set {ENV}."
@@ -127,10 +125,10 @@ def save(digest: str, chosen: Choice) -> Path:
 
 def _valid() -> Profile | None:
     """The profile, if there is one and it is of this board; else None, with a warning that says why."""
-    path = profile_path()
     try:
+        path = profile_path()
         profile = Profile.model_validate(json.loads(path.read_text("utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, FileError):  # none was written, or this user has no home to write it to
         return None
     except (OSError, ValueError, ValidationError) as error:
         log.warning("the board profile %s is ignored, it cannot be read (%s): run `edgeflock tune` again.", path, error)

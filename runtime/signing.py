@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from edgeflock.runtime.errors import BundleError, BundleKeyUntrusted, BundleSignatureInvalid
+from edgeflock.runtime.errors import BundleError, BundleKeyUntrusted, BundleSignatureInvalid, FileError
+from edgeflock.runtime.files import config_folder
 
 PACKAGE_KEYS = Path(__file__).parent / "keys"
 SIGNATURE_BYTES = 64
@@ -44,7 +46,7 @@ def key_id(public_key: bytes) -> str:
 
 def user_keys() -> Path:
     """Folder of the keys that the user of this machine trusts."""
-    return Path.home() / ".config" / "edgeflock" / "keys"
+    return config_folder() / "keys"
 
 
 def read_public_key(path: str | Path) -> TrustedKey:
@@ -72,7 +74,9 @@ def read_public_key(path: str | Path) -> TrustedKey:
 
 def trusted_keys(extra: Iterable[str | Path] = ()) -> dict[str, TrustedKey]:
     """Every key that this machine trusts, by key id: the package's, the user's and `extra` `.pub` files."""
-    paths = [*sorted(PACKAGE_KEYS.glob("*.pub")), *sorted(user_keys().glob("*.pub")), *extra]
+    paths = [*sorted(PACKAGE_KEYS.glob("*.pub")), *extra]
+    with suppress(FileError):  # this user has no home, so no keys there either
+        paths += sorted(user_keys().glob("*.pub"))
     return {key.key_id: key for key in map(read_public_key, paths)}
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, Unit, parse_angle
 from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.files import write_atomically
 
 COLUMNS = "angle,torque,speed,lat,long,alt"
 JPEG_QUALITY = 95
@@ -82,7 +83,7 @@ class DronetWriter:
         table = self._folder / "sync_steering.txt"
         whole = table.read_bytes() if table.exists() else b""
         whole = whole[: whole.rfind(b"\n") + 1] or f"#{COLUMNS}\n".encode()
-        _replace(table, whole)
+        write_atomically(table, whole)
         self.frames = whole.count(b"\n") - 1
         for number, path in _numbered(self._images):
             if number[-1] >= self.frames:
@@ -116,7 +117,8 @@ class DronetWriter:
         if not all(map(math.isfinite, row)) or abs(angle) > math.pi:
             raise InputError(f"frame {self.frames}: expected finite numbers and |angle| <= pi, got {COLUMNS} = {row}")
         jpeg = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-        _replace(self._images / f"{self.frames}.jpg", jpeg.tobytes())
+        # Not waiting for the disk: at 30 frames a second it would hold the drive up.
+        write_atomically(self._images / f"{self.frames}.jpg", jpeg.tobytes(), sync=False)
         # One unbuffered write per row: it is in the kernel's hands before the next frame begins.
         line = (",".join(f"{value:.9g}" for value in row) + "\n").encode()
         if self._rows.write(line) < len(line):
@@ -132,7 +134,7 @@ class DronetWriter:
         meta = {"format": "dronet", "complete": complete, "recording": self._recording}
         if complete:
             meta["frames"] = self.frames
-        _replace(self._folder / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
+        write_atomically(self._folder / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
 
     def __enter__(self) -> DronetWriter:
         return self
@@ -264,14 +266,3 @@ def _meta(folder: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: expected the JSON that `edgeflock record` writes") from None
     return meta
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError:  # the disk is full: it is not filled with half a file
-        part.unlink(missing_ok=True)
-        raise

@@ -14,16 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import cache_folder
 
 IN_MEMORY = 2 << 30
 """Bytes up to which pixels are simply held; RAF-DB for a face net of 224x224 is just below."""
-
-
-def cache_folder() -> Path:
-    """`$EDGEFLOCK_CACHE/pixels`, else `pixels` in edgeflock's folder of the XDG cache."""
-    if chosen := os.environ.get("EDGEFLOCK_CACHE"):
-        return Path(chosen) / "pixels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeflock" / "pixels"
 
 
 def filled(
@@ -36,8 +30,9 @@ def filled(
 ) -> list[np.ndarray]:
     """One uint8 array (count, *shape) per shape, whose examples `fill` writes, on all cores.
 
-    More than `IN_MEMORY` bytes go to files in `cache_folder`, are written once, and come back read-only and mapped: the
-    operating system then keeps in memory what is in use, and indexing costs no decoding.
+    More than `IN_MEMORY` bytes go to files in the cache (`edgeflock.runtime.files.cache_folder`), are written once, and
+    come back read-only and mapped: the operating system then keeps in memory what is in use, and indexing costs no
+    decoding.
 
     Parameters
     ----------
@@ -63,7 +58,7 @@ def filled(
         arrays = [np.empty(shape, np.uint8) for shape in whole]
         _fill(arrays, fill, what, console)
         return arrays
-    folder = cache_folder() / key()
+    folder = cache_folder("pixels") / key()
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(folder.parent).free) < size:  # a map over a full disk would end the process

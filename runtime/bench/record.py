@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.bench.latency import Latency
 from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.files import write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -197,8 +198,7 @@ class BenchFile(_Strict):
 
     def write(self, path: Path) -> None:
         """Write the JSON, making the folder it lies in."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(compact(self.model_dump_json(indent=1)) + "\n", encoding="utf-8")
+        write_atomically(path, compact(self.model_dump_json(indent=1)) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> BenchFile:
@@ -235,7 +235,7 @@ def read_all(paths: list[Path]) -> list[BenchFile]:
     DataError
         A file is not a record, or there is none.
     """
-    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (sorted(path.glob("[!.]*.json")) if path.is_dir() else [path])]
     if not files:
         raise DataError(f"No record in {', '.join(map(str, paths))}. Make one: edgeflock bench run --out FOLDER")
     return [BenchFile.read(file) for file in files]

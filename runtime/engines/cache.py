@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgeflock.runtime.errors import EngineError
+from edgeflock.runtime.files import cache_folder, write_atomically
 
 ENV = "EDGEFLOCK_ENGINE_CACHE"
 MAX_HEADER = 1 << 20  # bytes; more cannot be one of ours
@@ -34,7 +35,8 @@ class EngineCache:
     kind : str
         Name of the engine that compiles them; the sub-folder.
     root : path, optional
-        By default the environment variable EDGEFLOCK_ENGINE_CACHE, or ~/.cache/edgeflock/engines.
+        By default the environment variable EDGEFLOCK_ENGINE_CACHE, or `engines` in
+        `edgeflock.runtime.files.cache_folder`.
 
     Raises
     ------
@@ -43,7 +45,7 @@ class EngineCache:
     """
 
     def __init__(self, kind: str, root: str | Path | None = None) -> None:
-        self.folder = Path(root or os.environ.get(ENV) or Path.home() / ".cache" / "edgeflock" / "engines") / kind
+        self.folder = Path(root or os.environ.get(ENV) or cache_folder("engines")) / kind
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -96,15 +98,9 @@ class EngineCache:
 
     def write(self, path: Path, data: bytes) -> Path:
         """Write a file of the folder at once."""
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
+            write_atomically(path, data)
         except OSError as error:
-            Path(name).unlink(missing_ok=True)
             raise EngineError(f"{path} cannot be written: {error.strerror}. Free space or set {ENV}.") from error
         return path
 

@@ -349,7 +349,7 @@ def test_a_write_that_fails_leaves_the_older_bundle_whole(bundle, pub, manifest,
 
         return call
 
-    monkeypatch.setattr(bundle_module, "_write", failing(bundle_module._write))
+    monkeypatch.setattr(bundle_module, "write_atomically", failing(bundle_module.write_atomically))
     monkeypatch.setattr(Path, "rename", failing(Path.rename))
     with pytest.raises(BundleError, match="No space left"):
         write_bundle(bundle, manifest, contents)

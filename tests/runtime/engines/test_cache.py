@@ -81,6 +81,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_built(tmp
 
 def test_the_folder_is_the_users_unless_the_environment_names_one(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("EDGEFLOCK_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert EngineCache("qnn").folder == tmp_path / "home" / ".cache" / "edgeflock" / "engines" / "qnn"
     monkeypatch.setenv("EDGEFLOCK_ENGINE_CACHE", str(tmp_path / "disk"))
     assert EngineCache("qnn").folder == tmp_path / "disk" / "qnn"
