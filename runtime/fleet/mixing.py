@@ -58,6 +58,10 @@ def default_rule(plan: Plan) -> str:
 class Mixing:
     """A plan with a rule for its weights. It holds no models: the same for one silo and for a simulator of all.
 
+    What a silo carries from round to round is its state: `begin` makes it, `trained` takes a training step into it,
+    `mix` and `mix_all` exchange states, and `model` is what trains and drives. Only push-sum's state is more than the
+    model. States are arrays (..., d'), of one silo or of all.
+
     Parameters
     ----------
     plan : Plan
@@ -89,6 +93,7 @@ class Mixing:
             )
         if robust is not None:
             self._check_robust(robust)
+        self.by_server = self.rule == "server"
         self.differences = plan.mutual and self.rule not in ("push_sum", "server")
         self.age = plan.periods - 1 if stale else np.zeros_like(plan.periods)
         self._states: dict[bytes, np.ndarray] = {}
@@ -104,6 +109,31 @@ class Mixing:
                 f"{robust} needs {robust.least} neighbours and {silo} hears {degree.min()}: it would never mix. Take "
                 "Clipping with a radius, a smaller f, or a base with more neighbours."
             )
+
+    def begin(self, model: np.ndarray) -> np.ndarray:
+        """State of a silo whose model this is, (..., d) to (..., d'): push-sum puts a mass of 1 behind it."""
+        if self.rule == "push_sum":
+            return np.concatenate([model, np.ones_like(model[..., :1])], axis=-1)
+        return model
+
+    def trained(self, state: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """State after training took its model from `before` to `after`; `state` is left as it is.
+
+        Push-sum adds the step to the sums: the model is only their quotient by the mass.
+        """
+        if self.rule == "push_sum":
+            state = state.copy()
+            state[..., :-1] += after - before
+            return state
+        return after
+
+    def model(self, state: np.ndarray) -> np.ndarray:
+        """Model (..., d) of a state (..., d')."""
+        return state[..., :-1] / state[..., -1:] if self.rule == "push_sum" else state
+
+    def average(self, states: np.ndarray) -> np.ndarray:
+        """Model (d,) on which silos with these states (n, d') agree when they go on mixing without training."""
+        return self.model(states.sum(axis=0)) if self.rule == "push_sum" else states.mean(axis=0)
 
     def weights(self, k: int) -> np.ndarray:
         """Share of the sender's model that the receiver of each edge gets in round k, 0 on weak edges: (m,)."""
@@ -186,7 +216,7 @@ class Mixing:
         return found
 
     def mix(self, k: int, silo: int, own: Mapping[int, np.ndarray], received: Mapping[int, np.ndarray]) -> np.ndarray:
-        """Model of one silo after round k.
+        """State of one silo after round k.
 
         Parameters
         ----------
@@ -195,10 +225,10 @@ class Mixing:
         silo : int
             Index in the plan's roster.
         own : mapping of int to ndarray, float32 (d,)
-            Its models before mixing: of round k and, in mutual plans, of the rounds in `senders(k, silo)`.
+            Its states before mixing: of round k and, in mutual plans, of the rounds in `senders(k, silo)`.
         received : mapping of int to ndarray, float32 (d,)
-            Models by sender, each of the round that `senders(k, silo)` states; under `server` a silo gets the hub's
-            model *after* mixing. What is missing is skipped and its weight stays with the own model; the mean is kept
+            States by sender, each of the round that `senders(k, silo)` states; under `server` a silo gets the hub's
+            *after* mixing. What is missing is skipped and its weight stays with the own model; the mean is kept
             if the other end skips the edge too. (Push-sum loses a missing model's mass with it: the mean moves.)
 
         Returns
@@ -241,7 +271,7 @@ class Mixing:
         return _checked({0: mixed}, 0, now.shape, "the mixed model")
 
     def mix_all(self, k: int, models: Mapping[int, np.ndarray]) -> np.ndarray:
-        """Models of all silos after round k, float32 (n, d).
+        """States of all silos after round k, float32 (n, d).
 
         Parameters
         ----------
@@ -264,19 +294,6 @@ class Mixing:
             own = {r: models[r][i] for r in {k, *senders.values()}}
             mixed[i] = self.mix(k, i, own, {j: models[r][j] for j, r in senders.items()})
         return mixed
-
-
-def add_mass(models: np.ndarray) -> np.ndarray:
-    """What push-sum mixes: the models (..., d) with a mass of 1 behind each, (..., d + 1).
-
-    Training changes the model, that is the quotient: add its step to all but the mass.
-    """
-    return np.concatenate([models, np.ones_like(models[..., :1])], axis=-1)
-
-
-def divide_by_mass(sums: np.ndarray) -> np.ndarray:
-    """Models (..., d) of push-sum's sums and masses (..., d + 1)."""
-    return sums[..., :-1] / sums[..., -1:]
 
 
 def _checked(models: Mapping[int, np.ndarray], at: int, shape: tuple[int, ...] | None, what: str) -> np.ndarray:

@@ -28,7 +28,7 @@ from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.files import check_same_run, write_atomically
 from edgeflock.runtime.fleet.event import CALM, Conditions, simulate
 from edgeflock.runtime.fleet.learner import LearningTask
-from edgeflock.runtime.fleet.mixing import Mixing, add_mass, divide_by_mass
+from edgeflock.runtime.fleet.mixing import Mixing
 from edgeflock.runtime.fleet.robust import robust_rule
 from edgeflock.runtime.fleet.schedule import Plan
 from edgeflock.runtime.fleet.workers import Engine, Job, Silos
@@ -76,7 +76,7 @@ def clock_of(
 class _State:
     """What changes from round to round."""
 
-    models: np.ndarray  # (n, d); of push-sum the sums with the mass behind, (n, d + 1)
+    models: np.ndarray  # (n, d); what `Mixing.begin` made of them where silos mix
     past: dict[int, np.ndarray] = field(default_factory=dict)  # before mixing, by round
     round: int = 0
     seconds: float = 0.0
@@ -155,13 +155,12 @@ class _Simulation:
             raise InputError(f"the plan is for {plan.n} silos, the task deals its data to {task.silos}.")
         robust = robust_rule(config.robust) if config.robust else None
         self.mixing = Mixing(plan, config.rule, robust) if plan is not None else None
-        if config.mode == "sfl" and self.mixing is not None and self.mixing.rule != "server":
+        if config.mode == "sfl" and self.mixing is not None and not self.mixing.by_server:
             raise InputError("mode 'sfl' has a server: pass the plan of a star with t = 1, and no other rule.")
         if clock_ms is not None and len(clock_ms) < rounds + config.settle + 1:
             raise InputError(f"the clock has {len(clock_ms) - 1} rounds, expected {rounds + config.settle}.")
         self.task, self.config, self.plan, self.rounds = task, config, plan, rounds
         self.out, self.engine, self.clock_ms = out, engine, clock_ms
-        self.push_sum = self.mixing is not None and self.mixing.rule == "push_sum"
         self.last = rounds + (config.settle if mixes else 0)
 
     def run(self, fresh: bool, command: str) -> dict[str, Any]:
@@ -189,7 +188,7 @@ class _Simulation:
 
     def _started(self, silos: Silos) -> _State:
         models = np.tile(self.task.start(), (silos.n, 1))
-        state = _State(add_mass(models) if self.push_sum else models)
+        state = _State(models if self.mixing is None else self.mixing.begin(models))
         state.rows.append({"round": 0, "loss": None})
         if self.task.batch_norm != "local":  # whose statistics nobody has trained yet
             state.rows[0] |= self._figures(state, silos)
@@ -202,11 +201,7 @@ class _Simulation:
         if k <= self.rounds:
             trained, losses = silos.train(models, k, self.config.local_steps)
             self._check(k, trained, losses)
-            if self.push_sum:  # the step belongs to the sums: the model is only their quotient
-                state.models = state.models.copy()
-                state.models[:, :-1] += trained - models
-            else:
-                state.models = trained
+            state.models = trained if self.mixing is None else self.mixing.trained(state.models, models, trained)
         if self.mixing is not None:
             state.past[k] = state.models
             state.models = self.mixing.mix_all(k, state.past)
@@ -246,10 +241,10 @@ class _Simulation:
         return found
 
     def _models(self, state: _State) -> np.ndarray:
-        return divide_by_mass(state.models) if self.push_sum else state.models
+        return state.models if self.mixing is None else self.mixing.model(state.models)
 
     def _average(self, state: _State) -> np.ndarray:
-        return divide_by_mass(state.models.sum(axis=0)) if self.push_sum else state.models.mean(axis=0)
+        return state.models.mean(axis=0) if self.mixing is None else self.mixing.average(state.models)
 
     def _robots_due(self, state: _State) -> bool:
         k = state.round

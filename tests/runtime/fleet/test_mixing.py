@@ -5,7 +5,7 @@ import pytest
 
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.consensus import half_life, period_map
-from edgeflock.runtime.fleet.mixing import RULES, Mixing, add_mass, default_rule, divide_by_mass
+from edgeflock.runtime.fleet.mixing import RULES, Mixing, default_rule
 from edgeflock.runtime.fleet.overlays import both_ways, ring
 from edgeflock.runtime.fleet.paced_mesh import paced_mesh
 from edgeflock.runtime.fleet.robust import Clipping, Median, MultiKrum, TrimmedMean
@@ -68,7 +68,7 @@ def test_a_directed_ring_takes_half_and_half(gaia, gaia_delays):
 @pytest.mark.parametrize("rule", ["half", "authors", "push_sum"])
 def test_each_silo_computes_what_the_simulator_computes_on_directed_states(rule, ring_plan):
     mixing, models = Mixing(ring_plan, rule), models_of(11)
-    models = add_mass(models) if rule == "push_sum" else models
+    models = mixing.begin(models)
     train = lambda k: models_of(11, models.shape[1], k) * 0.1  # noqa: E731
     assert run_each(mixing, models, 130, train) == pytest.approx(run_all(mixing, models, 130, train), abs=1e-4)
 
@@ -104,17 +104,43 @@ def test_old_models_mix_as_the_weighted_difference_of_one_round():
 
 def test_push_sum_reaches_the_mean_where_halves_do_not(ring_plan):
     models = models_of(11)
-    sums = run_all(Mixing(ring_plan, "push_sum"), add_mass(models), 40 * ring_plan.states)
+    mixing = Mixing(ring_plan, "push_sum")
+    sums = run_all(mixing, mixing.begin(models), 40 * ring_plan.states)
     assert sums[:, -1].sum() == pytest.approx(11, rel=1e-4)
-    assert divide_by_mass(sums) == pytest.approx(np.tile(models.mean(axis=0), (11, 1)), abs=1e-3)
+    assert mixing.model(sums) == pytest.approx(np.tile(models.mean(axis=0), (11, 1)), abs=1e-3)
     halves = run_all(Mixing(ring_plan, "half"), models, 40 * ring_plan.states)
     assert np.abs(halves - models.mean(axis=0)).max() > 0.05
 
 
 def test_in_between_the_periods_push_sums_mass_is_under_way(ring_plan):
-    sums = run_all(Mixing(ring_plan, "push_sum"), add_mass(models_of(11)), 3)
+    mixing = Mixing(ring_plan, "push_sum")
+    sums = run_all(mixing, mixing.begin(models_of(11)), 3)
     assert sums[:, -1].min() > 0
     assert sums[:, -1].sum() < 11
+
+
+@pytest.mark.parametrize("rule", ["half", "push_sum"])
+def test_a_training_step_moves_the_model_by_itself_whatever_the_state_is(rule, ring_plan):
+    mixing = Mixing(ring_plan, rule)
+    states = run_all(mixing, mixing.begin(models_of(11)), 3)
+    before = mixing.model(states)
+    step = models_of(11, seed=9)
+    kept = states.copy()
+    after = mixing.trained(states, before, before + step)
+    assert np.array_equal(states, kept)
+    moved = mixing.model(after) - before
+    mass = states[:, -1:] if rule == "push_sum" else 1
+    assert moved == pytest.approx(step / mass, abs=1e-5)
+
+
+def test_what_silos_agree_on_weighs_push_sums_models_by_their_mass(ring_plan):
+    models = models_of(11)
+    mixing = Mixing(ring_plan, "push_sum")
+    states = mixing.begin(models)
+    assert mixing.average(states) == pytest.approx(models.mean(axis=0), abs=1e-6)
+    mixed = run_all(mixing, states, ring_plan.states)  # nothing is under way at the end of a period
+    assert mixing.average(mixed) == pytest.approx(models.mean(axis=0), abs=1e-5)
+    assert np.array_equal(Mixing(ring_plan, "half").average(models), models.mean(axis=0))
 
 
 def test_a_star_gives_everyone_the_mean(gaia, gaia_delays):
