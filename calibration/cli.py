@@ -52,8 +52,8 @@ def camera(
     from rich.progress import Progress, TextColumn
 
     from edgeflock.calibration.camera import Board, check_file_name, draw, write_camera
-    from edgeflock.runtime.camera_calibration import calibrate_from, factory_intrinsics, store_camera
-    from edgeflock.runtime.signing import read_private_key
+    from edgeflock.calibration.capture import calibrate_from, factory_intrinsics, store_camera
+    from edgeflock.runtime.bundle.signing import read_private_key
 
     check_file_name(out)
     if bundle and not key:
@@ -131,7 +131,7 @@ def compare(
 
         from edgeflock.export.datasets import concatenate, open_dataset
         from edgeflock.export.onnx import predict
-        from edgeflock.export.quantize import FORMS, quantize
+        from edgeflock.export.quantise.forms import FORMS, quantize
     except ModuleNotFoundError as error:
         raise MissingExtra.pip("edgeflock calibrate compare", "export", error) from error
     import numpy as np
@@ -141,8 +141,8 @@ def compare(
     from edgeflock.calibration.compare import compare as compare_methods
     from edgeflock.calibration.frames import representative_frames
     from edgeflock.calibration.observe import progress
-    from edgeflock.runtime.bundle import Bundle, default_bundle
-    from edgeflock.runtime.preprocess import crop_200
+    from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
+    from edgeflock.runtime.prepare.frame import crop_200
 
     def crops(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
         frames = concatenate([open_dataset(path) for path in paths])

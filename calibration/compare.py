@@ -64,7 +64,7 @@ def compare(
     validation : mapping
         Other samples, on which the answers are compared.
     quantize, predict : callable
-        `edgeflock.export.quantize.quantize` for one form, and `edgeflock.export.onnx.predict`.
+        `edgeflock.export.quantise.forms.quantize` for one form, and `edgeflock.export.onnx.predict`.
     symmetric, cache
         See `edgeflock.calibration.ranges.activation_ranges`.
     on_progress : callable, optional

@@ -69,7 +69,7 @@ def steering(
       --training runs/fadnet/result.json --key fleet.pem --out steering
     """
     try:
-        from edgeflock.export.steering import SteeringLimits, steering_recipe
+        from edgeflock.export.recipes.steering import SteeringLimits, steering_recipe
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from edgeflock.export.datasets import ReadOptions, SteeringDataset, concatenate, open_dataset
@@ -120,7 +120,7 @@ def registration(
       --training runs/ldr/result.json --key fleet.pem --out ldr
     """
     try:
-        from edgeflock.export.registration import RegistrationLimits, registration_recipe
+        from edgeflock.export.recipes.registration import RegistrationLimits, registration_recipe
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from edgeflock.export.datasets.volumes import open_volumes
@@ -172,7 +172,7 @@ def emotion(
       --key fleet.pem --out glamor
     """
     try:
-        from edgeflock.export.emotion import EmotionLimits, emotion_recipe
+        from edgeflock.export.recipes.emotion import EmotionLimits, emotion_recipe
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from rich.console import Console
@@ -240,7 +240,7 @@ def compile_for(
         raise _missing(error) from error
     from rich.console import Console
 
-    from edgeflock.runtime.bundle import Bundle
+    from edgeflock.runtime.bundle.bundle import Bundle
 
     feeds = None
     if inputs is not None:

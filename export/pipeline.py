@@ -18,17 +18,17 @@ from safetensors.torch import save as save_tensors
 
 from edgeflock.calibration.observe import OnProgress, progress
 from edgeflock.calibration.ranges import Method, activation_ranges
-from edgeflock.export.fp16 import to_fp16
 from edgeflock.export.onnx import IR, OPSET, PARITY, check_parity, export_onnx, predict
-from edgeflock.export.quantize import FORMS
+from edgeflock.export.quantise.forms import FORMS
+from edgeflock.export.quantise.fp16 import to_fp16
+from edgeflock.export.quantise.search import SearchResult, search
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.report import write_report
-from edgeflock.export.search import SearchResult, search
 from edgeflock.export.targets import supported
-from edgeflock.runtime.bundle import Artefact, Manifest, sign_bundle, write_bundle
+from edgeflock.runtime.bundle.bundle import Artefact, Manifest, sign_bundle, write_bundle
+from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, GateReport
+from edgeflock.runtime.bundle.signing import read_private_key
 from edgeflock.runtime.errors import GateError, InputError
-from edgeflock.runtime.manifest import VECTORS, WEIGHTS, GateReport
-from edgeflock.runtime.signing import read_private_key
 from edgeflock.runtime.tasks.base import thinned
 
 PRECISIONS = ("fp32", "fp16", *FORMS)

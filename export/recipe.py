@@ -1,6 +1,6 @@
 """What the export has to know of a net: what goes in and out, real samples, and what a good answer is.
 
-One recipe per task, in `export/steering.py`, `export/registration.py` and `export/emotion.py`; `export/pipeline.py`
+One recipe per task, in `export/recipes/steering.py`, `export/recipes/registration.py` and `export/recipes/emotion.py`; `export/pipeline.py`
 makes a bundle of any of them.
 """
 
@@ -15,8 +15,8 @@ import onnx
 from torch import nn
 
 from edgeflock.calibration.ranges import Method
+from edgeflock.runtime.bundle.manifest import Criterion, GateReport, InputSpec, OutputSpec
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.manifest import Criterion, GateReport, InputSpec, OutputSpec
 
 Answers = Mapping[str, np.ndarray]
 """Output name to (N, ...)."""

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from edgeflock.export.search import SearchResult
+from edgeflock.export.quantise.search import SearchResult
+from edgeflock.runtime.bundle.manifest import Criterion, GateReport
 from edgeflock.runtime.errors import MissingExtra
-from edgeflock.runtime.manifest import Criterion, GateReport
 
 _ROW = 0.18  # inches of the picture for one layer
 _WIDEST = 2.0  # multiples of the limit that the picture shows

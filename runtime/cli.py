@@ -1,6 +1,6 @@
 """`edgeflock`, the command line: thin, every verb calls one function.
 
-Verbs of other packages come through the entry-point group `edgeflock.commands`, see `edgeflock.runtime.verbs`.
+Verbs of other packages come through the entry-point group `edgeflock.commands`, see `edgeflock.runtime.commands.registry`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from edgeflock.runtime.bench.cli import bench_app
-from edgeflock.runtime.bundle import Bundle, default_bundle, generate_key, read_manifest, sign_bundle
-from edgeflock.runtime.doctor import doctor
+from edgeflock.runtime.bench.tune import tune_command
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle, generate_key, read_manifest, sign_bundle
+from edgeflock.runtime.bundle.manifest import GateReport, Manifest
+from edgeflock.runtime.commands.doctor import doctor
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import BundleError, end_with
-from edgeflock.runtime.manifest import GateReport, Manifest
-from edgeflock.runtime.tune import tune_command
-from edgeflock.runtime.verbs import verbs
 
 app = typer.Typer(
     cls=verbs("edgeflock.commands", "edgeflock"),

@@ -11,7 +11,7 @@ import typer
 Keys = Annotated[
     list[Path] | None, typer.Option("--key", help="Trust bundles signed with this .pub file too; repeat for more.")
 ]
-"""Of every verb that opens a bundle; goes to `edgeflock.runtime.bundle.Bundle.open` or a task as `keys`."""
+"""Of every verb that opens a bundle; goes to `edgeflock.runtime.bundle.bundle.Bundle.open` or a task as `keys`."""
 
 
 def next_command(*words: object) -> str:

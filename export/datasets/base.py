@@ -48,7 +48,7 @@ class SteeringDataset:
     ----------
     frames : numpy.ndarray
         uint8, (N, 240, 320) grey as the camera saw it, or (N, 200, 200) where the source is already cropped
-        (the authors' "driving" npz); `edgeflock.runtime.preprocess.crop_200` takes both.
+        (the authors' "driving" npz); `edgeflock.runtime.prepare.frame.crop_200` takes both.
     angles : numpy.ndarray
         float32, (N,) rad, positive = left.
     groups : numpy.ndarray

@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from edgeflock.export.datasets.emotion_files import UNKNOWN, Row, by_name, read_folder
-from edgeflock.export.datasets.faces import EMOTIONS, each_face, each_scene
+from edgeflock.export.datasets.formats.emotion_files import UNKNOWN, Row, by_name, read_folder
 from edgeflock.export.datasets.images import decode
 from edgeflock.export.datasets.pixels import filled
+from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face, each_scene
 from edgeflock.export.nets.glamor import FACE, Glamor
 from edgeflock.export.nets.resnet import FerNet
+from edgeflock.runtime.bundle.manifest import InputSpec
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.manifest import InputSpec
-from edgeflock.runtime.preprocess_face import (
+from edgeflock.runtime.prepare.face import (
     CONTEXT_CROP,
     CONTEXT_INPUT,
     CONTEXT_SIZE,
@@ -179,7 +179,7 @@ def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[Row]]:
     `whole` asks for whole images with face boxes, where a data set has these and cut faces.
     """
     if path.is_file():
-        from edgeflock.export.datasets.affectnet import read_csv
+        from edgeflock.export.datasets.formats.affectnet import read_csv
 
         return "CSV", read_csv(path)
     for title, (patterns, module, function) in FORMATS.items():

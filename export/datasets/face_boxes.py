@@ -8,7 +8,7 @@ import cv2
 from rich.console import Console
 from rich.progress import track
 
-from edgeflock.export.datasets.emotion_files import IMAGES
+from edgeflock.export.datasets.formats.emotion_files import IMAGES
 from edgeflock.export.datasets.images import decode
 from edgeflock.runtime.errors import DataError
 from edgeflock.runtime.faces import FaceDetector

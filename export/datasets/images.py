@@ -14,7 +14,7 @@ from rich.progress import track
 
 from edgeflock.runtime.cameras.encodings import decode_compressed
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.preprocess import grey_320x240, squeezed
+from edgeflock.runtime.prepare.frame import grey_320x240, squeezed
 
 # For progress and notes: stdout belongs to results.
 console = Console(stderr=True)

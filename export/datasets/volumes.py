@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgeflock.runtime.errors import DataError, InputError, MissingExtra
-from edgeflock.runtime.volumes import nifti_data, normalise, read_nifti, resample
+from edgeflock.runtime.prepare.volume import nifti_data, normalise, read_nifti, resample
 
 SCHEMES = {"train": "1", "val": "2"}
 

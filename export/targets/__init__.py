@@ -12,13 +12,13 @@ import onnx
 
 from edgeflock.export.targets import cpu, jetson, qualcomm
 from edgeflock.export.targets.base import Compilation, Job, Limit, Route, Target, check
+from edgeflock.runtime.bundle.manifest import TargetSupport
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.manifest import TargetSupport
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeflock.runtime.bundle import Bundle
+    from edgeflock.runtime.bundle.bundle import Bundle
 
 __all__ = ["TARGETS", "Compilation", "Limit", "Route", "Target", "check", "compile_bundle", "supported"]
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from edgeflock.runtime.board.known_bad import KNOWN_BAD, KnownBad, known_bad_here
+from edgeflock.runtime.bundle.manifest import TargetSupport
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.known_bad import KNOWN_BAD, KnownBad, known_bad_here
-from edgeflock.runtime.manifest import TargetSupport
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeflock.runtime.bundle import Bundle
+    from edgeflock.runtime.bundle.bundle import Bundle
 
 
 OWN_PYTHON = "edgeflock needs Python >= 3.10: take a standalone one (pyenv, uv) beside the image's own."

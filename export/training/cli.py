@@ -65,7 +65,7 @@ def steering(
 
     from edgeflock.export.datasets import ReadOptions, concatenate, open_dataset
     from edgeflock.export.datasets.base import implausible
-    from edgeflock.export.training.driving import SteeringConfig, train_steering
+    from edgeflock.export.training.methods.steering import SteeringConfig, train_steering
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -140,7 +140,7 @@ def registration(
     from rich.console import Console
 
     from edgeflock.export.datasets.volumes import open_volumes
-    from edgeflock.export.training.registration import RegistrationConfig, train_registration
+    from edgeflock.export.training.methods.registration import RegistrationConfig, train_registration
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -208,7 +208,7 @@ def emotion(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import EMOTION_NETS, NETS
-    from edgeflock.export.training.emotion import EmotionConfig, train_emotion
+    from edgeflock.export.training.methods.emotion import EmotionConfig, train_emotion
 
     if net not in EMOTION_NETS:
         raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
@@ -288,9 +288,9 @@ def ldlva(
     from rich.console import Console
 
     from edgeflock.export.datasets.emotion import open_emotion
-    from edgeflock.export.datasets.valence_arousal import with_affect
+    from edgeflock.export.datasets.formats.valence_arousal import with_affect
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.ldlva_emotion import LDLVA_NETS, LdlvaConfig, train_ldlva
+    from edgeflock.export.training.methods.ldlva_emotion import LDLVA_NETS, LdlvaConfig, train_ldlva
 
     if net not in LDLVA_NETS:
         raise InputError(f"LDLVA trains {' or '.join(LDLVA_NETS)}, got {net!r}.")
@@ -356,7 +356,7 @@ def ldlva_digits(
         raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
-    from edgeflock.export.training.ldlva_digits import show_comparison, show_table
+    from edgeflock.export.training.proofs.ldlva_digits import show_comparison, show_table
 
     torch.set_num_threads(1)  # the net is so small that more are slower
     console = Console()

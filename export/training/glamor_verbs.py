@@ -58,7 +58,7 @@ def glamor(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.glamor import GlamorConfig, train_glamor
+    from edgeflock.export.training.methods.glamor import GlamorConfig, train_glamor
 
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
@@ -106,7 +106,7 @@ def glamor_scene(
         raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
-    from edgeflock.export.training.glamor_scene import Task, show_scene
+    from edgeflock.export.training.proofs.glamor_scene import Task, show_scene
 
     if threads is not None:
         torch.set_num_threads(threads)

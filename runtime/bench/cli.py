@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgeflock.runtime.verbs import verbs
+from edgeflock.runtime.commands.registry import verbs
 
 if TYPE_CHECKING:
     from edgeflock.runtime.bench.record import Measured, Missing

@@ -11,7 +11,7 @@ import psutil
 
 from edgeflock.runtime.bench.record import Board, BoardState
 from edgeflock.runtime.bench.sensors import Sensors, nvml, power_mode
-from edgeflock.runtime.board import board_model, cpu_model, installed_version
+from edgeflock.runtime.board.facts import board_model, cpu_model, installed_version
 
 PACKAGES = (
     *("edgeflock", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn"),

@@ -36,7 +36,7 @@ from edgeflock.runtime.bench.machine import (
 from edgeflock.runtime.bench.record import Measured, Missing, Mode, Rail, Scope, Trial
 from edgeflock.runtime.bench.record import WarmUp as WarmUpRecord
 from edgeflock.runtime.bench.sensors import Sampler
-from edgeflock.runtime.bundle import Bundle
+from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.engines import open_engine
 from edgeflock.runtime.engines.base import Engine
 from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError, MissingExtra

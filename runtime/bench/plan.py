@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from edgeflock.runtime.bench.measure import Plan
 from edgeflock.runtime.bench.record import Missing, Mode, Scope
-from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines import ENGINES, PRECISIONS, engine_problems
 from edgeflock.runtime.errors import InputError
 

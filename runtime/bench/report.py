@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from edgeflock_lab.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION
 
 from edgeflock.runtime.bench.diff import cells
-from edgeflock.runtime.bench.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION
 from edgeflock.runtime.bench.latency import PERCENTILES, Latency
 from edgeflock.runtime.bench.record import BenchFile, Key, Measured, Missing
 from edgeflock.runtime.errors import InputError, MissingExtra

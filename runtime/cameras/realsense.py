@@ -249,5 +249,5 @@ class RealSenseSource:
 
 def _intrinsics(i: Any) -> Intrinsics:
     # Colour of the D400 is "inverse Brown-Conrady": librealsense projects with the same coefficients to the same pixels
-    # as OpenCV's plumb_bob, within 0.01 px (tests/runtime/test_camera_calibration.py).
+    # as OpenCV's plumb_bob, within 0.01 px (tests/calibration/test_capture.py).
     return Intrinsics(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy, "plumb_bob", tuple(float(c) for c in i.coeffs))

@@ -123,7 +123,7 @@ def _qnn() -> str | None:
 
 def _stopped(name: str, precisions: tuple[str, ...]) -> str | None:
     """Why none of `precisions` may be used with the installed version of an engine's package on this board."""
-    from edgeflock.runtime.known_bad import known_bad_here
+    from edgeflock.runtime.board.known_bad import known_bad_here
 
     for entry, version in known_bad_here(package=_PACKAGES[name]):
         if set(precisions) <= set(entry.stops):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from edgeflock.runtime.board import cpu_flags, installed_version
+from edgeflock.runtime.board.facts import cpu_flags, installed_version
 from edgeflock.runtime.engines.base import check_feeds, check_placement
 from edgeflock.runtime.engines.cache import EngineCache, gpu_key
 from edgeflock.runtime.engines.cuda import DeviceTensors

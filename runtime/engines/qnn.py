@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from edgeflock.runtime.board import board_model, installed_version
+from edgeflock.runtime.board.facts import board_model, installed_version
 from edgeflock.runtime.engines.base import Progress, say
 from edgeflock.runtime.engines.cache import EngineCache, file_sha256
 from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.faces.face import Face
-from edgeflock.runtime.preprocess import Encoding, check_image
+from edgeflock.runtime.prepare.frame import Encoding, check_image
 
 MIN_FACE = 0.1
 """Of the frame's shorter side: width of the smallest face that is looked for."""

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from edgeflock.runtime.faces.pipeline import FaceEmotion
-from edgeflock.runtime.preprocess import Encoding, check_image
-from edgeflock.runtime.preprocess_face import CONTEXT_CROP, CONTEXT_SIZE
+from edgeflock.runtime.prepare.face import CONTEXT_CROP, CONTEXT_SIZE
+from edgeflock.runtime.prepare.frame import Encoding, check_image
 
 _TO_RGB = {"bgr8": cv2.COLOR_BGR2RGB, "mono8": cv2.COLOR_GRAY2RGB}
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

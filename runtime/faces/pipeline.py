@@ -12,7 +12,7 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.faces.detector import FaceDetector
 from edgeflock.runtime.faces.face import Face
 from edgeflock.runtime.faces.tracker import FaceTracker
-from edgeflock.runtime.preprocess import Encoding
+from edgeflock.runtime.prepare.frame import Encoding
 from edgeflock.runtime.tasks.emotion import Emotion, EmotionRecognizer
 
 

@@ -75,7 +75,7 @@ class LearningTask(BaseModel, ABC):
     split: str = Field("environment", description="how the training data is dealt to the silos")
     batch: int = Field(8, ge=2, description="samples per local step; at least 2, for batch normalisation")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    batch_norm: str = Field("average", description="one of edgeflock.runtime.fleet.batch_norm.POLICIES")
+    batch_norm: str = Field("average", description="one of edgeflock.runtime.fleet.mixing.layout.POLICIES")
     layers: str = Field("", description="how the names of the layers begin that are trained and exchanged; '' is all")
     samples: int | None = Field(None, ge=1, description="at most so many training samples, evenly from all")
     bf16: bool = Field(True, description="bfloat16 convolutions while training; validation is always float32")

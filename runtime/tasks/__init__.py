@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeflock.runtime.bundle import Bundle
+from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import BundleError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgeflock.runtime.bundle import Bundle
+from edgeflock.runtime.board.profile import choice
+from edgeflock.runtime.bundle.bundle import Bundle
+from edgeflock.runtime.bundle.manifest import VECTORS, Manifest, OutputSpec
 from edgeflock.runtime.engines import REFERENCE, open_engine
 from edgeflock.runtime.errors import BundleError, ParityError
-from edgeflock.runtime.manifest import VECTORS, Manifest, OutputSpec
-from edgeflock.runtime.profile import choice
 
 FP32_TOLERANCE = 1e-5
 """Of the reference engine in fp32, relative to max(1, |y|); x86 and ARM CPUs differ by up to 4.8e-7

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.manifest import Manifest, OutputSpec
 from edgeflock.runtime.errors import BundleError, EngineError
-from edgeflock.runtime.manifest import Manifest, OutputSpec
-from edgeflock.runtime.preprocess import Encoding
-from edgeflock.runtime.preprocess_face import EmotionPreprocess
+from edgeflock.runtime.prepare.face import EmotionPreprocess
+from edgeflock.runtime.prepare.frame import Encoding
 from edgeflock.runtime.tasks.base import NetTask
 
 TOLERANCE = 0.05

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeflock.runtime.bundle.manifest import InputSpec, Manifest, OutputSpec
 from edgeflock.runtime.errors import BundleError, InputError
-from edgeflock.runtime.manifest import InputSpec, Manifest, OutputSpec
-from edgeflock.runtime.tasks.base import NetTask
-from edgeflock.runtime.volumes import (
+from edgeflock.runtime.prepare.volume import (
     check_same_space,
     check_volume,
     jacobian_determinant,
@@ -21,6 +20,7 @@ from edgeflock.runtime.volumes import (
     resample,
     warp,
 )
+from edgeflock.runtime.tasks.base import NetTask
 
 SIDE = 128
 
@@ -71,7 +71,7 @@ class RegistrationResult:
     ----------
     flow : ndarray
         float32 (3, D, H, W) on the grid of the volumes, in their voxels, channel k along array axis k:
-        warped(x) = moving(x + flow(x)). `edgeflock.runtime.volumes.warp` applies it to other volumes and to labels.
+        warped(x) = moving(x + flow(x)). `edgeflock.runtime.prepare.volume.warp` applies it to other volumes and to labels.
     warped : ndarray
         float32 (D, H, W), moving in its own intensities.
     jacobian : Jacobian
@@ -116,7 +116,7 @@ class Registration(NetTask):
             resampled to its own grid.
         window : (float, float), optional
             Intensities that become black and white, such as (-25, 265) Hounsfield units for the liver; see
-            `edgeflock.runtime.volumes.normalise`.
+            `edgeflock.runtime.prepare.volume.normalise`.
 
         Raises
         ------

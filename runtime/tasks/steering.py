@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.manifest import Manifest, OutputSpec
 from edgeflock.runtime.errors import BundleError
-from edgeflock.runtime.manifest import Manifest, OutputSpec
-from edgeflock.runtime.preprocess import Encoding, FramePreprocess
+from edgeflock.runtime.prepare.frame import Encoding, FramePreprocess
 from edgeflock.runtime.tasks.base import NetTask
 
 STEERING_OUTPUT = OutputSpec(name="steering", shape=(1, 1), unit="rad", positive="left", tolerance=1e-2)

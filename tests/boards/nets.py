@@ -20,11 +20,11 @@ import onnx
 import torch
 
 from edgeflock.calibration.ranges import activation_ranges
-from edgeflock.export.fp16 import to_fp16
 from edgeflock.export.nets import NETS, REGISTRATION_NETS, STEERING_NETS, VTNAffine
 from edgeflock.export.onnx import export_onnx
-from edgeflock.export.quantize import FORMS, quantize
-from edgeflock.export.volumetric import to_2d
+from edgeflock.export.quantise.forms import FORMS, quantize
+from edgeflock.export.quantise.fp16 import to_fp16
+from edgeflock.export.quantise.planes import to_2d
 from edgeflock.runtime.errors import EdgeflockError
 
 VOXELS = {"vtn": 64, "vtn-affine": 64}

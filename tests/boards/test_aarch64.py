@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgeflock.export.nets import EMOTION_NETS, STEERING_NETS
-from edgeflock.runtime.bundle import Bundle, default_bundle
-from edgeflock.runtime.preprocess import FramePreprocess
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
+from edgeflock.runtime.prepare.frame import FramePreprocess
 
 FP32 = 1e-5
 PROBABILITY = 1e-2  # random weights carry a step through 16 sums; a bundle says itself what it tolerates

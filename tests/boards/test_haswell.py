@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 
 
 def test_engine_notices_the_missing_vnni_and_answers_as_elsewhere(emulate_haswell, here, checked, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 
 
 def test_shipped_bundle_answers_the_same_on_onnxruntime_1_16(emulate, here, answer, integers, same_integers, checked):

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from edgeflock.export.nets import NETS
-from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 
 NATIVE, STATIC = 3, 4  # Qnn_TensorType_t; 0 and 1 are the inputs and outputs of the graph
 FLOATS = {0x216, 0x232}

@@ -30,7 +30,7 @@ def lanes():
 @pytest.fixture(scope="session")
 def crops(lanes):
     """``crops(count, seed)``: the same, cut to what the net takes, (count, 200, 200)."""
-    from edgeflock.runtime.preprocess import crop_200
+    from edgeflock.runtime.prepare.frame import crop_200
 
     def draw(count, seed):
         frames, angles = lanes(count, seed)

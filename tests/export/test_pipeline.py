@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgeflock.export.cli import steering
-from edgeflock.export.datasets.dronet import DronetWriter
+from edgeflock.export.datasets.formats.dronet import DronetWriter
 from edgeflock.export.nets import NETS
 from edgeflock.export.pipeline import PRECISIONS
-from edgeflock.runtime.bundle import Bundle, generate_key
+from edgeflock.runtime.bundle.bundle import Bundle, generate_key
 from edgeflock.runtime.errors import BundleError, GateError, InputError
 from edgeflock.runtime.tasks import open_task
 
@@ -97,7 +97,7 @@ def test_a_form_that_fails_is_left_out_with_its_reason(workshop, tmp_path, monke
     from edgeflock.export import pipeline
 
     def ruined(model):
-        from edgeflock.export.fp16 import to_fp16
+        from edgeflock.export.quantise.fp16 import to_fp16
 
         half = to_fp16(model)
         weight = next(i for i in half.graph.initializer if list(i.dims) == [128, 128, 3, 3])

@@ -7,11 +7,11 @@ import json
 import onnx
 import pytest
 
+from edgeflock.export.quantise.search import SearchResult, Step
+from edgeflock.export.quantise.sensitivity import Sensitivity
 from edgeflock.export.recipe import Judgement
 from edgeflock.export.report import write_report
-from edgeflock.export.search import SearchResult, Step
-from edgeflock.export.sensitivity import Sensitivity
-from edgeflock.runtime.manifest import Criterion
+from edgeflock.runtime.bundle.manifest import Criterion
 
 CRITERIA = [
     Criterion(name="rise of the RMSE", value=0.013, limit=0.02),

@@ -191,7 +191,7 @@ def shared_graph(tmp_path_factory, home):
 @pytest.fixture(scope="session")
 def signed(home, tmp_path_factory):
     """``signed(manifest, files)``: folder of a bundle that the nodes trust."""
-    from edgeflock.runtime.bundle import generate_key, sign_bundle, write_bundle
+    from edgeflock.runtime.bundle.bundle import generate_key, sign_bundle, write_bundle
 
     folder = tmp_path_factory.mktemp("bundles")
     generate_key(folder / "key.pem")

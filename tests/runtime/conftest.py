@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeflock.runtime.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
-from edgeflock.runtime.preprocess import STEERING_INPUT
+from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
+from edgeflock.runtime.prepare.frame import STEERING_INPUT
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from edgeflock.runtime.cli import main
-from edgeflock.runtime.verbs import extra_of
+from edgeflock.runtime.commands.registry import extra_of
 
 pytestmark = pytest.mark.usefixtures("home")
 

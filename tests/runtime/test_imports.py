@@ -25,7 +25,9 @@ def test_runtime_needs_neither_torch_nor_the_export_side():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     names = json.loads(done.stdout)
-    assert {"edgeflock.runtime.bundle", "edgeflock.runtime.tasks.steering", "edgeflock.runtime.cli"} <= set(names)
+    assert {"edgeflock.runtime.bundle.bundle", "edgeflock.runtime.tasks.steering", "edgeflock.runtime.cli"} <= set(
+        names
+    )
 
 
 def test_the_wall_holds():

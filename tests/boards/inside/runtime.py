@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import onnxruntime
 
-from edgeflock.runtime.preprocess import FramePreprocess
+from edgeflock.runtime.prepare.frame import FramePreprocess
 from edgeflock.runtime.tasks import open_task
 
 bundle, precisions, frames, out = sys.argv[1:]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeflock.export.datasets.faces import EMOTIONS, each_face, each_scene
+from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face, each_scene
 
 Box = tuple[int, int, int, int]
 

@@ -5,7 +5,7 @@ import pytest
 
 from edgeflock.export.datasets import SteeringDataset, concatenate
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.preprocess import crop_200
+from edgeflock.runtime.prepare.frame import crop_200
 
 
 def dataset(count: int = 4, seed: int = 0, shape: tuple[int, int] = (240, 320), **changes) -> SteeringDataset:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edgeflock.export.datasets.emotion import open_emotion, prepare, rendered_examples
-from edgeflock.export.datasets.emotion_files import read_folder
+from edgeflock.export.datasets.formats.emotion_files import read_folder
 from edgeflock.export.nets import NETS
 from edgeflock.runtime.errors import DataError
-from edgeflock.runtime.preprocess_face import EmotionPreprocess
+from edgeflock.runtime.prepare.face import EmotionPreprocess
 
 GLAMOR, FER = NETS["glamor"](), NETS["fer-resnet50"]()
 

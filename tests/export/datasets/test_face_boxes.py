@@ -12,7 +12,7 @@ import torch
 
 from edgeflock.export.datasets.emotion import open_emotion
 from edgeflock.export.datasets.face_boxes import write_boxes
-from edgeflock.export.datasets.faces import EMOTIONS, each_scene
+from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_scene
 from edgeflock.export.nets import NETS
 from edgeflock.runtime.errors import DataError
 from edgeflock.runtime.faces import open_detector

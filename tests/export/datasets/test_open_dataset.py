@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeflock.export.datasets import open_dataset
-from edgeflock.export.datasets.dronet import DronetWriter
+from edgeflock.export.datasets.formats.dronet import DronetWriter
 from edgeflock.runtime.errors import InputError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
-from edgeflock.export.datasets.phantoms import CLASSES, draw_phantom, phantoms
+from edgeflock.export.datasets.synthetic.phantoms import CLASSES, draw_phantom, phantoms
 from edgeflock.export.datasets.volumes import bspline_field, open_volumes
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.volumes import dice
+from edgeflock.runtime.prepare.volume import dice
 
 SIZE = 16
 

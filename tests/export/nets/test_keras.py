@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgeflock.export.nets.keras import keras_state
-from edgeflock.export.training.checkpoint import load_checkpoint
+from edgeflock.export.training.loop.checkpoint import load_checkpoint
 from edgeflock.runtime.errors import DataError
 
 REFERENCE = Path(__file__).parents[3] / "../shared/reference/glamor_original.npz"

@@ -12,8 +12,8 @@ from torch import nn
 
 from edgeflock.export.nets.keras_resnet import keras_resnet_state
 from edgeflock.export.nets.resnet import BasicBlock, Bottleneck, FerNet, FerResNet18, FerResNet50
-from edgeflock.export.training.checkpoint import load_checkpoint
-from edgeflock.export.training.emotion import start_net
+from edgeflock.export.training.loop.checkpoint import load_checkpoint
+from edgeflock.export.training.methods.emotion import start_net
 from edgeflock.runtime.errors import DataError
 
 torch.set_num_threads(1)

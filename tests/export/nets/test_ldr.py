@@ -9,7 +9,7 @@ from edgeflock.export.nets import NETS, REGISTRATION_NETS
 from edgeflock.export.nets.ldr import LDR
 from edgeflock.export.nets.spatial import warp
 from edgeflock.export.nets.vtn import VTN, AffineStem, VTNAffine
-from edgeflock.export.training.registration import correlation
+from edgeflock.export.training.methods.registration import correlation
 
 torch.set_num_threads(1)
 

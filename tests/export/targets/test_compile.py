@@ -12,7 +12,7 @@ import pytest
 
 from edgeflock.export.targets import compile_bundle
 from edgeflock.export.targets.qairt import SKEL, Sdk
-from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.errors import EngineError, InputError
 
 RECORDER = """#!/usr/bin/env python3

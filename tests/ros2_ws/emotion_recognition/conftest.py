@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from emotion_recognition.bars import crowd
+from edgeflock_lab.emotion_bars import crowd
 
 LABELS = ("Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 
@@ -18,8 +18,8 @@ def bundle(signed):
     from onnx import TensorProto, helper, numpy_helper
     from safetensors.numpy import save
 
-    from edgeflock.runtime.bundle import Artefact, Manifest
-    from edgeflock.runtime.preprocess_face import face_input
+    from edgeflock.runtime.bundle.bundle import Artefact, Manifest
+    from edgeflock.runtime.prepare.face import face_input
     from edgeflock.runtime.tasks.emotion import affect_output, probabilities_output
 
     rng, batch, size = np.random.default_rng(3), 4, 32

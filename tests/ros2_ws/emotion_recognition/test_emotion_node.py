@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from edgeflock_ros.messages import to_ns, to_stamp
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image, JointState, RegionOfInterest
@@ -19,7 +20,6 @@ from edgeflock.runtime.tasks.emotion import EmotionRecognizer
 from emotion_recognition import faces
 from emotion_recognition.emotion_node import EmotionParameters
 from emotion_recognition.faces import edgeflock_msgs, expression_of, hri_msgs, ids_of, ids_type
-from fadnet_nav.messages import to_ns, to_stamp
 
 NODE = "emotion_recognition.emotion_node"
 

@@ -5,13 +5,13 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from edgeflock_lab import emotion_bars as bars
+from edgeflock_lab.emotion_bars import crowd, measure, write_video
+from edgeflock_ros.messages import to_ns
 from sensor_msgs.msg import CameraInfo, JointState
 
 from edgeflock.runtime.errors import InputError
-from emotion_recognition import bars
-from emotion_recognition.bars import crowd, measure, write_video
 from emotion_recognition.faces import ids_type
-from fadnet_nav.messages import to_ns
 
 FRAMES, RATE_HZ = 30, 20
 

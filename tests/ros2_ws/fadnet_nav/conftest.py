@@ -13,8 +13,8 @@ def bundle(signed):
     from onnx import TensorProto, helper, numpy_helper
     from safetensors.numpy import save
 
-    from edgeflock.runtime.bundle import Artefact, Manifest
-    from edgeflock.runtime.preprocess import STEERING_INPUT
+    from edgeflock.runtime.bundle.bundle import Artefact, Manifest
+    from edgeflock.runtime.prepare.frame import STEERING_INPUT
     from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
     constants = {"scale": np.array([[255.0]], np.float32), "offset": np.array([[0.5]], np.float32)}

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from edgeflock.runtime.guard import Guard, GuardLimits
+from edgeflock.runtime.safety.guard import Guard, GuardLimits
 from fadnet_sim.camera import SimCamera
 from fadnet_sim.expert import PurePursuit
 from fadnet_sim.sim import Simulation

@@ -11,10 +11,10 @@ import yaml
 
 pytest.importorskip("rclpy")
 
+from edgeflock_ros.camera_node import CameraParameters
 from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.srv import GetParameters
 
-from fadnet_nav.camera_node import CameraParameters
 from fadnet_nav.guard_node import GuardParameters
 from fadnet_nav.steering_node import SteeringParameters
 

@@ -7,10 +7,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from edgeflock_ros.messages import to_ns
 from geometry_msgs.msg import TwistStamped
 from sensor_msgs.msg import CameraInfo, JointState
-
-from fadnet_nav.messages import to_ns
 
 STOP_MS = 200
 

@@ -14,7 +14,7 @@ from edgeflock.runtime.bench.machine import board_state, commit, forget_peak_rss
 from edgeflock.runtime.bench.measure import EMPTY_NET, Chain, Plan, digest, example_video, measure, measure_apart
 from edgeflock.runtime.bench.plan import plans
 from edgeflock.runtime.bench.record import BenchFile, Measured, Missing
-from edgeflock.runtime.bundle import Bundle, default_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
 
 CPU = "onnxruntime-cpu"

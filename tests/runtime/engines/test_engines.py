@@ -2,9 +2,9 @@
 
 import pytest
 
+from edgeflock.runtime.board.known_bad import KnownBad, known_bad_here
 from edgeflock.runtime.engines import ENGINES, REFERENCE, engine_problems, open_engine
 from edgeflock.runtime.errors import EngineError
-from edgeflock.runtime.known_bad import KnownBad, known_bad_here
 
 
 def test_the_reference_engine_can_always_be_used():
@@ -36,7 +36,7 @@ def test_the_reference_engine_runs_what_is_made_for_others(nets):
 @pytest.mark.parametrize(("stops", "usable"), [(("int8",), True), (("int8", "fp32"), False)])
 def test_versions_known_to_fail_stop_the_precisions_they_fail_in(nets, monkeypatch, stops, usable):
     entry = KnownBad("onnxruntime", ">=1", "it fails (measured)", "use another", stops=stops)
-    monkeypatch.setattr("edgeflock.runtime.known_bad.KNOWN_BAD", (entry,))
+    monkeypatch.setattr("edgeflock.runtime.board.known_bad.KNOWN_BAD", (entry,))
     with pytest.raises(EngineError, match=r"cannot be used here with int8: onnxruntime .*measured.*use another"):
         open_engine("onnxruntime-cpu", nets.int8, "int8")
     assert (engine_problems()["onnxruntime-cpu"] is None) == usable

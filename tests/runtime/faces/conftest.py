@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgeflock.export.datasets.crowd import each_crowd_frame
+from edgeflock.export.datasets.synthetic.crowd import each_crowd_frame
 from edgeflock.runtime.faces import open_detector
 from edgeflock.runtime.tasks.emotion import EmotionRecognizer
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeflock.export.datasets.faces import EMOTIONS, each_scene
+from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_scene
 from edgeflock.runtime.errors import EngineError, InputError
 from edgeflock.runtime.faces import Face
 from edgeflock.runtime.faces.pipeline import EmotionPipeline

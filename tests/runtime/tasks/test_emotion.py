@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 from safetensors.numpy import save
 
-from edgeflock.runtime.bundle import Artefact, Bundle, Manifest, sign_bundle, write_bundle
+from edgeflock.runtime.bundle.bundle import Artefact, Bundle, Manifest, sign_bundle, write_bundle
 from edgeflock.runtime.errors import BundleError, InputError
-from edgeflock.runtime.preprocess_face import CONTEXT_INPUT, EmotionPreprocess, context_input, face_input
+from edgeflock.runtime.prepare.face import CONTEXT_INPUT, EmotionPreprocess, context_input, face_input
 from edgeflock.runtime.tasks import open_task
 from edgeflock.runtime.tasks.emotion import EmotionRecognizer, affect_output, attention_output, probabilities_output
 

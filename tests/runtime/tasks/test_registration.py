@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from edgeflock.runtime.bundle import Bundle
+from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import BundleError, InputError
 from edgeflock.runtime.tasks import open_task
 from edgeflock.runtime.tasks.registration import Jacobian, Registration

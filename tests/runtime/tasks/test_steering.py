@@ -8,11 +8,11 @@ import onnxruntime
 import pytest
 from safetensors.numpy import save
 
-from edgeflock.runtime.bundle import Bundle, sign_bundle, write_bundle
+from edgeflock.runtime.bundle.bundle import Bundle, sign_bundle, write_bundle
 from edgeflock.runtime.engines import onnxruntime as engine_module
 from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgeflock.runtime.errors import BundleError, BundleFileMissing, InputError, ParityError
-from edgeflock.runtime.preprocess import FramePreprocess
+from edgeflock.runtime.prepare.frame import FramePreprocess
 from edgeflock.runtime.tasks import open_task
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT, SteeringPolicy
 

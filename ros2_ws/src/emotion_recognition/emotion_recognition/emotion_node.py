@@ -14,7 +14,7 @@ Privacy: images are neither stored nor sent on. REP-155's `cropped` and `aligned
 not there at all; the annotated image is only there with `publish_annotated`, and its faces are coarse unless
 `blur_faces` is off. What the detector does not find is not blurred.
 
-Parameters: `EmotionParameters`; see `fadnet_nav.managed`.
+Parameters: `EmotionParameters`; see `edgeflock_ros.managed`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from edgeflock_ros.managed import ManagedNode, NetParameters
+from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
+from edgeflock_ros.process import run
 from pydantic import Field
 from sensor_msgs.msg import Image
 
 from edgeflock.runtime.cameras.encodings import Encoding, decode_color, is_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from emotion_recognition.faces import EXPRESSIONS, FaceTopics
-from fadnet_nav.managed import ManagedNode, NetParameters
-from fadnet_nav.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
-from fadnet_nav.process import run
 
 if TYPE_CHECKING:
     from edgeflock.runtime.faces.pipeline import EmotionPipeline, FaceEmotion
@@ -79,7 +79,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
 
     def load(self) -> None:
         """Load bundle and detector, and warm both up."""
-        from edgeflock.runtime.bundle import default_bundle
+        from edgeflock.runtime.bundle.bundle import default_bundle
         from edgeflock.runtime.faces import open_detector
         from edgeflock.runtime.faces.pipeline import EmotionPipeline
         from edgeflock.runtime.tasks.emotion import EmotionRecognizer

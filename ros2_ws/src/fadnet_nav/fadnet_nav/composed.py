@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sys
 
-from fadnet_nav.camera_node import CameraNode
-from fadnet_nav.process import run
+from edgeflock_ros.camera_node import CameraNode
+from edgeflock_ros.process import run
+
 from fadnet_nav.steering_node import SteeringNode
 
 

@@ -1,4 +1,4 @@
-"""Node `guard`: steering in, limited `cmd_vel` out; stops the robot when something is wrong (edgeflock.runtime.guard).
+"""Node `guard`: steering in, limited `cmd_vel` out; stops the robot when something is wrong (edgeflock.runtime.safety.guard).
 
 Subscribes (relative names)
     steering                                               sensor_msgs/JointState, rad, stamp of the frame
@@ -21,6 +21,9 @@ import sys
 from typing import Literal
 
 from diagnostic_msgs.msg import DiagnosticArray
+from edgeflock_ros.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
+from edgeflock_ros.params import Parameters
+from edgeflock_ros.process import run
 from geometry_msgs.msg import Twist, TwistStamped
 from pydantic import Field
 from rclpy.duration import Duration
@@ -30,10 +33,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from edgeflock.runtime.cameras.base import Intrinsics
 from edgeflock.runtime.cameras.encodings import decode_depth
 from edgeflock.runtime.errors import EdgeflockError
-from edgeflock.runtime.guard import Command, Guard, GuardLimits
-from fadnet_nav.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
-from fadnet_nav.params import Parameters
-from fadnet_nav.process import run
+from edgeflock.runtime.safety.guard import Command, Guard, GuardLimits
 
 WATCHDOG_S = 0.02
 REPEAT_STOP_S = 0.1

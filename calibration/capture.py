@@ -1,0 +1,145 @@
+"""Where the camera's calibration meets cameras and bundles: pictures in, intrinsics out to a file or into a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgeflock.calibration.camera import Board, CameraCalibration, Model, View, calibrate, distinct, uncovered
+from edgeflock.runtime.bundle.bundle import Bundle, sign_bundle, write_bundle
+from edgeflock.runtime.bundle.signing import read_private_key
+from edgeflock.runtime.cameras import FrameSource, Intrinsics, kind_of, open_source
+from edgeflock.runtime.errors import CameraError, InputError
+
+LIVE = "realsense"
+"""Source that means the first RealSense on USB."""
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_EVERY_NS = 400_000_000  # a board is moved by hand: frames closer than that show the same pose, or are blurred
+
+OnFrame = Callable[[int, int, str], None]
+"""Gets how many images were looked at, how many distinct views were found, and where the board is still wanted."""
+
+
+def factory_intrinsics(source: str, topic: str | None = None) -> Intrinsics:
+    """Intrinsics that a RealSense, its recording or a bag's camera_info carries.
+
+    Raises
+    ------
+    CameraError
+        The source cannot be opened, or carries none.
+    """
+    with closing(_open(source, topic)) as opened:
+        if opened.intrinsics.fx == 0:
+            raise CameraError(f"{source} carries no calibration: film a checkerboard with it and give --board.")
+        return opened.intrinsics
+
+
+def calibrate_from(
+    source: str,
+    board: Board,
+    model: Model = "plumb_bob",
+    *,
+    views: int = 40,
+    topic: str | None = None,
+    on_frame: OnFrame | None = None,
+) -> CameraCalibration:
+    """Calibrate from a folder of pictures, a video, a bag, a RealSense recording or a live camera.
+
+    Parameters
+    ----------
+    source : str
+        Folder or file; /dev/videoN or `LIVE` for a camera.
+    board, model
+        See `edgeflock.calibration.camera.calibrate`.
+    views : int
+        Distinct views after which no more are read.
+    topic : str, optional
+        Colour topic of a bag.
+    on_frame : callable, optional
+        See `OnFrame`.
+
+    Raises
+    ------
+    InputError
+        No board in any picture, pictures of different sizes, too few distinct views.
+    CameraError
+        The source cannot be opened.
+    """
+    found: list[View] = []
+    dropped: dict[str, str] = {}
+    size, looked = (0, 0), 0
+    for name, grey in _images(source, topic):
+        looked += 1
+        if looked == 1:
+            size = grey.shape[1], grey.shape[0]
+        elif grey.shape != size[::-1]:
+            raise InputError(
+                f"expected pictures of one size, got {size[0]}x{size[1]} and, in {name}, {grey.shape[1]}x"
+                f"{grey.shape[0]}: intrinsics belong to one resolution."
+            )
+        corners = board.find(grey)
+        if corners is None:
+            dropped[name] = "no board found"
+        else:
+            found, repeated = distinct([*found, View(name, *corners)], size)
+            dropped |= repeated
+        if on_frame:
+            missing = uncovered(found, Intrinsics.uncalibrated(*size))
+            on_frame(looked, len(found), ", ".join(missing))
+        if len(found) >= views:
+            break
+    if not found:
+        raise InputError(
+            f"expected a board of {board.columns}x{board.rows} inner corners in {source}, found it in none of {looked} "
+            "pictures: count the corners where four squares meet, keep a white border around the board, avoid glare."
+        )
+    result = calibrate(found, size, board, model)
+    result.dropped.update(dropped)
+    return result
+
+
+def store_camera(bundle: Path, camera: Intrinsics, key: Path) -> None:
+    """Put the intrinsics into a bundle's manifest and sign it; the bundle must verify before.
+
+    Raises
+    ------
+    BundleError
+        And its subclasses: the bundle is not what was signed, or the key does not sign.
+    """
+    read_private_key(key)
+    public = key.with_suffix(".pub")
+    manifest = Bundle.open(bundle, [public] if public.exists() else None).manifest
+    files: dict[str, bytes | Path] = {name: bundle / name for name in manifest.files}
+    write_bundle(bundle, manifest.model_copy(update={"camera": camera, "files": {}}), files)
+    sign_bundle(bundle, key)
+
+
+def _open(source: str, topic: str | None) -> FrameSource:
+    if source == LIVE:
+        return open_source("realsense")
+    kind = kind_of(source)
+    return open_source(kind, source, real_time=False, **({"topic": topic} if topic and kind == "bag" else {}))
+
+
+def _images(source: str, topic: str | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and grey uint8 (H, W) of every picture worth looking at."""
+    folder = Path(source).expanduser()
+    pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGES) if folder.is_dir() else []
+    for path in pictures:
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        if grey is None:
+            raise InputError(f"expected a picture, got {path}, which OpenCV cannot read: remove it.")
+        yield path.name, grey
+    if pictures:
+        return
+    with closing(_open(source, topic)) as opened:
+        last = -_EVERY_NS
+        while (frame := opened.read(5.0)) is not None:
+            if frame.stamp_ns - last >= _EVERY_NS or frame.stamp_ns < last:
+                last = frame.stamp_ns
+                yield f"frame {frame.index}", cv2.cvtColor(frame.color, cv2.COLOR_RGB2GRAY)

@@ -1,0 +1,1 @@
+"""Comparisons with other runtimes, and benchmarks of single tasks."""

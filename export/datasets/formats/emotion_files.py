@@ -1,0 +1,159 @@
+"""What the readers of emotion data sets share: rows that name an image before it is read, classes by name, folders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.prepare.face import Box
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+UNKNOWN = (float("nan"), float("nan"))
+"""Valence and arousal that nobody has noted down."""
+
+SPLITS = {"train": ("train",), "val": ("val", "test"), "test": ("test",)}
+"""Folders or lists of a split. Data sets with two splits are validated on test, as their authors' figures are."""
+
+_SAME = {
+    "angry": "anger",
+    "happiness": "happy",
+    "sadness": "sad",
+    "fearful": "fear",
+    "surprised": "surprise",
+    "disgusted": "disgust",
+}
+_BEYOND = ("contempt", "none", "uncertain", "no-face")
+"""What data sets have beside the seven emotions; left out for nets that lack it."""
+
+
+class Row(NamedTuple):
+    """One image of a data set, not yet read."""
+
+    image: Path
+    emotion: str
+    """As the data set calls it."""
+    where: str = ""
+    """File and row that ask for the image; errors begin with it."""
+    box: Sequence[float] | None = None
+    """x1, y1, x2, y2 of the face in pixels, all 0 for no face; None where the whole image is the face."""
+    affect: tuple[float, float] = UNKNOWN
+
+    @property
+    def name(self) -> str:
+        """For errors: what asked for the image, and the image."""
+        return f"{self.where}: {self.image}" if self.where else str(self.image)
+
+
+def by_name(rows: Iterable[Row], classes: Sequence[str]) -> tuple[list[Row], list[int], Counter[str]]:
+    """Rows that a net can learn, their indices into its classes, and how many of what were left out.
+
+    Orders and spellings differ between data sets and nets, so emotions meet by name, never by number.
+
+    Raises
+    ------
+    DataError
+        An emotion is none that data sets are known to have.
+    """
+    index = {_plain(name): i for i, name in enumerate(classes)}
+    kept, labels, left_out = [], [], Counter[str]()
+    for row in rows:
+        if (label := index.get(_plain(row.emotion))) is not None:
+            kept.append(row)
+            labels.append(label)
+        elif _plain(row.emotion) in _BEYOND:
+            left_out[row.emotion] += 1
+        else:
+            raise DataError(f"{row.name}: expected an emotion out of {', '.join(classes)}, got '{row.emotion}'.")
+    return kept, labels, left_out
+
+
+def _plain(emotion: str) -> str:
+    return _SAME.get(emotion.lower(), emotion.lower())
+
+
+def split_folder(folder: Path, split: str, style: str = "{}") -> Path:
+    """Folder of a split, named in a style: "{}" for train/, "{}_set" for train_set/.
+
+    Raises
+    ------
+    InputError
+        There is no such split.
+    DataError
+        The data set does not have it.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split: expected {', '.join(SPLITS)}, got {split!r}.")
+    names = [style.format(name) for name in SPLITS[split]]
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    raise DataError(
+        f"{folder}: expected a folder {' or '.join(f'{name}/' for name in names)} for the split '{split}', "
+        f"found {', '.join(there) or 'none'}."
+    )
+
+
+def read_folder(folder: Path) -> Iterator[Row]:
+    """Rows of a folder <emotion>/<image>.
+
+    The face box stands as "x1,y1,x2,y2" in a text file beside the image, or, as in NCAER-S, in the same place under
+    `crop` instead of `images` (docs/emotion-data.md); "0,0,0,0" says that there is no face. Without such a file the
+    image is all face.
+
+    Raises
+    ------
+    DataError
+        No class folders, or an unreadable box.
+    """
+    classes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not classes:
+        raise DataError(f"{folder}: expected a folder per emotion with images in it, found none.")
+    for path in classes:
+        for file in sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES):
+            yield Row(file, path.name, box=_box_beside(file))
+
+
+def _box_beside(image: Path) -> Box | None:
+    parts = list(image.with_suffix(".txt").parts)
+    candidates = [Path(*parts)]
+    candidates += [Path(*parts[:i], "crop", *parts[i + 1 :]) for i, part in enumerate(parts) if part == "images"]
+    file = next((path for path in candidates if path.is_file()), None)
+    return None if file is None else read_box(file, ",")
+
+
+def read_box(file: Path, separator: str | None = None) -> Box:
+    """Face box of a text file with x1, y1, x2, y2 in pixels, by default between spaces."""
+    text = file.read_text("utf-8", "replace").strip()
+    try:
+        x1, y1, x2, y2 = (int(float(value)) for value in text.split(separator))
+    except (ValueError, OverflowError):
+        between = separator or " "
+        raise DataError(
+            f"{file}: expected one line x1{between}y1{between}x2{between}y2 in pixels, got {text[:60]!r}."
+        ) from None
+    return x1, y1, x2, y2
+
+
+def read_affect(valence: str, arousal: str, where: str) -> tuple[float, float]:
+    """Valence and arousal; AffectNet's -2 says that they are missing.
+
+    Raises
+    ------
+    DataError
+        Not numbers, or outside [-1, 1]; `where` names file and row.
+    """
+    try:
+        values = float(valence), float(arousal)
+    except ValueError:
+        values = UNKNOWN
+    if values == (-2, -2):
+        return UNKNOWN
+    if not all(abs(value) <= 1 for value in values):
+        raise DataError(
+            f"{where}: expected valence and arousal in [-1, 1], or -2 for missing, got {valence!r} and {arousal!r}."
+        )
+    return values

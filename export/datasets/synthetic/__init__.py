@@ -1,0 +1,1 @@
+"""Pictures and volumes that are drawn."""

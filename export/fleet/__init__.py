@@ -1,0 +1,1 @@
+"""The laboratory of fleets: simulation, experiments, comparisons, plots."""

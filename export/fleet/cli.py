@@ -1,0 +1,285 @@
+"""`edgeflock fleet`: what an overlay costs, the plan of a fleet, what mixing does; every verb calls one function."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from edgeflock.export.fleet.learning_cli import experiments, simulate
+from edgeflock.export.fleet.options import (
+    AccessBps,
+    AsJson,
+    ComputeMs,
+    CoreBps,
+    Jitter,
+    LocalSteps,
+    ModelBits,
+    Network,
+    Periods,
+    Straggler,
+    Tour,
+    WifiBps,
+    conditions_of,
+    open_silos,
+    wrote_json,
+)
+from edgeflock.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeflock.runtime.fleet.plan.network import SiloNetwork
+    from edgeflock.runtime.fleet.plan.schedule import Plan
+
+fleet_app = typer.Typer(no_args_is_help=True)
+INFLUENCE_LINES = {
+    "least": "least",
+    "most": "most",
+    "least_round": "least in a round",
+    "most_round": "most in a round",
+    "least_state_0": "least before state 0",
+    "most_state_0": "most before state 0",
+    "lasting": "learning that lasts",
+    "half_life_rounds": "half-life, rounds",
+}
+NARROW: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}  # fits 80 columns
+
+
+@fleet_app.callback(epilog="Example: edgeflock fleet cycle-time --network gaia")
+def fleet() -> None:
+    """Robots that learn together: who talks to whom, when, and what that costs."""
+
+
+@fleet_app.command("cycle-time", epilog="Example: edgeflock fleet cycle-time --network gaia --t 5 --json -")
+def cycle_time(
+    network: Network,
+    model_bits: ModelBits = 4843243,
+    compute_ms: ComputeMs = 4.6,
+    t: Periods = 5,
+    access_bps: AccessBps = 1e10,
+    core_bps: CoreBps = "1e9",
+    local_steps: LocalSteps = 1,
+    tour: Tour = "improved",
+    hub: Annotated[str | None, typer.Option(help="Hub of the star: a silo, or 'best' (default: the first).")] = None,
+    matcha: Annotated[bool, typer.Option("--matcha/--no-matcha", help="MATCHA, the slowest to compute.")] = True,
+    paced_mesh: Annotated[bool, typer.Option("--paced-mesh", help="Add the schedule beyond the multigraph.")] = False,
+    straggler: Straggler = None,
+    jitter: Jitter = 0.0,
+    wifi_bps: WifiBps = None,
+    seed: Annotated[int, typer.Option(help="Of the jitter.")] = 0,
+    as_json: AsJson = None,
+) -> None:
+    """Compare overlays: time per round by three measures, half-life of disagreement, time to consensus, bytes.
+
+    Stragglers, jitter and Wi-Fi change the measure `event`, which is then simulated.
+    """
+    from edgeflock.export.fleet.compare import compare, matchas
+    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    from edgeflock.runtime.fleet.plan.overlays import best_hub
+
+    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    middle = best_hub(Delays.of(opened, work)) if hub == "best" else opened.index(hub) if hub else 0
+    conditions = conditions_of(opened.silos, model_bits, straggler, jitter, wifi_bps, seed)
+    with Console(stderr=True).status("") as status:
+        status.update("MATCHA's matchings" if matcha else "overlays")
+        found = compare(
+            opened,
+            work,
+            t,
+            tour=tour,
+            hub=middle,
+            matcha=matchas(opened) if matcha else None,
+            with_paced_mesh=paced_mesh,
+            conditions=conditions,
+            on_progress=lambda name: status.update(name),
+        )
+    if not wrote_json(json.dumps(found, indent=2), as_json):
+        _print_comparison(opened, found)
+
+
+@fleet_app.command(epilog="Example: edgeflock fleet plan --network gaia --t 3 --json plan.json --states states.png")
+def plan(
+    network: Network,
+    model_bits: ModelBits = 4843243,
+    compute_ms: ComputeMs = 4.6,
+    t: Periods = 5,
+    base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star, complete or paced_mesh.")] = "ring",
+    access_bps: AccessBps = 1e10,
+    core_bps: CoreBps = "1e9",
+    local_steps: LocalSteps = 1,
+    tour: Tour = "improved",
+    picture: Annotated[Path | None, typer.Option(help="Draw the overlay into this file (.png, .svg, .pdf).")] = None,
+    states: Annotated[Path | None, typer.Option(help="Draw the first states, isolated silos marked.")] = None,
+    as_json: AsJson = None,
+) -> None:
+    """Make the plan of a fleet: which edge binds in which round. Every robot gets the same from the same delays."""
+    from edgeflock.export.fleet.compare import plan_by_name
+    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+
+    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    delays = Delays.of(opened, work)
+    made = plan_by_name(opened, delays, t, base, tour)
+    if picture or states:
+        from edgeflock.export.fleet.plots import overlay_figure, states_figure
+
+        for file, draw in ((picture, overlay_figure), (states, states_figure)):
+            if file:
+                draw(opened, made, file)
+    if not wrote_json(made.to_json(), as_json):
+        _print_plan(made, delays.compute_ms)
+
+
+@fleet_app.command(epilog="Example: edgeflock fleet influence --network gaia --t 5")
+def influence(
+    network: Network,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Weights: half, authors, push_sum, metropolis, fdla, server; repeat for more (default: all that fit)"
+        ),
+    ] = None,
+    model_bits: ModelBits = 4843243,
+    compute_ms: ComputeMs = 4.6,
+    t: Periods = 5,
+    base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star or complete.")] = "ring",
+    access_bps: AccessBps = 1e10,
+    core_bps: CoreBps = "1e9",
+    local_steps: LocalSteps = 1,
+    tour: Tour = "improved",
+    reverse: Annotated[bool, typer.Option("--reverse", help="Turn the ring round.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="As if every model came at once: the literature's.")] = False,
+    as_json: AsJson = None,
+) -> None:
+    """Show what mixing does to the average: how much of what each silo learns is in what all agree on, by weight rule.
+
+    1 is an equal share. Figures are means over a period; extremes, and how much of all learning lasts, stand below.
+    """
+    from edgeflock.export.fleet.compare import find_tour
+    from edgeflock.runtime.fleet.choose.consensus import influence_table
+    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    from edgeflock.runtime.fleet.plan.schedule import plan_of
+
+    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    delays = Delays.of(opened, work)
+    order: str | list[int] = base
+    if base == "ring":
+        order = find_tour(tour, opened, delays)[:: -1 if reverse else 1]
+    elif tour != "improved" or reverse:
+        raise InputError(f"--tour and --reverse order a ring, and --base is '{base}': leave them out.")
+    found = influence_table(plan_of(opened.silos, delays, t, order), rule, stale=not fresh)
+    if wrote_json(json.dumps(found, indent=2), as_json):
+        return
+    table = Table("silo", title=f"{opened.name}, {base}, t = {t}: influence of each silo", **NARROW)
+    for name in found:
+        table.add_column(name, justify="right")
+    for silo in opened.silos:
+        table.add_row(silo, *(f"{column['influence'][silo]:.2f}" for column in found.values()))
+    table.add_section()
+    for line, head in INFLUENCE_LINES.items():
+        if fresh or not line.endswith("state_0"):
+            table.add_row(head, *(f"{column[line]:.2f}" for column in found.values()))
+    Console().print(table)
+
+
+@fleet_app.command(epilog="Example: edgeflock fleet scale --silos 100 --silos 1000 --picture scale.png")
+def scale(
+    silos: Annotated[list[int], typer.Option(min=3, help="Sizes to try; repeat for more.")] = [50, 100, 200, 500, 1000],  # noqa: B006
+    t: Periods = 5,
+    seed: Annotated[int, typer.Option(help="Of the random networks.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="Draw the times into this file.")] = None,
+) -> None:
+    """Time ring and multigraph on random geometric networks, FEMNIST's workload."""
+    from edgeflock.runtime.fleet.choose.cycle_time import cycle_mean, event
+    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    from edgeflock.runtime.fleet.plan.network import open_network
+    from edgeflock.runtime.fleet.plan.schedule import plan_of
+
+    table = Table(title="seconds of computing", **NARROW)
+    seconds: dict[str, list[float]] = {}
+    console = Console()
+    open_network("random:3")  # what is imported for the first time counts for no size
+    for n in silos:
+        marks = [time.perf_counter()]
+
+        def lap(marks: list[float] = marks) -> None:
+            marks.append(time.perf_counter())
+
+        with Console(stderr=True).status(f"{n} silos"):
+            strewn = open_network(f"random:{n}:{seed}")
+            delays = Delays.of(strewn, Workload(4843243, 4.6))
+            lap()
+            ring = plan_of(strewn.silos, delays, 1)
+            lap()
+            multigraph = plan_of(ring.roster, delays, t, ring.edges[:, 0].tolist())
+            means = cycle_mean(ring, delays.compute_ms), cycle_mean(multigraph, delays.compute_ms)
+            lap()
+            clock = event(multigraph, delays.compute_ms)
+            lap()
+        stages = dict(zip(("network", "ring", "cycle_mean", "event"), np.diff(marks), strict=True))
+        for name, value in (stages | {"together": marks[-1] - marks[0]}).items():
+            seconds.setdefault(name, []).append(float(value))
+        if not table.columns:
+            for head in ("silos", *seconds, "ring\nms", "multi-\ngraph\nms", "by\nevent\nms"):
+                table.add_column(head, justify="right")
+        figures = (*(f"{v[-1]:.2f}" for v in seconds.values()), *(f"{m:.2f}" for m in means))
+        table.add_row(str(n), *figures, f"{clock:.2f}")
+    console.print(table)
+    if picture:
+        from edgeflock.export.fleet.plots import cost_figure
+
+        cost_figure(silos, seconds, picture)
+
+
+def _print_comparison(network: SiloNetwork, found: dict[str, dict[str, float]]) -> None:
+    heads = {
+        "cycle_mean": "cycle\nmean\nms",
+        "round_max": "round\nmax\nms",
+        "event": "event\n\nms",
+        "half_life_rounds": "half-\nlife\nrounds",
+        "half_life_delivered_rounds": "as deli-\nvered\nrounds",
+        "time_to_consensus_ms": "to con-\nsensus\nms",
+        "bytes_per_round": "sent\nper\nround\nMB",
+    }
+    table = Table(title=f"{network.name}, {len(network)} silos", **NARROW)
+    table.add_column("overlay", no_wrap=True)
+    for head in heads.values():
+        table.add_column(head, justify="right")
+    for overlay in found["cycle_mean"]:
+        cells = [found[key][overlay] / (1e6 if key == "bytes_per_round" else 1) for key in heads]
+        table.add_row(overlay, *(f"{c:.0f}" if c >= 1000 else f"{c:.2f}" if c < 100 else f"{c:.1f}" for c in cells))
+    Console().print(table)
+
+
+def _print_plan(made: Plan, compute_ms: float) -> None:
+    from edgeflock.runtime.fleet.choose.cycle_time import cycle_mean, event, round_max
+
+    table = Table("from", "to", title=f"{made.base}, t = {made.t}")
+    for head in ("delay, ms", "every … rounds"):
+        table.add_column(head, justify="right")
+    for (i, j), period, delay in zip(made.edges.tolist(), made.periods, made.delay_ms, strict=True):
+        table.add_row(made.roster[i], made.roster[j], f"{delay:.2f}", str(period))
+    console = Console()
+    console.print(table)
+    shown = min(made.states, 2520)
+    alone = [len(made.isolated(k)) for k in range(shown)]
+    measures = (f"{f.__name__} {f(made, compute_ms):.2f} ms" for f in (cycle_mean, round_max, event))
+    console.print(
+        f"{made.states} states, {sum(a > 0 for a in alone)} of the first {shown} with isolated silos (at most "
+        f"{max(alone)}); models at most {made.staleness} rounds old; {', '.join(measures)}\nplan {made.hash}",
+        highlight=False,
+    )
+
+
+fleet_app.command(
+    epilog="Example: edgeflock fleet simulate --network gaia --data data/drive/train --val data/drive/val "
+    "--rounds 300 --t 5 --out runs/fleet"
+)(simulate)
+fleet_app.command(
+    epilog="Example: edgeflock fleet experiments --data data/fleet/train --val data/fleet/val --out docs/perf/fleet"
+)(experiments)

@@ -1,0 +1,1 @@
+"""What a silo or robot learns with: net, optimiser and data, behind the runtime's `Learner`."""

@@ -1,0 +1,90 @@
+"""Steering as a fleet's task: every silo learns from the frames of its own places."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
+from edgeflock.export.datasets.splits import deal
+from edgeflock.export.fleet.learners.base import Lessons, NetTask
+from edgeflock.export.nets import STEERING_NETS
+from edgeflock.export.training.loop.run import build_net
+from edgeflock.export.training.methods.steering import (
+    SteeringConfig,
+    baselines,
+    describe,
+    make_batch,
+    rmse,
+    squared_error,
+    to_input,
+)
+from edgeflock.runtime.errors import InputError
+
+
+class SteeringTask(NetTask):
+    """A fleet learns steering angles from recorded frames, in any format of docs/data.md."""
+
+    metric: ClassVar[str] = "rmse"
+    best: ClassVar[Literal["lowest", "highest"]] = "lowest"
+    unit: ClassVar[str] = "rad"
+
+    net: str = Field("fadnet", description="one of edgeflock.export.nets.STEERING_NETS")
+    augment: bool = True
+
+    def build(self) -> nn.Module:
+        """The net that all start from."""
+        return build_net(self.net, STEERING_NETS, self.init, self.seed)
+
+    def shares(self) -> list[np.ndarray]:
+        """Indices of every silo's frames."""
+        data = training(self.data, self.samples)
+        return deal(self.split, data.angles, data.groups, self.silos, self.batch, self.seed)
+
+    def lessons(self) -> Lessons:
+        """Mean squared error on the angle."""
+        data, validation = training(self.data, self.samples), read(self.val)
+        config = SteeringConfig(augment=self.augment)
+        return Lessons(
+            draw=lambda chosen, rng: make_batch(data, config, chosen, rng),
+            loss=squared_error,
+            figures=lambda net: {"rmse": rmse(net, validation)},
+            inputs=lambda batch: to_input(batch[0], torch.device("cpu")),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Data, frames per silo and baselines."""
+        data, validation = training(self.data, self.samples), read(self.val)
+        return {
+            "data": {"train": describe(data), "val": describe(validation)},
+            "shares": [
+                {
+                    "samples": len(share),
+                    "groups": sorted({data.group_names[g] for g in data.groups[share]}),
+                    "mean_rad": float(data.angles[share].mean()),
+                }
+                for share in self.shares()
+            ],
+            "baselines": baselines(data.angles, validation.angles, self.seed),
+        }
+
+
+@cache  # one reading for all silos of a process
+def read(paths: tuple[Path, ...]) -> SteeringDataset:
+    """Data sets joined."""
+    if not paths:
+        raise InputError("steering needs recorded frames: pass --data and --val, any format of docs/data.md.")
+    return concatenate([open_dataset(path) for path in paths])
+
+
+@cache
+def training(paths: tuple[Path, ...], most: int | None) -> SteeringDataset:
+    """Data sets joined, at most so many frames, evenly from all."""
+    data = read(paths)
+    return data if most is None or most >= len(data) else data.take(np.arange(most) * len(data) // most)

@@ -1,0 +1,75 @@
+"""Options that several verbs of `edgeflock fleet` have, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from edgeflock.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeflock.export.fleet.event import Conditions
+    from edgeflock.runtime.fleet.plan.network import SiloNetwork
+
+Network = Annotated[str, typer.Option(help="gaia, amazon, random:SILOS, or a .gml or measured-delays .json file.")]
+ModelBits = Annotated[float, typer.Option(help="Size of a model in bits (FEMNIST's by default).")]
+ComputeMs = Annotated[float, typer.Option(help="One local step, ms.")]
+Periods = Annotated[int, typer.Option("--t", min=1, help="Largest period of an edge in the multigraph, rounds.")]
+AccessBps = Annotated[float, typer.Option(help="Each silo's own line, bit/s each way.")]
+CoreBps = Annotated[str, typer.Option(help="Every link, bit/s; 'file' takes `capacity` from the .gml file.")]
+LocalSteps = Annotated[int, typer.Option(min=1, help="Local steps per round.")]
+Tour = Annotated[str, typer.Option(help="improved, christofides, or a JSON file with the order of the ring.")]
+Straggler = Annotated[list[str] | None, typer.Option(help="SILO=FACTOR: its local steps take so much longer.")]
+Jitter = Annotated[float, typer.Option(min=0.0, help="Coefficient of variation of every step and transfer.")]
+WifiBps = Annotated[float | None, typer.Option(help="All transfers share one Wi-Fi channel, usable bit/s.")]
+AsJson = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; '-' prints it instead.")]
+
+
+def open_silos(network: str, core_bps: str) -> SiloNetwork:
+    """The network that `--network` and `--core-bps` name."""
+    from edgeflock.runtime.fleet.plan.network import open_network
+
+    if core_bps == "file":
+        return open_network(network, None)
+    try:
+        value = float(core_bps)
+    except ValueError:
+        value = 0.0
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"--core-bps is '{core_bps}': expected bit/s above 0, or 'file'.")
+    return open_network(network, value)
+
+
+def conditions_of(
+    roster: Sequence[str], model_bits: float, slow: list[str] | None, jitter: float, wifi_bps: float | None, seed: int
+) -> Conditions:
+    """What disturbs the fleet; silos are named as in the roster."""
+    from edgeflock.export.fleet.event import Conditions, wifi_airtime
+
+    factors = {}
+    for text in slow or []:
+        silo, _, factor = text.rpartition("=")
+        try:
+            factors[roster.index(silo)] = float(factor)
+        except ValueError as e:
+            raise InputError(
+                f"--straggler '{text}': expected SILO=FACTOR, such as {roster[0]}=3; "
+                f"silos are {', '.join(roster[:30])}."
+            ) from e
+    if wifi_bps is not None and not wifi_bps > 0:
+        raise InputError(f"--wifi-bps is {wifi_bps}: expected bit/s above 0.")
+    return Conditions(factors, jitter, wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0, seed)
+
+
+def wrote_json(text: str, where: str | None) -> bool:
+    """Write JSON where asked; True when it went to stdout, so that nothing else may."""
+    if where == "-":
+        typer.echo(text)
+        return True
+    if where:
+        Path(where).write_text(text + "\n")
+    return False

@@ -1,0 +1,1 @@
+"""One file per task: what is judged at export, on what."""

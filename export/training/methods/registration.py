@@ -1,0 +1,225 @@
+"""Registration without labels, as VTN and LDR are trained: 1 - correlation, and smoothness (arXiv 1902.05020).
+
+Segmentations are not trained on. Where the validation volumes have them, the Dice of the warped labels says which
+weights are best, else the correlation of the warped images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeflock.export.datasets.volumes import VolumeDataset, bspline_field
+from edgeflock.export.nets import REGISTRATION_NETS
+from edgeflock.export.nets.spatial import Cascade, jacobian_determinant, linear_part, warp
+from edgeflock.export.nets.vtn import AffineStem
+from edgeflock.export.training.loop.run import Metric, Run, RunConfig, build_net, prefetched
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.prepare import volume as volumes
+
+
+class RegistrationConfig(RunConfig):
+    """Everything, beside data and start weights, that decides what a training run computes.
+
+    The authors train 100,000 steps of 4 pairs with a learning rate of 1e-4 on GPUs (`aioz-ai/LDR_ALDK`).
+    """
+
+    net: str = Field("ldr", description="one of edgeflock.export.nets.REGISTRATION_NETS")
+    size: int = Field(128, ge=16, description="side that volumes are averaged to; a small one is a quick start")
+    steps: int = Field(100, ge=1, description="steps per epoch")
+    batch: int = Field(1, ge=1, description="pairs per step")
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0, ge=0)
+    ema: float = Field(0.99, ge=0, lt=1)
+    bf16: bool = Field(
+        False, description="torch 2.13's bfloat16 gradients of VTN's convolutions were infinite on a CPU"
+    )
+    smoothness: float = Field(1.0, ge=0, description="weight of the smoothness of each deformable stem's flow")
+    affine: float = Field(0.1, ge=0, description="weight of the two regularisers of an affine stem")
+    bend: float = Field(0.1, ge=0, description="largest B-spline displacement of the moving volume, parts of its side")
+    pairs: int = Field(12, ge=1, description="validation pairs")
+
+
+def train_registration(
+    config: RegistrationConfig,
+    training: VolumeDataset,
+    validation: VolumeDataset,
+    out: str | Path,
+    *,
+    init: str | Path | None = None,
+    fresh: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Train a net to register; goes on where an interrupted run in `out` stopped (see `Run`).
+
+    Parameters
+    ----------
+    config : RegistrationConfig
+    training, validation : VolumeDataset
+    out : str or Path
+        Folder of the run, made if missing.
+    init : str or Path, optional
+        Weights to start from (see `load_checkpoint`), of the same net.
+    fresh : bool
+        Start anew even if `out` holds a run.
+    command : str
+        Command line, kept in the result.
+
+    Returns
+    -------
+    dict
+        As in `result.json`; `figures` of the best epoch are `dice` (where there are segmentations), `correlation`,
+        `folded` (share of voxels whose Jacobian determinant is not positive) and `jacobian_std`, "constant" is the
+        Dice or correlation without registration.
+
+    Raises
+    ------
+    InputError
+        Unknown net, a size that the net or the volumes do not take, and as for `Run.train`.
+    DataError
+        Volumes of different sizes, unreadable weights or checkpoint.
+    """
+    net = build_net(config.net, REGISTRATION_NETS, init, config.seed)
+    _check_size(config, net, training, validation)
+    pairs = [_pair(validation, pair, config.size) for pair in validation.some_pairs(config.pairs)]
+    labelled = all(pair["labels"] is not None for pair in pairs)
+    before = figures(None, pairs, validation.classes)
+    metric = "dice" if labelled else "correlation"
+    data = {"train": _describe(training), "val": _describe(validation)}
+    run = Run.start(config, net, config.steps, data, init)
+
+    def loss(net: nn.Module, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Tensor:
+        device = next(net.parameters()).device
+        fixed, moving, bend = (torch.from_numpy(array).to(device) for array in batch)
+        fixed, moving = _to_input(fixed, config.size), _to_input(moving, config.size)
+        return registration_loss(net, fixed, warp(moving, bend) if config.bend else moving, config)
+
+    return run.train(
+        out,
+        Metric(metric, "highest", {"constant": before[metric]}),
+        lambda epoch: _batches(training, config, epoch),
+        loss,
+        lambda net: figures(net, pairs, validation.classes),
+        fresh=fresh,
+        command=command,
+    )
+
+
+def registration_loss(net: nn.Module, fixed: Tensor, moving: Tensor, config: RegistrationConfig) -> Tensor:
+    """1 - correlation of the last warped image, plus the regularisers of every stem."""
+    stems = list(net.stems) if isinstance(net, Cascade) else [net]
+    flows, aggregate = net.stages(fixed, moving) if isinstance(net, Cascade) else ([net(fixed, moving)], None)
+    with torch.autocast(fixed.device.type, enabled=False):
+        aggregate = flows[0].float() if aggregate is None else aggregate.float()
+        total = (1 - correlation(warp(moving, aggregate), fixed)).mean()
+        for stem, flow in zip(stems, flows, strict=True):
+            if isinstance(stem, AffineStem):
+                total = total + config.affine * sum(affine_penalties(flow.float()))
+            else:
+                total = total + config.smoothness * smoothness(flow.float())
+    return total
+
+
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson correlation of two batches of images (N, ...) -> (N,), over all voxels."""
+    a, b = (image.flatten(1) - image.flatten(1).mean(1, keepdim=True) for image in (one, other))
+    return (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1) + 1e-12).sqrt()
+
+
+def smoothness(flow: Tensor) -> Tensor:
+    """Half the squared forward differences along three axes, per entry of the flow (N, 3, D, H, W)."""
+    return sum((flow.diff(dim=axis) ** 2).sum() for axis in (2, 3, 4)) / (2 * flow.numel())  # type: ignore[return-value]
+
+
+def affine_penalties(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Of an affine flow x -> (A - I) x + b: 1/2 (det A - 1)^2, and sum(s + 1/s) - 6 over the eigenvalues s of A^T A.
+
+    Both are 0 for a rotation; 1e-5 on the diagonal of A^T A keeps the eigenvalues away from 0.
+    """
+    identity = torch.eye(3, device=flow.device, dtype=flow.dtype)
+    a = linear_part(flow) + identity
+    gram = a.transpose(1, 2) @ a + 1e-5 * identity
+    # traces instead of eigenvalues: their sum and the sum of their reciprocals, with a gradient also where two agree
+    traces = gram.diagonal(dim1=1, dim2=2).sum(1) + torch.linalg.inv(gram).diagonal(dim1=1, dim2=2).sum(1)
+    return ((torch.linalg.det(a) - 1) ** 2).mean() / 2, (traces - 6).mean()
+
+
+def figures(net: nn.Module | None, pairs: list[dict[str, Any]], classes: tuple[int, ...]) -> dict[str, float]:
+    """Mean figures over pairs of a net in evaluation mode, or of no registration at all (None)."""
+    sums: dict[str, list[float]] = {}
+    for pair in pairs:
+        fixed, moving = pair["fixed"], pair["moving"]
+        flow = torch.zeros(1, 3, *fixed.shape[2:])
+        if net is not None:
+            device = next(net.parameters()).device
+            flow = net(fixed.to(device), moving.to(device)).cpu()
+        determinant = jacobian_determinant(flow)
+        found = {
+            "correlation": float(correlation(warp(moving, flow), fixed)),
+            "folded": float((determinant <= 0).double().mean()),
+            "jacobian_std": float(determinant.std()),
+        }
+        if pair["labels"] is not None:
+            goal, labels = pair["labels"]
+            found["dice"] = volumes.dice(volumes.warp(labels, flow[0].numpy(), nearest=True), goal, classes)
+        for name, value in found.items():
+            sums.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in sums.items()}
+
+
+def _check_size(config: RegistrationConfig, net: nn.Module, *data: VolumeDataset) -> None:
+    fixed = {stem.size for stem in net.modules() if isinstance(stem, AffineStem)}
+    if fixed - {config.size} or config.size % 16:
+        raise InputError(
+            f"{config.net} takes the size {fixed or 'of any multiple of 16'}, got {config.size}: pass another --size."
+        )
+    for part in data:
+        if part.size % config.size:
+            raise InputError(
+                f"the volumes have sides of {part.size} voxels, which --size {config.size} does not divide evenly."
+            )
+
+
+def _pair(data: VolumeDataset, pair: tuple[int, int], size: int) -> dict[str, Any]:
+    """One pair as the net takes it, (1, 1, size, size, size) each, and both segmentations if there are."""
+    fixed, moving = (data[i] for i in pair)
+    step = data.size // size
+    labels = [
+        part.labels[step // 2 :: step, step // 2 :: step, step // 2 :: step]
+        for part in (fixed, moving)
+        if part.labels is not None
+    ]
+    images = (_to_input(torch.from_numpy(part.image[None]), size) for part in (fixed, moving))
+    return {**dict(zip(("fixed", "moving"), images, strict=True)), "labels": labels if len(labels) == 2 else None}
+
+
+def _batches(
+    data: VolumeDataset, config: RegistrationConfig, epoch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Fixed and moving uint8 (batch, S, S, S), and a flow float32 (batch, 3, size, size, size) that bends moving."""
+
+    def make(step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([config.seed, epoch, step])
+        pairs = [data.pairs[i] for i in rng.integers(len(data.pairs), size=config.batch)]
+        images = [np.stack([data[pair[side]].image for pair in pairs]) for side in (0, 1)]
+        # most bends are small: the authors' cubed uniform numbers on 5^3 control points
+        control = rng.uniform(-1, 1, (config.batch, 3, 5, 5, 5)) ** 3 * config.bend * config.size
+        return images[0], images[1], np.stack([bspline_field(points, config.size) for points in control])
+
+    return prefetched(make, config.steps)
+
+
+def _to_input(images: Tensor, size: int) -> Tensor:
+    """uint8 (N, S, S, S) -> float32 (N, 1, size, size, size) in 0..1, averaged."""
+    return F.avg_pool3d(images[:, None].float() / 255, images.shape[-1] // size)
+
+
+def _describe(data: VolumeDataset) -> dict[str, Any]:
+    return {"volumes": len(data), "classes": list(data.classes), "sha256": data.digest()}

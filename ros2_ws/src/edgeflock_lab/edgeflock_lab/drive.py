@@ -1,0 +1,362 @@
+"""`edgeflock drive`: the nodes of the launch file as processes, a drive, and its report.
+
+The nodes run on loopback in a domain and a namespace of their own, so that drives side by side, and a robot in the same
+network, never hear each other: nothing that this command does moves a real robot. `fadnet_nav.launch.py` does that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgeflock_lab.drive_record import DriveRecord
+    from edgeflock_lab.monitor import Monitor
+    from edgeflock_lab.supervisor import Supervisor
+    from fadnet_sim.world import World
+
+START_TIMEOUT_S = 60.0
+LISTENERS = 2  # of the camera's images: steering and monitor
+MAX_DOMAIN = 232  # its ports end below 65536 (RTPS 2.2, 9.6.1.1)
+SETTLE_S = 0.5  # wall time for the answers to the last frames
+
+
+@dataclass(frozen=True)
+class DriveOptions:
+    """What to drive with; the options of the command."""
+
+    out: Path
+    world: Literal["indoor", "outdoor"] = "indoor"
+    seed: int = 2
+    duration: float = 30.0
+    source: str = "sim"
+    image_topic: str | None = None
+    depth_topic: str | None = None
+    precision: str | None = None
+    engine: str | None = None
+    bundle: Path | None = None
+    lockstep: bool = False
+    speed: float = 1.0
+    fps: int = 30
+    width: int = 640
+    height: int = 480
+
+    @property
+    def simulated(self) -> bool:
+        """Whether there is a world to drive in, or only a camera to look through."""
+        return self.source == "sim"
+
+
+def drive(
+    world: Annotated[Literal["indoor", "outdoor"], typer.Option(help="Kind of world.")] = "indoor",
+    seed: Annotated[int, typer.Option(min=0, help="The world's seed; even ones were not trained on.")] = 2,
+    duration: Annotated[float, typer.Option(min=0.5, help="Driving time, s; of a recording: at most.")] = 30.0,
+    source: Annotated[
+        str, typer.Option(help="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
+    ] = "sim",
+    image_topic: Annotated[str | None, typer.Option(help="Of the images, where a bag holds several.")] = None,
+    depth_topic: Annotated[str | None, typer.Option(help="Of the depth that belongs to them, in a bag.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the net (default: what `edgeflock tune` or the bundle chose).")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="To run the net (default: what `edgeflock tune` chose).")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
+    lockstep: Annotated[bool, typer.Option("--lockstep", help="Simulated time waits for every command.")] = False,
+    speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
+    fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second (sim, live camera).")] = 30,
+    size: Annotated[str, typer.Option(help="Of the image, px (sim, live camera).")] = "640x480",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the record to this file as well.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Report folder (default: drive-<time>)")] = None,
+) -> None:
+    """Let a robot steer itself by its camera, and report how it went. Ends with 3 after a collision."""
+    from rich.console import Console
+
+    width, height = parse_size(size)
+    options = DriveOptions(
+        out=out or Path(time.strftime("drive-%Y%m%d-%H%M%S")),
+        world=world,
+        seed=seed,
+        duration=duration,
+        source=source,
+        image_topic=image_topic,
+        depth_topic=depth_topic,
+        precision=precision,
+        engine=engine,
+        bundle=bundle,
+        lockstep=lockstep,
+        speed=speed,
+        fps=fps,
+        width=width,
+        height=height,
+    )
+    record = run_drive(options, Console())
+    if json_file:
+        record.write(json_file)
+    raise typer.Exit(record.exit_code)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`640x480` -> (640, 480); InputError for anything else."""
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise InputError(f"Expected --size WIDTHxHEIGHT in px, for instance 640x480, got {text!r}.")
+    return int(width), int(height)
+
+
+def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
+    """Start the nodes, drive, stop them and write the report into `options.out`.
+
+    Ctrl-C ends the drive early; the report covers what was driven.
+
+    Raises
+    ------
+    MissingExtra
+        A package or system library that this drive needs is not installed.
+    InputError
+        Options that do not go together.
+    EdgeflockError
+        A node died or none was heard of in time; carries the node's exit code and last words.
+    """
+    _require(options)
+    from edgeflock_lab.supervisor import Supervisor, stay_on_this_machine
+
+    stay_on_this_machine()
+    world = None
+    if options.simulated:
+        from fadnet_sim.world import make_world
+
+        world = make_world(options.world, options.seed)
+    console.print(_title(options), highlight=False)
+    failure = None
+    with listening(options, world) as (monitor, spin), Supervisor(options.out / "logs") as nodes:
+        try:
+            with _terminated_like_interrupted(), _live(monitor, console) as refresh:
+                start_nodes(nodes, options, world, monitor, spin)
+                while not (monitor.over or nodes.ended("camera")):
+                    spin()
+                    nodes.check()
+                    refresh()
+        except KeyboardInterrupt:
+            console.print("interrupted: the report covers what was driven")
+        except EdgeflockError as e:
+            if monitor.start_ns is None:
+                raise
+            failure = e  # after the report on what was driven until then
+        end_ns = monitor.end()
+        patience = time.monotonic() + SETTLE_S
+        while not monitor.answered(end_ns) and time.monotonic() < patience:
+            spin()
+        notes = nodes.warnings("camera")
+    record = _report(options, world, monitor, end_ns, console)
+    for note in [*notes, *monitor.notes()]:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    if failure:
+        raise failure
+    return record
+
+
+def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Module and parameters of each node: those of the launch file, set up for this drive."""
+    clock = {"use_sim_time": True} if options.lockstep else {}
+    camera: dict[str, Any] = {"width": options.width, "height": options.height, "fps": options.fps, **clock}
+    guard: dict[str, Any] = {"speed": options.speed, **clock}
+    nodes: dict[str, tuple[str, dict[str, Any]]] = {}
+    if world is not None:
+        place = {"world": world.kind, "seed": world.seed}
+        base = {**place, "fps": float(options.fps), "lockstep": options.lockstep, "wait_for_start": options.lockstep}
+        nodes["base"] = ("fadnet_sim.base_node", base)
+        camera |= {"source": "sim", **place}
+        look = world.look  # each world's robot wears its camera a little differently, and knows how
+        guard |= {"camera_forward": look.forward, "camera_height": look.height, "camera_pitch": float(look.pitch)}
+    elif options.source == "realsense":
+        camera |= {"source": "realsense"}
+    else:
+        from edgeflock.runtime.cameras import kind_of
+
+        path = Path(options.source).absolute()
+        kind = kind_of(path)
+        topics = {"topic": options.image_topic, "depth_topic": options.depth_topic}
+        named = {name: topic for name, topic in topics.items() if topic}
+        if named and kind != "bag":
+            raise InputError(
+                f"--image-topic and --depth-topic name topics of a bag, {path} is a {kind}: leave them out."
+            )
+        # Recorded frames that leave before steering and monitor are connected would be lost.
+        camera |= {"source": kind, "path": str(path), "wait_for_readers": LISTENERS, **named}
+        guard |= {"require_depth": kind == "realsense"}
+    bundle = str(options.bundle.absolute()) if options.bundle else ""
+    net = {"bundle": bundle, "precision": options.precision or "", "engine": options.engine or ""}
+    nodes["steering"] = ("fadnet_nav.steering_node", {**net, **clock})
+    nodes["guard"] = ("fadnet_nav.guard_node", guard)
+    nodes["camera"] = ("edgeflock_ros.camera_node", camera)
+    return nodes
+
+
+def _require(options: DriveOptions) -> None:
+    """Say what is missing before anything starts, not after the drive."""
+    if options.lockstep and not options.simulated:
+        raise InputError(f"--lockstep needs the simulated base: expected --source sim, got {options.source!r}.")
+    if importlib.util.find_spec("rclpy") is None:
+        raise MissingExtra(
+            "edgeflock drive needs ROS 2. On a robot: source /opt/ros/<distro>/setup.bash. "
+            'Elsewhere, with Python 3.11: pip install "edgeflock[drive]"'
+        )
+    _check_environment(options)
+    for module in ("matplotlib", "jinja2", *(["mujoco"] if options.simulated else [])):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra.pip("edgeflock drive", "drive", ModuleNotFoundError(f"no module {module}"))
+
+
+def _check_environment(options: DriveOptions) -> None:
+    """What rcl would answer with an exit, or a traceback, of its own."""
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"expected a folder for the report as --out, got the file {options.out}: name another one.")
+    if options.bundle is not None and not options.bundle.is_dir():
+        what = "a file" if options.bundle.exists() else "nothing"
+        raise InputError(
+            f"expected a bundle folder as --bundle, got {what} at {options.bundle}: `edgeflock export steering` makes "
+            "one from trained weights; leave --bundle out for the one that ships."
+        )
+    domain = os.environ.get("ROS_DOMAIN_ID", "0")
+    if not (domain.isdigit() and int(domain) <= MAX_DOMAIN):
+        raise InputError(
+            f"expected ROS_DOMAIN_ID as a number from 0 to {MAX_DOMAIN}, got {domain!r}: unset or change it."
+        )
+    asked = os.environ.get("RMW_IMPLEMENTATION")
+    if asked:
+        import rclpy
+
+        try:
+            found = rclpy.get_rmw_implementation_identifier()
+        except Exception as error:
+            found = str(error)
+        if found != asked:
+            raise InputError(
+                f"expected the middleware RMW_IMPLEMENTATION={asked}, got {found}: install that one, or `unset "
+                "RMW_IMPLEMENTATION`."
+            )
+    if "HOME" not in os.environ:  # where rcl would write its logs
+        os.environ.setdefault("ROS_LOG_DIR", str((options.out / "logs").absolute()))
+
+
+def _title(options: DriveOptions) -> str:
+    if not options.simulated:
+        return f"Looking through {options.source} (open loop: no wheels are connected)"
+    mode = "lock-step" if options.lockstep else "real time"
+    return f"Driving {options.world} world {options.seed} for {options.duration:g} s, {mode}"
+
+
+def listening(options: DriveOptions, world: World | None) -> AbstractContextManager:
+    """The monitor, and what lets it hear."""
+    from edgeflock_lab import supervisor
+    from edgeflock_lab.monitor import Monitor
+
+    path = world.path if world else None
+    return supervisor.listening(lambda context: Monitor(options.duration, options.lockstep, path, context=context))
+
+
+def start_nodes(
+    nodes: Supervisor, options: DriveOptions, world: World | None, monitor: Monitor, spin: Callable[[], None]
+) -> None:
+    """Start the nodes, the camera last, and wait until all were heard."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+
+    def wait_for(missing: Callable[[], str | None]) -> None:
+        while name := missing():
+            spin()
+            nodes.check()
+            if nodes.ended("camera"):
+                raise EdgeflockError(f"The recording ended before the node {name} was up: there is nothing to report.")
+            if time.monotonic() > deadline:
+                raise EdgeflockError(
+                    f"Nothing came from the node {name} within {START_TIMEOUT_S:.0f} s. "
+                    f"The end of {nodes.logs / name}.log:\n{nodes.tail(name)}"
+                )
+
+    for name, (module, parameters) in node_list(options, world).items():
+        if name == "camera" and not options.simulated:  # a recording must not begin before somebody looks
+            wait_for(lambda: None if monitor.count_subscribers("camera/color/image_raw") >= LISTENERS else "steering")
+        nodes.start_node(name, module, parameters, may_end=name == "camera" and not options.simulated)
+    wait_for(lambda: None if monitor.start_ns is not None else monitor.missing() or "guard")
+
+
+@contextlib.contextmanager
+def _live(monitor: Monitor, console: Console) -> Iterator:
+    """Live status on a terminal, four times a second; silence elsewhere."""
+    from rich.live import Live
+
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Live(monitor, console=console, auto_refresh=False, transient=True) as live:
+        last = 0.0
+
+        def refresh() -> None:
+            nonlocal last
+            if time.monotonic() - last > 0.25:
+                last = time.monotonic()
+                live.refresh()
+
+        yield refresh
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a drive as Ctrl-C does: with its report."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns: int, console: Console) -> DriveRecord:
+    from rich.table import Table
+
+    from edgeflock_lab.drive_record import Drive
+    from edgeflock_lab.figures import View, draw_steering, rows, write_report
+
+    if monitor.start_ns is None:
+        raise EdgeflockError("Interrupted before the nodes were up: there is nothing to report on.")
+    result = Drive(
+        trace=monitor.trace,
+        start_ns=monitor.start_ns,
+        end_ns=end_ns,
+        world=world.kind if world else None,
+        seed=world.seed if world else None,
+        path=world.path if world else None,
+        outline=world.outline if world else [],
+    )
+    steering, start = monitor.trace.steering, monitor.start_ns
+    look = world.look if world else None
+    view = View(look.forward, look.height, look.pitch, look.fovy) if look else None
+    gif = [
+        draw_steering(image, steering.get(stamp, math.nan), (stamp - start) / 1e9, view)
+        for stamp, image in monitor.pictures
+    ]
+    record = write_report(result, gif, options.out)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in rows(record):
+        table.add_row(f"[dim]{name}[/]", value)
+    console.print(table)
+    console.print(f"Report: {options.out / 'report.html'}", highlight=False, soft_wrap=True)
+    return record

@@ -1,0 +1,100 @@
+"""`edgeflock drive-bars`: drive a list of worlds in lock-step, each beside the expert's own figure.
+
+In lock-step the result does not depend on how fast the machine is, so these figures can be compared between machines.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from edgeflock.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeflock_lab.drive_record import DriveRecord
+    from fadnet_sim.rollout import Rollout
+    from fadnet_sim.world import Kind
+
+# Even seeds below 1000 are for validation: no net was trained on them.
+WORLDS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300"
+RMS_BAR_M = 0.25
+
+
+def bars(
+    worlds: Annotated[str, typer.Option(help="kind:seed, separated by commas.")] = WORLDS,
+    duration: Annotated[float, typer.Option(min=0.5, help="Driving time in each world, s.")] = 60.0,
+    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Of the net.")] = "int8",
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
+    speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
+    size: Annotated[str, typer.Option(help="Of the image, px.")] = "640x480",
+    out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
+) -> None:
+    """Drive several worlds in lock-step, each beside the expert's own figure. Ends with 3 after a collision."""
+    from rich.console import Console
+
+    from edgeflock_lab.drive import DriveOptions, parse_size, run_drive
+    from fadnet_sim.rollout import rollout
+    from fadnet_sim.world import make_world
+
+    console = Console()
+    width, height = parse_size(size)
+    results = []
+    for kind, seed in parse_worlds(worlds):
+        options = DriveOptions(
+            out=out / f"drive-{kind}-{seed}",
+            world=kind,
+            seed=seed,
+            duration=duration,
+            precision=precision,
+            bundle=bundle,
+            lockstep=True,
+            speed=speed,
+            width=width,
+            height=height,
+        )
+        record = run_drive(options, console)
+        results.append((record, rollout(make_world(kind, seed), None, duration, speed=speed)))
+    plain = [{"drive": record.model_dump(), "expert": asdict(expert)} for record, expert in results]
+    (out / "drive.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    page = markdown(results)
+    (out / "drive.md").write_text(page, encoding="utf-8")
+    console.print(page, highlight=False, soft_wrap=True)
+    raise typer.Exit(max(record.exit_code for record, _ in results))
+
+
+def parse_worlds(text: str) -> list[tuple[Kind, int]]:
+    """`indoor:100,outdoor:2` -> [("indoor", 100), ("outdoor", 2)]; InputError for anything else."""
+    worlds: list[tuple[Kind, int]] = []
+    for word in text.split(","):
+        kind, _, seed = word.strip().partition(":")
+        if kind not in ("indoor", "outdoor") or not seed.isdigit():
+            raise InputError(f"Expected --worlds kind:seed,..., for instance indoor:100,outdoor:2, got {word!r}.")
+        worlds.append((cast("Kind", kind), int(seed)))
+    return worlds
+
+
+def markdown(results: list[tuple[DriveRecord, Rollout]]) -> str:
+    """Table of the drives, the expert beside the net."""
+    lines = [
+        "| world | seed | driven | collisions | lateral error RMS | max | expert RMS | expert max | frames dropped |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for d, e in results:
+        lines.append(
+            f"| {d.world} | {d.seed} | {d.duration_s:.0f} s, {d.distance_m:.1f} m | {d.collisions} | "
+            f"{d.lateral_error_m.rms:.3f} m | {d.lateral_error_m.max:.3f} m | "
+            f"{e.lateral_rms_m:.3f} m | {e.lateral_max_m:.3f} m | "
+            f"{d.frames_dropped} of {d.frames} |"
+        )
+    first = results[0][0]
+    met = all(d.exit_code == 0 and (d.lateral_error_m.rms or 0.0) < RMS_BAR_M for d, _ in results)
+    verdict = "met" if met else "missed"
+    return (
+        "\n".join(lines)
+        + f"\n\n{first.engine}, {first.precision}, bundle {first.bundle_sha256}. "
+        + f"Bar: no collision, RMS under {RMS_BAR_M} m in every world: {verdict}.\n"
+    )

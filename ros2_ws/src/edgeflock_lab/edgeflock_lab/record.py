@@ -1,0 +1,164 @@
+"""`edgeflock record`: drive through worlds and write what the camera saw with the expert's steering angle."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Annotated, cast
+
+import numpy as np
+import typer
+
+from edgeflock.runtime.errors import EdgeflockError, InputError
+from fadnet_sim.expert import PurePursuit
+from fadnet_sim.path import ReferencePath
+from fadnet_sim.sim import Simulation
+from fadnet_sim.world import Kind, make_world
+
+SPEED_RANGE = (0.6, 1.2)  # m/s
+EPISODE_S = 5.0  # after that the robot is set down elsewhere, off the path, to show how to come back
+NET_EPISODE_S = 15.0  # a net needs time to get into its own mistakes
+FRAME_S = 1 / 6  # s between recorded frames: at 30 Hz neighbours hardly differ
+
+
+def record(
+    out: Annotated[Path, typer.Option(help="Folder that gets train/ (odd seeds) and val/ (even seeds).")],
+    seeds: Annotated[str, typer.Option(help="Worlds, as 1,3,5 or start:stop:step (stop excluded).")] = "1:41:2",
+    world: Annotated[str, typer.Option(help="indoor, outdoor or both.")] = "both",
+    frames: Annotated[int, typer.Option(min=1, help="Frames per world.")] = 400,
+    driver: Annotated[
+        str, typer.Option(help="expert, or a bundle folder: the net drives and the expert labels (DAgger).")
+    ] = "expert",
+    jobs: Annotated[int, typer.Option(min=1, help="Worlds recorded at the same time.")] = os.cpu_count() or 1,
+) -> None:
+    """Record driving data with the expert's labels, as DroNet folders.
+
+    The robot is pushed, steered wrongly for moments and set down off the path, and the expert's label is always the way
+    back. A recording that was cut off is resumed by the same command.
+
+    Example: edgeflock record --out data/drive --seeds 1:41:2 --frames 400
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    kinds: list[Kind] = ["indoor", "outdoor"] if world == "both" else [cast(Kind, world)]
+    todo = [(kind, seed) for seed in parse_seeds(seeds) for kind in kinds]
+    columns = (TextColumn("recording worlds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # A fresh interpreter per worker: an OpenGL context does not survive a fork.
+    with (
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool,
+        Progress(*columns) as progress,
+    ):
+        bar = progress.add_task("", total=len(todo))
+        try:
+            for job in as_completed(
+                [pool.submit(record_world, out, kind, seed, frames, driver) for kind, seed in todo]
+            ):
+                progress.console.print(f"{job.result()}: {frames} frames")
+                progress.advance(bar)
+        except OSError as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise EdgeflockError(
+                f"cannot write into {out}: {error.strerror or error}. What was recorded is whole; make room, or choose "
+                "another --out, and run the same command again: it goes on where it stopped."
+            ) from error
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from "1,3,5" or "start:stop:step" (stop excluded)."""
+    try:
+        seeds = list(range(*map(int, text.split(":")))) if ":" in text else [int(part) for part in text.split(",")]
+    except (ValueError, TypeError):
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise InputError(f"Expected seeds as 1,3,5 or start:stop:step with at least one seed >= 0, got {text!r}.")
+    return seeds
+
+
+def _start_worker() -> None:
+    os.environ["LP_NUM_THREADS"] = "1"  # the software renderer would start one per core in every worker
+    # A worker whose parent was killed would wait for its next world for ever.
+    parent = parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert") -> Path:
+    """Record one world; returns the folder, which is left alone if it is complete already."""
+    from edgeflock.export.datasets.formats.dronet import DronetWriter, is_complete
+    from edgeflock.runtime.prepare.frame import grey_320x240
+    from fadnet_sim.camera import SimCamera
+
+    folder = out / ("train" if seed % 2 else "val") / f"{kind}_{seed}"
+    if is_complete(folder):
+        return folder
+    place = make_world(kind, seed)
+    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
+    drive = None if driver == "expert" else _net(driver)
+    episode_s = EPISODE_S if drive is None else NET_EPISODE_S
+    about = {
+        "world": kind,
+        "seed": seed,
+        "frames": frames,
+        "driver": driver,
+        "frame_s": FRAME_S,
+        "episode_s": episode_s,
+    }
+    with DronetWriter(folder, about) as writer:
+        rng = np.random.default_rng([seed, kind == "indoor", writer.frames])
+        left = 0.0
+        while writer.frames < frames:
+            if left <= 0 or abs(sim.lateral_error) > 1.1 or sim.collisions:
+                left, speed = episode_s, float(rng.uniform(*SPEED_RANGE))
+                _set_down(sim, rng, place.path)
+            left -= FRAME_S
+            x, y, yaw = sim.pose
+            color, _ = camera.render(x, y, yaw, index=writer.frames)
+            label = expert(x, y, yaw)
+            writer.add(grey_320x240(color, "rgb8"), label, sim.speed, x, y, place.path.project(x, y)[0])
+            if drive is None:
+                _drive_expert(sim, expert, speed, rng)
+            else:
+                # The camera rate of training by the net is halved again: every control step costs a rendered frame.
+                sim.step(FRAME_S / 2, drive(color), speed)
+                x, y, yaw = sim.pose
+                sim.step(FRAME_S / 2, drive(camera.render(x, y, yaw, index=writer.frames)[0]), speed)
+    camera.close()
+    return folder
+
+
+def _set_down(sim: Simulation, rng: np.random.Generator, path: ReferencePath) -> None:
+    """Put the robot anywhere on the path, off it and askew; never so far that it would touch something."""
+    sideways = 0.45  # half a lane: further out a single frame would not tell the lane from its neighbour
+    for _ in range(20):
+        lateral = float(np.clip(rng.normal(0, sideways / 2), -sideways, sideways))
+        # Askew towards the path more than away from it: that is where a robot that errs ends up and comes back from.
+        heading = float(np.clip(rng.normal(-0.35 * lateral, 0.2), -0.5, 0.5))
+        sim.reset(rng.uniform(0, path.length), lateral, heading)
+        sim.step(0.02, 0.0, 0.0)
+        if not sim.collisions:
+            return
+
+
+def _drive_expert(sim: Simulation, expert: PurePursuit, speed: float, rng: np.random.Generator) -> None:
+    """Drive to the next frame at 30 Hz, now and then pushed or steered wrongly."""
+    if rng.random() < 0.03:
+        sim.push(float(rng.normal(0, 0.5)))
+    wrong = float(rng.normal(0, 0.35)) if rng.random() < 0.12 else 0.0
+    for _ in range(5):
+        sim.step(FRAME_S / 5, expert(*sim.pose) + wrong, speed)
+
+
+def _net(bundle: str) -> Callable[[np.ndarray], float]:
+    from edgeflock.runtime.tasks.steering import SteeringPolicy
+
+    policy = SteeringPolicy(bundle)
+    return lambda color: policy(color, "rgb8").angle

@@ -1,0 +1,1 @@
+"""The base of all nodes: parameters, messages, lifecycle, process; and the camera node."""

@@ -1,0 +1,126 @@
+"""A lifecycle node that answers camera frames with a bundle: what `steering` and `emotion` have in common.
+
+    configure   loads and verifies the bundle, replays its reference vectors, warms up
+    activate    subscribes; deactivate ends that; cleanup drops the bundle
+
+Parameters hold from the next configure, so a change needs the state unconfigured. With `autostart` (default) the node
+configures and activates itself, for a start without a lifecycle manager.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+
+from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock_ros.params import Parameters
+
+
+class NetParameters(BaseModel):
+    """Parameters of every node that runs a net."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bundle: str = Field(default="", description="folder of the bundle; empty = the one that edgeflock brings")
+    engine: str = Field(default="", description="onnxruntime-cpu, openvino ...; empty = what edgeflock tune chose")
+    precision: str = Field(default="", description="fp32, int8 ...; empty = what edgeflock tune or the bundle chose")
+    threads: int = Field(default=0, ge=0, le=64, description="of the engine; 0 = what edgeflock tune chose, else 1")
+    qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the image subscription")
+    autostart: bool = Field(default=True, description="configure and activate at start, without a lifecycle manager")
+
+
+Model = TypeVar("Model", bound=NetParameters)
+
+
+class ManagedNode(LifecycleNode, Generic[Model]):
+    """Runs `load`, `begin`, `release` and `unload` at the transitions; errors of `load` refuse the configure.
+
+    Parameters
+    ----------
+    name : str
+    model : type of NetParameters
+
+    Attributes
+    ----------
+    done : int or None
+        For `edgeflock_ros.process.run`: the exit code once the process is to end.
+    """
+
+    def __init__(self, name: str, model: type[Model]) -> None:
+        super().__init__(name)
+        self.done: int | None = None
+        self._error: EdgeflockError | None = None
+        self._loaded = False
+        self.settings = Parameters(self, model, self._accept)
+
+    @abstractmethod
+    def load(self) -> None:
+        """Open the bundle, warm up, make publishers; an EdgeflockError refuses the transition."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Answer frames from now on."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """End what `begin` began; nothing of it goes on afterwards. Called more often than `begin`."""
+
+    @abstractmethod
+    def unload(self) -> None:
+        """Drop what `load` made."""
+
+    def start(self) -> None:
+        """With `autostart`: both transitions in a row; an error ends the process with its exit code."""
+        if not self.settings.value.autostart:
+            return
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                raise self._error or InputError(f"{self.get_name()}: the start failed, see the log.")
+
+    def _accept(self, _: Model) -> str | None:
+        if not self._loaded:
+            return None
+        name = self.get_fully_qualified_name()
+        return f"the bundle is loaded: deactivate and clean up first (ros2 lifecycle set {name} cleanup)"
+
+    def on_configure(self, state: State) -> TransitionCallbackReturn:
+        """Load the bundle."""
+        try:
+            self.load()
+        except EdgeflockError as error:
+            self._error = error
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self._loaded = True
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: State) -> TransitionCallbackReturn:
+        """Begin to answer frames."""
+        result = super().on_activate(state)  # the publishers
+        self.begin()
+        return result
+
+    def on_deactivate(self, state: State) -> TransitionCallbackReturn:
+        """Stop answering."""
+        self.release()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: State) -> TransitionCallbackReturn:
+        """Drop the bundle."""
+        self.release()
+        self.unload()
+        self._loaded = False
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: State) -> TransitionCallbackReturn:
+        """End the process in order."""
+        self.release()
+        self.done = 0
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """Nothing outlives the node."""
+        self.release()

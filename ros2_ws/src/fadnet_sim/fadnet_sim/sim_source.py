@@ -1,0 +1,110 @@
+"""The simulated camera as a frame source: it renders the world from the poses on `odom`."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Literal
+
+from edgeflock_ros.messages import to_ns
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+
+from edgeflock.runtime.cameras.base import Frame
+from edgeflock.runtime.errors import MissingExtra
+
+EARLY = 0.15  # of the frame period: odometry at 100 Hz, or ticks of whole physics steps, never meet it exactly
+
+
+class Poses:
+    """The newest pose on `odom` for which a frame is due.
+
+    Odometry at 100 Hz gives a frame for every pose that reaches the next multiple of the frame period; in lock-step
+    every pose is due. A repeated stamp asks for its frame again (lock-step repeats tick 0 until somebody answers).
+    """
+
+    def __init__(self, node: Node, fps: float) -> None:
+        self._period_ns = 1e9 / fps
+        self._due_ns = 0.0
+        self._last_ns = -1
+        self._waiting: Odometry | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        node.create_subscription(Odometry, "odom", self._on_odom, 10)
+
+    def _on_odom(self, odom: Odometry) -> None:
+        stamp = to_ns(odom.header.stamp)
+        late = stamp - self._due_ns
+        if late < -EARLY * self._period_ns and stamp > self._last_ns:
+            return
+        # After a gap, or when the base starts again, count from here.
+        self._due_ns = (self._due_ns if abs(late) < self._period_ns else stamp) + self._period_ns
+        self._last_ns = stamp
+        with self._changed:
+            self._waiting = odom
+            self._changed.notify()
+
+    def next(self) -> Odometry | None:
+        """Wait for the next pose; None after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is not None or self._closed)
+            odom, self._waiting = self._waiting, None
+            return None if self._closed else odom
+
+    def close(self) -> None:
+        """Wake the waiting thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+
+class SimSource:
+    """Renders what the robot sees. To be made and used in one thread (OpenGL).
+
+    Parameters
+    ----------
+    poses : Poses
+        Where the robot is.
+    world, seed :
+        As the base has them.
+    width, height, fps : int
+        Of the colour image; depth is a quarter of it.
+
+    Raises
+    ------
+    MissingExtra
+        mujoco or EGL is not installed.
+    """
+
+    live = True  # the stamps are those of the poses, on the clock of all nodes
+
+    def __init__(
+        self, poses: Poses, world: Literal["indoor", "outdoor"], seed: int, width: int, height: int, fps: int
+    ) -> None:
+        try:
+            from fadnet_sim.camera import SimCamera
+            from fadnet_sim.world import make_world
+        except ImportError as error:
+            raise MissingExtra.pip("the camera source sim", "sim", error) from error
+        self._camera = SimCamera(make_world(world, seed), width, height)
+        self._poses = poses
+        self.intrinsics = self._camera.intrinsics
+        self.depth_intrinsics = self._camera.depth_intrinsics
+        self.fps = float(fps)
+
+    def read(self, timeout_s: float = 1.0) -> Frame | None:
+        """Frame for the next pose, however long that takes (lock-step waits for the other nodes); None after close."""
+        odom = self._poses.next()
+        if odom is None:
+            return None
+        p, q = odom.pose.pose.position, odom.pose.pose.orientation
+        roll = math.atan2(2 * (q.w * q.x + q.y * q.z), 1 - 2 * (q.x**2 + q.y**2))
+        pitch = math.asin(max(-1.0, min(1.0, 2 * (q.w * q.y - q.z * q.x))))
+        yaw = math.atan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2))
+        stamp_ns = to_ns(odom.header.stamp)
+        index = round(stamp_ns * self.fps / 1e9)  # of the stamp, not a count: the same tick looks the same in every run
+        return Frame(stamp_ns, *self._camera.render(p.x, p.y, yaw, p.z, roll, pitch, index), index)
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        self._camera.close()

@@ -1,0 +1,1 @@
+"""The artefact: a folder with manifest, nets, reference vectors and signature."""

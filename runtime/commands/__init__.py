@@ -1,0 +1,1 @@
+"""The registry of verbs, and the verbs of the robot."""

@@ -1,0 +1,1 @@
+"""Measures to choose a plan by: cycle time, consensus, pace."""

@@ -1,0 +1,1 @@
+"""How models of neighbours become one: weights, rules, layout of parameters."""

@@ -1,0 +1,1 @@
+"""Who exchanges with whom and when: networks, overlays, tours, schedules."""

@@ -1,0 +1,1 @@
+"""Pixels and voxels to tensors, the same bytes on ARM and x86."""

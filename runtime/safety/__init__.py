@@ -1,0 +1,1 @@
+"""What may stop a robot: guard, obstacles, limits."""

@@ -1,0 +1,202 @@
+"""The guard between the net and the wheels: it limits every command and stops the robot when something is wrong.
+
+Pure logic with explicit time, so that it runs on simulated clocks and in property tests. It stops at once (command 0)
+when the steering is missing, NaN, implausible, late or from the future, when frames are stale, and when depth shows an
+obstacle within the reaction distance
+
+    D(v) = v * frame_timeout + v^2 / (2 * deceleration) + margin,
+
+because no depth image older than frame_timeout is ever used. It releases by itself once the cause is gone; after an
+obstacle only when the way is free for D(speed) + margin, so that it does not creep.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgeflock.runtime.cameras.base import Intrinsics
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.safety.obstacles import Obstacles
+
+FUTURE_S = 0.05  # stamps further ahead of the clock than this come from another clock
+IMPLAUSIBLE = 2.0  # times max_steering: a net that says this has seen something it does not know
+POOR_DEPTH = 0.2  # fraction of measured pixels below which the depth image is reported
+BLIND_DEPTH = 0.01  # and below which it counts as none
+
+
+class GuardLimits(BaseModel):
+    """What this robot may do, and its shape. The defaults are those of the simulated robot."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    speed: float = Field(default=1.0, ge=0.0, le=10.0, description="cruising speed, m/s")
+    max_steering: float = Field(default=0.6, gt=0.0, le=1.2, description="largest front wheel angle, rad")
+    steering_rate: float = Field(default=3.0, gt=0.0, le=50.0, description="fastest turn of the wheels, rad/s")
+    acceleration: float = Field(default=1.0, gt=0.0, le=20.0, description="fastest gain of speed, m/s^2")
+    deceleration: float = Field(default=2.0, gt=0.0, le=20.0, description="braking that is sure, m/s^2")
+    frame_timeout: float = Field(default=0.15, gt=0.0, le=2.0, description="oldest frame to drive on, s")
+    wheelbase: float = Field(default=0.36, gt=0.0, le=5.0, description="rear to front axle, m")
+    front: float = Field(default=0.43, gt=0.0, le=6.0, description="rear axle to front bumper, m")
+    robot_width: float = Field(default=0.36, gt=0.0, le=3.0, description="over the wheels, m")
+    robot_height: float = Field(default=0.45, gt=0.0, le=4.0, description="highest point, m")
+    margin: float = Field(default=0.1, ge=0.0, le=2.0, description="air ahead and above, half of it at each side, m")
+    camera_forward: float = Field(default=0.35, ge=-5.0, le=5.0, description="rear axle to camera, m ahead")
+    camera_height: float = Field(default=0.4, ge=0.0, le=4.0, description="ground to camera, m")
+    camera_pitch: float = Field(default=0.15, ge=-1.5, le=1.5, description="camera pitch, rad, positive looks down")
+    require_depth: bool = Field(default=True, description="stop without fresh depth images")
+
+    def reaction_distance(self, speed: float) -> float:
+        """D(v) in m, see the module."""
+        return speed * self.frame_timeout + speed**2 / (2 * self.deceleration) + self.margin
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to send to the base.
+
+    Attributes
+    ----------
+    speed, steering, yaw_rate : float
+        m/s, rad (left positive), rad/s. In a stop speed and yaw rate are 0; steering says where the wheels would go.
+    stamp_ns : int
+        Stamp of the frame that the command came from; in a stop the time of the stop.
+    reason : str or None
+        Why the robot stops; None while it drives.
+    warning : str or None
+        What is poor but no reason to stop.
+    """
+
+    speed: float
+    steering: float
+    yaw_rate: float
+    stamp_ns: int
+    reason: str | None = None
+    warning: str | None = None
+
+
+class Guard:
+    """Keeps the newest steering and depth, and answers with the command for a moment.
+
+    Parameters
+    ----------
+    limits : GuardLimits
+        May be replaced while driving (`guard.limits = ...`).
+    """
+
+    def __init__(self, limits: GuardLimits | None = None) -> None:
+        self._obstacles = Obstacles(limits or GuardLimits())
+        self._now_ns: int | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._angle = math.nan
+        self._stamp_ns: int | None = None
+        self._depth_ns: int | None = None
+        self._depth_fault: str | None = None
+        self._speed = self._wheels = 0.0
+        self._blocked = False
+
+    @property
+    def limits(self) -> GuardLimits:
+        """Current limits."""
+        return self._obstacles.limits
+
+    @limits.setter
+    def limits(self, limits: GuardLimits) -> None:
+        self._obstacles.limits = limits
+
+    def steer(self, angle: float, stamp_ns: int) -> None:
+        """Take the net's front wheel angle (rad) for the frame of `stamp_ns`; anything is accepted, bad values stop."""
+        self._angle, self._stamp_ns = float(angle), stamp_ns
+
+    def look(self, depth: np.ndarray, intrinsics: Intrinsics, stamp_ns: int) -> None:
+        """Take a depth image (uint16 mm, see `Obstacles.update`); a broken one counts as none."""
+        try:
+            self._obstacles.update(depth, intrinsics)
+            self._depth_fault = None
+        except InputError as error:
+            self._depth_fault = str(error)
+        self._depth_ns = stamp_ns
+
+    def command(self, now_ns: int) -> Command:
+        """Command for this moment. When `now_ns` goes back (a simulation starts over), the guard starts over too."""
+        if self._now_ns is not None and now_ns < self._now_ns:
+            self._forget()
+            self._now_ns = now_ns
+        # After a pause the base has stopped by itself: never make up for more than one time-out.
+        passed_s = 0.0 if self._now_ns is None else min((now_ns - self._now_ns) / 1e9, self.limits.frame_timeout)
+        self._now_ns = now_ns
+        reason = self._fault(now_ns)
+        if reason is None:
+            self._turn_wheels(passed_s)
+            speed = min(self.limits.speed, self._speed + self.limits.acceleration * passed_s)
+            reason = self._obstacle(speed, now_ns)
+        if reason is not None:
+            self._speed = 0.0
+            return Command(0.0, self._wheels, 0.0, now_ns, reason)
+        self._speed = speed
+        yaw_rate = speed * math.tan(self._wheels) / self.limits.wheelbase
+        assert self._stamp_ns is not None  # else _fault had stopped
+        return Command(speed, self._wheels, yaw_rate, self._stamp_ns, None, self._warning(now_ns))
+
+    def _fault(self, now_ns: int) -> str | None:
+        """Why not to drive at all."""
+        limits = self.limits
+        if self._stamp_ns is None:
+            return "no steering yet"
+        age_s = (now_ns - self._stamp_ns) / 1e9
+        if age_s > limits.frame_timeout:
+            late = "steering is late: frames arrive, but" if self._fresh_depth(now_ns) else "no fresh frame:"
+            return f"{late} the newest steering is {min(age_s, 9999.0):.3f} s old (limit {limits.frame_timeout:g} s)"
+        if age_s < -FUTURE_S:
+            return f"steering is {min(-age_s, 9999.0):.3f} s ahead of the clock: synchronise the clocks"
+        if not math.isfinite(self._angle):
+            return f"steering is {self._angle}"
+        if abs(self._angle) > IMPLAUSIBLE * limits.max_steering:
+            return f"steering {self._angle:.3g} rad is implausible (limit {limits.max_steering:g} rad)"
+        if limits.require_depth:
+            if self._depth_ns is None:
+                return "no depth image yet (require_depth is on)"
+            if not self._fresh_depth(now_ns):
+                return f"depth is stale (limit {limits.frame_timeout:g} s)"
+            if self._depth_fault:
+                return f"depth is not usable: {self._depth_fault}"
+            if self._obstacles.valid < BLIND_DEPTH:
+                return "the depth image is empty: is the camera covered?"
+        return None
+
+    def _fresh_depth(self, now_ns: int) -> bool:
+        if self._depth_ns is None:
+            return False
+        return -FUTURE_S <= (now_ns - self._depth_ns) / 1e9 <= self.limits.frame_timeout
+
+    def _turn_wheels(self, passed_s: float) -> None:
+        """Follow the net as fast as the steering may turn, also in front of an obstacle: that finds the free way."""
+        limits = self.limits
+        wanted = min(max(self._angle, -limits.max_steering), limits.max_steering)
+        most = limits.steering_rate * passed_s
+        wheels = self._wheels + min(max(wanted - self._wheels, -most), most)
+        self._wheels = min(max(wheels, -limits.max_steering), limits.max_steering)  # the limit may have shrunk
+
+    def _obstacle(self, speed: float, now_ns: int) -> str | None:
+        if not self._fresh_depth(now_ns) or self._depth_fault:
+            self._blocked = False
+            return None
+        limits = self.limits
+        need = (
+            limits.reaction_distance(limits.speed) + limits.margin if self._blocked else limits.reaction_distance(speed)
+        )
+        free = self._obstacles.distance(self._wheels)
+        self._blocked = free < need
+        return f"obstacle {max(free, 0.0):.2f} m ahead on the path (needs {need:.2f} m)" if self._blocked else None
+
+    def _warning(self, now_ns: int) -> str | None:
+        if not self._fresh_depth(now_ns) or self._depth_fault:
+            return "driving without obstacle check: no usable depth" if self._depth_ns is None else self._depth_fault
+        if self._obstacles.valid < POOR_DEPTH:
+            return f"only {self._obstacles.valid:.0%} of the depth image is measured"
+        return None

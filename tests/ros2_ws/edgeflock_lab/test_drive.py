@@ -1,0 +1,323 @@
+"""`edgeflock drive` from the command line: real nodes, real middleware, real physics, small images and short drives."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from rich.console import Console
+
+pytest.importorskip("rclpy")
+pytest.importorskip("mujoco")
+
+from edgeflock_lab.drive import DriveOptions, node_list, parse_size, run_drive
+from edgeflock_lab.drive_bars import markdown, parse_worlds
+from edgeflock_lab.drive_record import DriveRecord, Latency, LateralError
+from edgeflock_lab.monitor import steering_bar
+from edgeflock_lab.supervisor import Supervisor, free_domain
+
+from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
+from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.prepare.frame import STEERING_INPUT
+from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
+from fadnet_sim.rollout import Rollout
+from fadnet_sim.world import make_world
+
+SMALL = ["--size", "160x120"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A home that trusts the key `test.pem`."""
+    home = tmp_path_factory.mktemp("home")
+    keys = home / ".config/edgeflock/keys"
+    keys.mkdir(parents=True)
+    generate_key(keys / "test.pem")
+    return home
+
+
+@pytest.fixture(scope="module")
+def constant(home, tmp_path_factory):
+    """``constant(angle)``: a signed bundle whose net answers `angle` to every frame."""
+    onnx = pytest.importorskip("onnx")
+    from safetensors.numpy import save
+
+    def make(angle):
+        helper, number = onnx.helper, onnx.TensorProto.FLOAT
+        weights = [onnx.numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("w", [[0]]), ("b", [angle]))]
+        nodes = [
+            helper.make_node("GlobalAveragePool", ["image"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node("Gemm", ["f", "w", "b"], ["steering"]),
+        ]
+        image = helper.make_tensor_value_info("image", number, [1, 1, 200, 200])
+        steering = helper.make_tensor_value_info("steering", number, [1, 1])
+        graph = helper.make_graph(nodes, "constant", [image], [steering], weights)
+        net = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        vectors = {"image": np.zeros((1, 1, 200, 200), np.float32), "steering_fp32": np.full((1, 1), angle, np.float32)}
+        fp32 = Artefact(file="net.onnx", opset=17, ir=8)
+        manifest = Manifest(
+            name="constant",
+            net="constant",
+            task="steering",
+            inputs=[STEERING_INPUT],
+            outputs=[STEERING_OUTPUT],
+            artefacts={"fp32": fp32},
+            default_precision="fp32",
+        )
+        files = {"net.onnx": net.SerializeToString(), "vectors.safetensors": save(vectors)}
+        folder = write_bundle(tmp_path_factory.mktemp("bundle") / "constant", manifest, files)
+        return sign_bundle(folder, home / ".config/edgeflock/keys/test.pem")
+
+    return make
+
+
+@pytest.fixture
+def drive(home, tmp_path):
+    """``drive(*arguments)`` starts the command; reports go to tmp_path/report."""
+    started = []
+
+    def start(*arguments):
+        command = [sys.executable, "-m", "edgeflock.runtime.cli", "drive", "--out", str(tmp_path / "report")]
+        environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"} | {"HOME": str(home)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([*command, *map(str, arguments)], env=environment, cwd=tmp_path, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def nodes_of(pid):
+    return [p for p in psutil.process_iter(["cmdline"]) if f"__ns:=/run_{pid}" in (p.info["cmdline"] or [])]
+
+
+def test_drives_in_lock_step_and_reports(drive, constant, tmp_path):
+    options = ["--seed", 100, "--duration", 3, "--lockstep", "--bundle", constant(0.0), "--json", "runs/out.json"]
+    process = drive(*options, *SMALL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+
+    record = DriveRecord.model_validate_json((tmp_path / "runs/out.json").read_text())
+    assert (record.world, record.seed, record.duration_s, record.collisions) == ("indoor", 100, 3.0, 0)
+    assert (record.frames, record.frames_dropped) == (90, 0)
+    assert 1.5 < record.distance_m < 3.0  # from rest at 1 m/s^2 to 1 m/s
+    assert 0 < record.lateral_error_m.rms <= record.lateral_error_m.max < 0.3
+    assert 0 < record.latency_ms.p50 <= record.latency_ms.p99 <= record.latency_ms.max < 2000
+    assert record.engine.startswith("onnxruntime") and record.precision == "fp32" and len(record.bundle_sha256) == 64
+
+    report = tmp_path / "report"
+    assert {p.name for p in report.iterdir()} == {
+        "drive.json", "report.html", "trajectory.png", "latency.png", "drive.gif", "drive.png", "logs",
+    }  # fmt: skip
+    assert {p.stem for p in (report / "logs").iterdir()} == {"base", "camera", "steering", "guard"}
+    assert (report / "drive.gif").stat().st_size < 3e6
+    assert json.loads((report / "drive.json").read_text()) == record.model_dump()
+    assert "lateral error RMS" in out and "report.html" in out
+    assert not nodes_of(process.pid)
+
+
+def test_two_drives_side_by_side_are_the_same_drive_in_lock_step(drive, constant, tmp_path):
+    options = ["--seed", 100, "--duration", 1.5, "--lockstep", "--bundle", constant(-0.05), *SMALL]
+    twins = [drive(*options, "--out", tmp_path / name) for name in ("one", "two")]
+    assert [twin.wait(90) for twin in twins] == [0, 0]
+    one, two = (json.loads((tmp_path / name / "drive.json").read_text()) for name in ("one", "two"))
+    assert one | {"latency_ms": None} == two | {"latency_ms": None}
+
+
+def test_a_collision_ends_with_3_and_is_in_the_report(drive, constant, tmp_path):
+    # Off the road there is nothing that the guard could see: only the map knows.
+    options = ["--world", "outdoor", "--seed", 100, "--duration", 3, "--lockstep", "--bundle", constant(-0.3)]
+    process = drive(*options, *SMALL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, out + err
+    assert json.loads((tmp_path / "report/drive.json").read_text())["collisions"] >= 1
+    assert "Collision" in (tmp_path / "report/report.html").read_text()
+
+
+def test_looks_through_a_realsense_recording_until_it_ends(drive, constant, record_realsense, tmp_path):
+    rng = np.random.default_rng(5)
+    far = np.full((120, 160), 4000, np.uint16)
+    record_realsense(tmp_path / "run.db3", [(rng.integers(0, 256, (120, 160, 3), np.uint8), far) for _ in range(60)])
+    process = drive("--source", tmp_path / "run.db3", "--bundle", constant(0.1))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    record = json.loads((tmp_path / "report/drive.json").read_text())
+    assert [record[k] for k in ("world", "seed", "distance_m", "collisions")] == [None] * 4
+    assert record["lateral_error_m"] == {"rms": None, "max": None}
+    # No frame leaves before somebody reads; some pass until all nodes were heard, and a busy machine drops some.
+    assert 40 <= record["frames"] <= 60 and record["frames_dropped"] < record["frames"]
+    assert record["duration_s"] > 1.0
+    assert record["latency_ms"]["p50"] > 0
+    assert "no wheels are connected" in out
+    assert not (tmp_path / "report/trajectory.png").exists()
+
+
+def test_ctrl_c_still_writes_the_report_and_leaves_nobody_behind(drive, constant, tmp_path):
+    process = drive("--seed", 100, "--duration", 60, "--bundle", constant(0.0), *SMALL)
+    log = tmp_path / "report/logs/guard.log"
+    deadline = time.monotonic() + 40
+    while not (log.exists() and "driving" in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.5)
+    assert len(nodes_of(process.pid)) == 4
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, out + err
+    record = json.loads((tmp_path / "report/drive.json").read_text())
+    assert 0.3 < record["duration_s"] < 30 and record["frames"] > 3
+    assert not nodes_of(process.pid)
+
+
+def test_a_node_that_cannot_start_ends_the_drive_with_its_words_and_its_code(drive, constant):
+    bundle = constant(0.0)
+    (bundle / "net.onnx").unlink()
+    process = drive("--duration", 3, "--bundle", bundle, *SMALL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 11, out + err  # BundleFileMissing
+    assert "steering" in err and "net.onnx" in err
+
+
+def test_a_recording_that_cannot_be_read_ends_the_drive_in_one_line_with_the_cameras_code(drive, constant, tmp_path):
+    (tmp_path / "run.mcap").write_bytes(b"\x89MCAP0\r\n" + bytes(99))
+    process = drive("--source", tmp_path / "run.mcap", "--bundle", constant(0.1))
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 16
+    assert err.startswith("edgeflock: expected a whole bag") and "`mcap recover" in err and err.count("\n") == 1
+
+
+# ---- what needs no drive
+
+
+def test_lock_step_needs_a_world(drive, tmp_path):
+    process = drive("--lockstep", "--source", "realsense")
+    assert "--source sim" in process.communicate(timeout=30)[1]
+    assert process.returncode == 5
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_size_and_a_list_of_worlds_are_checked():
+    assert parse_size("640x480") == (640, 480)
+    assert parse_worlds("indoor:100, outdoor:2") == [("indoor", 100), ("outdoor", 2)]
+    for wrong in ("640", "axb", "640x"):
+        with pytest.raises(InputError, match="640x480"):
+            parse_size(wrong)
+    for wrong in ("moon:1", "indoor", "indoor:x", ""):
+        with pytest.raises(InputError, match="kind:seed"):
+            parse_worlds(wrong)
+
+
+def test_the_guard_knows_how_this_worlds_robot_wears_its_camera():
+    world = make_world("indoor", 4)
+    nodes = node_list(DriveOptions(out=Path("x"), seed=4, speed=0.7, lockstep=True), world)
+    assert list(nodes) == ["base", "steering", "guard", "camera"]
+    module, guard = nodes["guard"]
+    assert module == "fadnet_nav.guard_node"
+    assert (guard["camera_height"], guard["camera_pitch"]) == (world.look.height, world.look.pitch)
+    assert (guard["speed"], guard["use_sim_time"]) == (0.7, True)
+    assert "use_sim_time" not in nodes["base"][1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("ROS_DOMAIN_ID", "300", "expected ROS_DOMAIN_ID as a number from 0 to 232, got '300'"),
+        ("ROS_DOMAIN_ID", "seven", "got 'seven'"),
+        ("RMW_IMPLEMENTATION", "rmw_nobody_cpp", "RMW_IMPLEMENTATION=rmw_nobody_cpp, got .*unset RMW_IMPLEMENTATION"),
+    ],
+)
+def test_an_environment_that_ros_would_die_of_is_refused(monkeypatch, tmp_path, variable, value, message):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=message):
+        run_drive(DriveOptions(out=tmp_path / "report"), Console())
+    assert not (tmp_path / "report").exists()
+
+
+def test_paths_that_cannot_be_used_are_refused_before_anything_starts(tmp_path):
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(InputError, match=r"folder for the report as --out, got the file .*best.safetensors"):
+        run_drive(DriveOptions(out=tmp_path / "best.safetensors"), Console())
+    options = DriveOptions(out=tmp_path / "report", bundle=tmp_path / "best.safetensors")
+    with pytest.raises(
+        InputError, match=r"bundle folder as --bundle, got a file at .*`edgeflock export steering` makes"
+    ):
+        run_drive(options, Console())
+
+
+def test_the_topics_of_a_bag_reach_the_camera_and_nothing_else_takes_them(write_bag, tmp_path):
+    red = np.zeros((24, 32, 3), np.uint8)
+    bag = write_bag(tmp_path / "bag", [("/front", 1, ("rgb8", red)), ("/rear", 1, ("rgb8", red))])
+    options = DriveOptions(out=Path("x"), source=str(bag), image_topic="/rear", depth_topic="/depth")
+    camera = node_list(options, None)["camera"][1]
+    assert (camera["topic"], camera["depth_topic"]) == ("/rear", "/depth")
+    (tmp_path / "run.mp4").touch()
+    with pytest.raises(InputError, match="name topics of a bag"):
+        node_list(DriveOptions(out=Path("x"), source=str(tmp_path / "run.mp4"), image_topic="/rear"), None)
+
+
+def test_a_recording_without_depth_does_not_stop_the_guard(tmp_path):
+    (tmp_path / "run.mp4").touch()
+    nodes = node_list(DriveOptions(out=Path("x"), source=str(tmp_path / "run.mp4")), None)
+    assert nodes["guard"][1]["require_depth"] is False
+    assert nodes["camera"][1]["source"] == "video"
+    assert "base" not in nodes
+
+
+@pytest.mark.parametrize(("rms", "verdict"), [(0.1, "met"), (0.3, "missed")])
+def test_the_table_of_bars_says_whether_they_are_met(rms, verdict):
+    record = DriveRecord(
+        world="indoor", seed=100, duration_s=60, distance_m=58.2, collisions=0, frames=1800, frames_dropped=0,
+        lateral_error_m=LateralError(rms=rms, max=0.4), latency_ms=Latency(), engine="e", precision="int8",
+        bundle_sha256="ab",
+    )  # fmt: skip
+    page = markdown([(record, Rollout(distance_m=5.0, collisions=0, lateral_rms_m=0.02, lateral_max_m=0.05))])
+    assert f"| indoor | 100 | 60 s, 58.2 m | 0 | {rms:.3f} m | 0.400 m | 0.020 m | 0.050 m | 0 of 1800 |" in page
+    assert f"in every world: {verdict}" in page
+
+
+def test_the_steering_bar_points_to_the_side():
+    assert steering_bar(0.3).plain.index("━") < steering_bar(0.3).plain.index("┃")
+    assert steering_bar(-0.3).plain.index("━") > steering_bar(-0.3).plain.index("┃")
+    assert steering_bar(float("nan")).plain == "not a number"
+
+
+def test_a_domain_in_use_is_not_taken():
+    first = free_domain()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 7410 + 250 * first))
+        assert free_domain() != first
+
+
+def test_a_process_that_ends_is_noticed_with_its_last_words(tmp_path):
+    with Supervisor(tmp_path) as nodes:
+        nodes.start("quick", "this", [])  # the standard library's zen: prints, and ends with 0
+        deadline = time.monotonic() + 10
+        while nodes.processes["quick"].poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with pytest.raises(EdgeflockError, match=r"quick ended with code 0(.|\n)*honking great idea") as caught:
+            nodes.check()
+        assert caught.value.exit_code == 1
+
+
+def test_nodes_die_with_a_drive_that_is_killed(tmp_path):
+    script = (
+        "import pathlib, time; from edgeflock_lab.supervisor import Supervisor\n"
+        f"with Supervisor(pathlib.Path({str(tmp_path)!r})) as nodes:\n"
+        "    nodes.start('server', 'http.server', ['0'])\n"
+        "    print(nodes.processes['server'].pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    time.sleep(0.5)
+    parent.kill()
+    parent.wait()
+    assert not psutil.wait_procs([child], timeout=5)[1]

@@ -1,0 +1,136 @@
+"""The camera node over the real middleware, with each of its sources."""
+
+import math
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from edgeflock_ros.messages import to_ns, to_stamp
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, Image
+
+from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
+
+COLOR, DEPTH = "camera/color", "camera/aligned_depth_to_color"
+
+
+def listen(graph):
+    """Lists of (arrival, message) of the four topics."""
+    kinds = {"image_raw": Image, "camera_info": CameraInfo}
+    return {f"{t}/{k}": graph.listen(kind, f"{t}/{k}", 100) for t in (COLOR, DEPTH) for k, kind in kinds.items()}
+
+
+def stamps(heard):
+    return [to_ns(message.header.stamp) for _, message in heard]
+
+
+def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(graph, realsense_recording):
+    heard = listen(graph)
+    diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
+    process = graph.start("camera_node", source="realsense", path=realsense_recording.path, loop=True)
+    images, depths = heard[f"{COLOR}/image_raw"], heard[f"{DEPTH}/image_raw"]
+    scenes = [color for color, _ in realsense_recording.scenes]
+    seen, paired, looked_at = set(), set(), 0
+
+    def look():
+        """At what came since the last look: a busy machine loses frames, the loop brings them again."""
+        nonlocal looked_at
+        by_stamp = {to_ns(m.header.stamp): m for _, m in list(depths)}
+        for _, message in images[looked_at : len(images) - 1]:  # the depth of the newest may be on its way
+            looked_at += 1
+            assert (message.encoding, message.header.frame_id) == ("rgb8", "camera_color_optical_frame")
+            n = next(n for n, scene in enumerate(scenes) if np.array_equal(decode_rgb(message), scene))
+            seen.add(n)
+            if depth := by_stamp.get(to_ns(message.header.stamp)):  # at the seam of the loop there may be none
+                assert depth.encoding == "16UC1" and np.max(decode_depth(depth)) == 1000 + 100 * n  # its own, in mm
+                paired.add(n)
+        return len(seen) >= 10 and len(paired) >= 10
+
+    assert graph.until(look, 60), process.log.read_text()
+    info = heard[f"{COLOR}/camera_info"][0][1]
+    assert info.k.tolist() == pytest.approx([288, 0, 160, 0, 288, 120, 0, 0, 1])
+    last = stamps(images)[-1]
+    assert graph.until(lambda: last in stamps(heard[f"{COLOR}/camera_info"]))
+    assert {stamp for stamp in stamps(images) if stamp <= last} <= set(stamps(heard[f"{COLOR}/camera_info"]))
+    ages_s = [(arrival - to_ns(m.header.stamp)) / 1e9 for arrival, m in images]
+    assert 0 < np.median(ages_s) < 10  # stamped when handed over; it was recorded at the beginning of 1970
+    assert graph.until(lambda: any(m.status[0].message == "streaming" for _, m in diagnostics))
+
+
+def test_a_rosbag_is_played_with_its_depth_and_the_process_ends_with_it(graph, road_bag):
+    heard = listen(graph)
+    process = graph.start("camera_node", source="bag", path=road_bag(120))
+    assert graph.until(lambda: heard[f"{COLOR}/image_raw"] and heard[f"{DEPTH}/image_raw"]), process.log.read_text()
+    assert decode_rgb(heard[f"{COLOR}/image_raw"][0][1])[60, 80].tolist() == [120, 120, 120]
+    assert decode_depth(heard[f"{DEPTH}/image_raw"][0][1])[60, 80] == 6000
+    assert heard[f"{DEPTH}/camera_info"][0][1].k[0] == 100.0
+    assert process.wait(15) == 0 and "after 90 frames" in process.log.read_text()
+    times = np.array(stamps(heard[f"{COLOR}/camera_info"]))
+    assert np.median(np.diff(times)) / 1e6 == pytest.approx(33.3, abs=5)
+
+
+def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 30, (64, 48))
+    for _ in range(10):
+        writer.write(np.full((48, 64, 3), (0, 0, 200), np.uint8))
+    writer.release()
+    heard = listen(graph)
+    process = graph.start("camera_node", source="video", path=tmp_path / "v.avi", loop=True, qos="sensor_data")
+    graph.node.create_subscription(Image, f"{COLOR}/image_raw", heard[f"{COLOR}/image_raw"].append, 1)
+    assert graph.until(lambda: heard[f"{COLOR}/camera_info"]), process.log.read_text()
+    assert heard[f"{COLOR}/camera_info"][0][1].k.tolist() == [0.0] * 9
+    assert not heard[f"{DEPTH}/camera_info"]
+    assert graph.set_parameter("/camera", "fps", 15) == (False, "the camera reads its parameters at start only")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code", "message"),
+    [
+        ({"source": "realsense"}, 16, "got none. Plug it into a USB 3 port"),
+        ({"source": "video", "path": "nowhere.mp4"}, 16, "does not exist"),
+        ({"source": "lidar"}, 5, "source: input should be 'sim', 'realsense', 'bag' or 'video', got 'lidar'"),
+        ({"fps": 0}, 5, "fps out of range. Min: 1, Max: 240, value: 0"),
+    ],
+)
+def test_what_cannot_start_ends_with_the_errors_exit_code_and_reason(graph, parameters, code, message):
+    process = graph.start("camera_node", **parameters)
+    assert process.wait(20) == code
+    assert message in process.log.read_text()
+
+
+def test_the_simulation_is_seen_from_the_pose_on_odom(graph):
+    """Frames at 10 Hz from odometry at 100 Hz; each has the stamp of a pose, and turning round changes the view."""
+    pytest.importorskip("mujoco")
+    from fadnet_sim.world import make_world
+
+    (x, y), yaw, _ = make_world("outdoor", 2).path.at(0.0)
+    heard = listen(graph)
+    odom = graph.node.create_publisher(Odometry, "odom", 10)
+    process = graph.start("camera_node", source="sim", world="outdoor", seed=2, width=160, height=120, fps=10)
+    sent = []
+
+    def publish(turn):
+        message = Odometry()
+        message.header.stamp = to_stamp(time.time_ns())
+        message.pose.pose.position.x, message.pose.pose.position.y = float(x), float(y)
+        orientation = message.pose.pose.orientation
+        orientation.w, orientation.z = math.cos((yaw + turn) / 2), math.sin((yaw + turn) / 2)
+        odom.publish(message)
+        sent.append(to_ns(message.header.stamp))
+        time.sleep(0.01)
+
+    images = heard[f"{COLOR}/image_raw"]
+    assert graph.until(lambda: publish(0.0) or len(images) > 8, 30.0), process.log.read_text()
+    assert set(stamps(images)) <= set(sent)
+    assert np.median(np.diff(stamps(images)[2:])) / 1e6 == pytest.approx(100, abs=25)
+    ahead = decode_rgb(images[-1][1]).astype(int)
+    count = len(images)
+    assert graph.until(lambda: publish(math.pi / 2) or len(images) > count + 3)
+    assert np.abs(decode_rgb(images[-1][1]) - ahead).mean() > 10
+    assert decode_depth(heard[f"{DEPTH}/image_raw"][-1][1]).dtype == np.uint16
+    assert process.poll() is None

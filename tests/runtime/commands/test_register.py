@@ -1,0 +1,92 @@
+"""`edgeflock register`: files in, files out, with the headers of a scan that lies obliquely."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from edgeflock.runtime.commands.register import register
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.prepare.volume import warp
+
+nib = pytest.importorskip("nibabel")
+
+SHAPE = (20, 24, 18)
+AFFINE = np.array([[0, -2.0, 0, 30], [1.5, 0, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """fixed, moving and a segmentation of moving."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.indices(SHAPE)
+    ball = ((z - 10) ** 2 + (y - 12) ** 2 + (x - 9) ** 2 < 36).astype(np.int16)
+    paths = {}
+    for name, data in {"fixed": 800 * ball, "moving": 700 * ball, "labels": ball.astype(np.uint8)}.items():
+        if name != "labels":
+            data = data + rng.integers(-20, 20, SHAPE).astype(np.int16)
+        image = nib.Nifti1Image(data, AFFINE)
+        image.header["descrip"] = name
+        paths[name] = tmp_path / f"{name}.nii.gz"
+        nib.save(image, paths[name])
+    return paths
+
+
+def run(*arguments):
+    app = typer.Typer()
+    app.command()(register)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_writes_warped_scan_flow_labels_report_and_picture(scans, shift_bundle, tmp_path):
+    out = tmp_path / "out"
+    done = run(scans["fixed"], scans["moving"], "--bundle", shift_bundle, "--labels", scans["labels"], "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "correlation" in done.output and "folded voxels 0.00%" in done.output
+
+    moving = nib.load(scans["moving"])
+    warped, labels, flow = (nib.load(out / f"{n}.nii.gz") for n in ("warped", "warped_labels", "flow"))
+    voxels = np.array([1, -2, 0.5], np.float32) * np.array(SHAPE) / 16
+    field = np.broadcast_to(voxels[:, None, None, None], (3, *SHAPE)).astype(np.float32)
+
+    assert warped.get_data_dtype() == np.int16 and bytes(warped.header["descrip"]).startswith(b"moving")
+    np.testing.assert_array_equal(warped.affine, AFFINE)
+    np.testing.assert_allclose(warped.get_fdata(), warp(moving.get_fdata(), field), atol=0.51)
+    assert labels.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(labels.dataobj), warp(nib.load(scans["labels"]).get_fdata(), field, True))
+
+    # the flow is in mm along the world's axes: where a voxel's tissue lies in the moving scan
+    assert flow.shape == (*SHAPE, 1, 3) and flow.header.get_intent()[0] == "displacement vector"
+    voxel = np.array([3, 4, 5])
+    there = nib.affines.apply_affine(AFFINE, voxel) + flow.get_fdata()[3, 4, 5, 0]
+    np.testing.assert_allclose(nib.affines.apply_affine(np.linalg.inv(AFFINE), there), voxel + voxels, atol=1e-4)
+
+    report = json.loads((out / "report.json").read_text())
+    before = np.corrcoef(nib.load(scans["fixed"]).get_fdata().ravel(), moving.get_fdata().ravel())[0, 1]
+    assert report["correlation"]["before"] == pytest.approx(before) and report["jacobian"]["folded"] == 0
+    assert report["displacement_voxels"]["largest"] == pytest.approx(np.linalg.norm(voxels), rel=1e-5)
+    assert set(report["ms"]) == {"prepare", "net", "warp"} and report["precision"] == "fp32"
+    assert (out / "register.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_window_reaches_the_net(scans, shift_bundle, tmp_path):
+    done = run(
+        scans["fixed"], scans["moving"], "--bundle", shift_bundle, "--out", tmp_path / "out", "--window", -25, 265
+    )
+    assert done.exit_code == 0, done.output
+
+
+def test_scans_on_two_grids_are_refused_before_anything_is_written(scans, shift_bundle, tmp_path):
+    other = tmp_path / "other.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((20, 24, 19), np.int16), AFFINE), other)
+    for arguments in (
+        (scans["fixed"], other),
+        (scans["fixed"], scans["moving"], "--labels", other),
+    ):
+        done = run(*arguments, "--bundle", shift_bundle, "--out", tmp_path / "out")
+        assert isinstance(done.exception, InputError) and "(20, 24, 19)" in str(done.exception)
+    assert not (tmp_path / "out").exists()
