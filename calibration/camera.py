@@ -17,8 +17,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Intrinsics
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.figures import new_figure
+from edgeflock.runtime.intrinsics import Intrinsics
 
 Model = Literal["plumb_bob", "rational_polynomial"]
 """Names of sensor_msgs/CameraInfo: 5 coefficients (k1 k2 p1 p2 k3), or 8 for lenses wider than about 90 degrees."""
@@ -336,11 +337,7 @@ def draw(path: Path, result: CameraCalibration) -> None:
     MissingExtra
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as missing:
-        raise MissingExtra.pip("The picture of the calibration", "report", missing) from None
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    figure = new_figure(14, 4.5, "The picture of the calibration")
     seen, residual, per_view = figure.subplots(1, 3)
     camera = result.intrinsics
     for view, error in zip(result.views, result.errors, strict=True):

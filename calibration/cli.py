@@ -7,9 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
 
-calibrate_app = typer.Typer(no_args_is_help=True, help="Calibrate a camera, or compare calibration methods.")
+calibrate_app = typer.Typer(
+    cls=verbs("edgeflock.calibrate", "edgeflock calibrate"),
+    no_args_is_help=True,
+    help="Calibrate a camera, or compare calibration methods.",
+)
 
 
 @calibrate_app.callback()
@@ -106,73 +111,6 @@ def camera(
     if bundle and key:
         store_camera(bundle, found, key)
         console.print(f"stored in {bundle}, signed", highlight=False)
-
-
-@calibrate_app.command()
-def compare(
-    calib: Annotated[list[Path], typer.Option(help="Frames to draw calibration samples from; repeat to join.")],
-    data: Annotated[list[Path], typer.Option(help="Validation frames; repeat to join.")],
-    bundle: Annotated[Path | None, typer.Option(help="Steering bundle; by default the one that ships.")] = None,
-    form: Annotated[Literal["int8", "int8-qnn", "int8-trt"], typer.Option(help="Quantised form.")] = "int8",
-    frames: Annotated[int, typer.Option(min=1, help="Calibration frames of each draw.")] = 128,
-    draws: Annotated[int, typer.Option(min=1, help="How many draws.")] = 8,
-    choice: Annotated[
-        Literal["coverage", "random"], typer.Option(help="How frames are drawn: by angle and brightness, or uniformly.")
-    ] = "coverage",
-) -> None:
-    """Compare the calibration methods on a steering net, beside ONNX Runtime's own calibrators.
-
-    Example:
-
-      edgeflock calibrate compare --calib data/drive/train --data data/drive/val
-    """
-    try:
-        import onnx
-
-        from edgeflock.export.datasets import concatenate, open_dataset
-        from edgeflock.export.onnx import predict
-        from edgeflock.export.quantise.forms import FORMS, quantize
-    except ModuleNotFoundError as error:
-        raise MissingExtra.pip("edgeflock calibrate compare", "export", error) from error
-    import numpy as np
-    from rich.console import Console
-    from rich.table import Table
-
-    from edgeflock.calibration.compare import compare as compare_methods
-    from edgeflock.calibration.frames import representative_frames
-    from edgeflock.calibration.observe import progress
-    from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
-    from edgeflock.runtime.prepare.frame import crop_200
-
-    def crops(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-        frames = concatenate([open_dataset(path) for path in paths])
-        return np.stack([crop_200(frame) for frame in frames.frames]), frames.angles
-
-    (images, angles), (others, _) = crops(calib), crops(data)
-    if choice == "coverage":
-        chosen = [representative_frames(images, angles, frames, seed=seed) for seed in range(draws)]
-    else:
-        count = min(frames, len(images))
-        chosen = [np.random.default_rng(seed).choice(len(images), count, replace=False) for seed in range(draws)]
-    fp32 = onnx.load(Bundle.open(bundle or default_bundle()).artefact("fp32"))
-    name = fp32.graph.input[0].name
-    console = Console()
-    with progress(console, "comparing") as update:
-        rows = compare_methods(
-            fp32,
-            [{name: images[index, None]} for index in chosen],
-            {name: others[:, None]},
-            lambda model, ranges: quantize(model, ranges, form),
-            predict,
-            symmetric=FORMS[form].symmetric,
-            on_progress=update,
-        )
-    title = f"{form}, {draws} draws of {frames} of {len(images)} frames by {choice}, judged on {len(others)} others"
-    table = Table("method", "SQNR dB, mean", "least", "most", "largest deviation", title=title, title_justify="left")
-    for row in sorted(rows, key=lambda row: -float(np.mean(row.sqnr_db))):
-        figures = (f"{figure(row.sqnr_db):.1f}" for figure in (np.mean, min, max))
-        table.add_row(row.method, *figures, f"{row.worst:.4f}")
-    console.print(table)
 
 
 def _corners(board: str) -> tuple[int, int]:

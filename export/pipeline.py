@@ -28,8 +28,8 @@ from edgeflock.export.targets import supported
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, sign_bundle, write_bundle
 from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, GateReport
 from edgeflock.runtime.bundle.signing import read_private_key
+from edgeflock.runtime.bundle.vectors import answer_key, thinned
 from edgeflock.runtime.errors import GateError, InputError
-from edgeflock.runtime.tasks.base import thinned
 
 PRECISIONS = ("fp32", "fp16", *FORMS)
 PARITY_SAMPLES = 256
@@ -253,7 +253,7 @@ def _vectors(recipe: Recipe, models: Mapping[str, onnx.ModelProto]) -> dict[str,
     for precision, model in models.items():
         answers = predict(model, references.feeds)
         for spec in recipe.outputs:
-            vectors[f"{spec.name}_{precision}"] = np.ascontiguousarray(answers[spec.name][thinned(spec)])
+            vectors[answer_key(spec.name, precision)] = np.ascontiguousarray(answers[spec.name][thinned(spec)])
     return vectors
 
 

@@ -1,7 +1,6 @@
 """What the export has to know of a net: what goes in and out, real samples, and what a good answer is.
 
-One recipe per task, in `export/recipes/steering.py`, `export/recipes/registration.py` and `export/recipes/emotion.py`; `export/pipeline.py`
-makes a bundle of any of them.
+One recipe per task, in `export/recipes`; `export/pipeline.py` makes a bundle of any of them.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeflock.export.quantise.search import SearchResult
 from edgeflock.runtime.bundle.manifest import Criterion, GateReport
 from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.figures import new_figure
 
 _ROW = 0.18  # inches of the picture for one layer
 _WIDEST = 2.0  # multiples of the limit that the picture shows
@@ -88,12 +89,8 @@ def draw(path: Path, verdict: GateReport, found: SearchResult) -> None:
     MissingExtra
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtra.pip("The gate's picture", "report", error) from None
     rows = max(len(found.table), 4 * len(verdict.criteria))
-    figure = Figure(figsize=(12 if found.table else 7, 1.5 + _ROW * rows), layout="constrained")
+    figure = new_figure(12 if found.table else 7, 1.5 + _ROW * rows, "The gate's picture")
     if found.table:
         layers, criteria = figure.subplots(1, 2, width_ratios=(3, 2))
         colours = ["tab:orange" if row.node in found.kept else "tab:blue" for row in found.table]

@@ -1,6 +1,6 @@
 """`edgeflock`, the command line: thin, every verb calls one function.
 
-Verbs of other packages come through the entry-point group `edgeflock.commands`, see `edgeflock.runtime.commands.registry`.
+Verbs of other packages come through the entry-point group `edgeflock.commands`: `edgeflock.runtime.commands.registry`.
 """
 
 from __future__ import annotations

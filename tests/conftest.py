@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,10 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 # A shell without job control starts `pytest &` with SIGINT ignored, and every process that a test starts inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# Fixtures of several rooms, and `quadratic`, which processes of simulations import too.
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "export/fleet")]
+pytest_plugins = ["fixtures.bundles", "fixtures.fleets", "fixtures.nets"]
 
 SERIAL = ("ros2_ws", "boards", "runtime/bench", "runtime/cameras", "runtime/fleet/transports")
 """Folders of tests that start processes or look at the clock: one worker runs them one after the other."""
@@ -143,7 +148,7 @@ def write_bag():
     rosbags = pytest.importorskip("rosbags.rosbag2")
     from rosbags.typesys import Stores, get_typestore
 
-    from edgeflock.runtime.cameras.base import Intrinsics
+    from edgeflock.runtime.intrinsics import Intrinsics
 
     store = get_typestore(Stores.ROS2_HUMBLE)
     types = store.types

@@ -63,7 +63,7 @@ def open_dataset(path: str | Path, split: str | None = None, options: ReadOption
         )
     [(module, function)] = found.values()
     options = options or ReadOptions()
-    data = getattr(import_module(f"{__name__}.{module}"), function)(folder, options)
+    data = getattr(import_module(f"{__name__}.formats.{module}"), function)(folder, options)
     problem = None if options.unit else implausible(data)
     if problem:
         from edgeflock.export.datasets.images import console

@@ -184,7 +184,7 @@ def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[Row]]:
         return "CSV", read_csv(path)
     for title, (patterns, module, function) in FORMATS.items():
         if any(next(path.glob(pattern), None) for pattern in patterns):
-            reader = getattr(import_module(f"edgeflock.export.datasets.{module}"), function)
+            reader = getattr(import_module(f"edgeflock.export.datasets.formats.{module}"), function)
             return f"{title}, {split}", reader(path, split, whole)
     return "", read_folder(path)
 

@@ -119,7 +119,7 @@ def plan(
     as_json: AsJson = None,
 ) -> None:
     """Make the plan of a fleet: which edge binds in which round. Every robot gets the same from the same delays."""
-    from edgeflock.export.fleet.compare import plan_by_name
+    from edgeflock.runtime.fleet.choose.by_name import plan_by_name
     from edgeflock.runtime.fleet.plan.delay import Delays, Workload
 
     opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
@@ -160,7 +160,7 @@ def influence(
 
     1 is an equal share. Figures are means over a period; extremes, and how much of all learning lasts, stand below.
     """
-    from edgeflock.export.fleet.compare import find_tour
+    from edgeflock.runtime.fleet.choose.by_name import find_tour
     from edgeflock.runtime.fleet.choose.consensus import influence_table
     from edgeflock.runtime.fleet.plan.delay import Delays, Workload
     from edgeflock.runtime.fleet.plan.schedule import plan_of

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.export.fleet.learning_plots import averages, curves_figure, robots_figure, seconds
 from edgeflock.export.fleet.simulation import SimulationConfig, clock_of, simulate_learning
-from edgeflock.export.fleet.workers import Engine
+from edgeflock.export.fleet.workers import Pool
 from edgeflock.runtime.fleet.choose.paced_mesh import paced_mesh
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.plan.delay import Delays, Workload
@@ -93,7 +93,7 @@ def run_experiments(
     make_task: Callable[..., LearningTask],
     settings: ExperimentSettings,
     runs: Path,
-    engine: Engine,
+    pool: Pool,
     *,
     on_run: Callable[[str, int, int], None] = lambda name, done, of: None,
 ) -> Results:
@@ -106,7 +106,7 @@ def run_experiments(
     settings : ExperimentSettings
     runs : Path
         A folder per run in it.
-    engine : Engine
+    pool : Pool
     on_run : callable
         Name of the next run, how many are done, of how many.
     """
@@ -114,12 +114,12 @@ def run_experiments(
     todo = [(arm, seed) for seed in range(settings.seeds) for arm in found]
     for done, (arm, seed) in enumerate(todo):
         on_run(f"{arm.folder}, seed {seed}", done, len(todo))
-        found[arm].append(_run(make_task, settings, arm, seed, runs / f"{arm.folder}-{seed}", engine))
+        found[arm].append(_run(make_task, settings, arm, seed, runs / f"{arm.folder}-{seed}", pool))
     return found
 
 
 def _run(
-    make_task: Callable[..., LearningTask], settings: ExperimentSettings, arm: Arm, seed: int, out: Path, engine: Engine
+    make_task: Callable[..., LearningTask], settings: ExperimentSettings, arm: Arm, seed: int, out: Path, pool: Pool
 ) -> dict[str, Any]:
     network = open_network(arm.network)
     shared = {name: getattr(settings, name) for name in ("batch", "lr", "split", "samples")}
@@ -135,7 +135,7 @@ def _run(
     rounds = settings.rounds * (LONGER if arm.t > 1 else 1)
     config = SimulationConfig(mode=arm.mode, evaluate=settings.evaluate, robots=100, settle=settings.settle)
     clock = clock_of(arm.mode, plan, delays.compute_ms, rounds + settings.settle)
-    result = simulate_learning(task, config, plan, rounds, out, engine, clock_ms=clock)
+    result = simulate_learning(task, config, plan, rounds, out, pool, clock_ms=clock)
     (out / "checkpoint.safetensors").unlink(missing_ok=True)  # a hundred megabytes, and the run is done
     return result
 

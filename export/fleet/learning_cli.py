@@ -94,10 +94,10 @@ def simulate(
     Writes rounds.csv, result.json, average.safetensors (the mean model, for `edgeflock export`), curve.png and
     checkpoint.safetensors (to go on) into --out.
     """
-    from edgeflock.export.fleet.compare import plan_by_name
     from edgeflock.export.fleet.learning_plots import curves_figure
     from edgeflock.export.fleet.simulation import MODES, SimulationConfig, clock_of, simulate_learning
-    from edgeflock.export.fleet.workers import open_engine
+    from edgeflock.export.fleet.workers import open_pool
+    from edgeflock.runtime.fleet.choose.by_name import plan_by_name
     from edgeflock.runtime.fleet.learner import learning_task
     from edgeflock.runtime.fleet.plan.delay import Delays, Workload
     from edgeflock.runtime.fleet.plan.schedule import Plan, plan_of
@@ -133,7 +133,7 @@ def simulate(
         made = plan_by_name(silos, delays, t, base, tour)
     conditions = conditions_of(made.roster if made else silos.silos, bits, straggler, jitter, wifi_bps, seed)
     clock = clock_of(mode, made, delays.compute_ms, rounds + settle, conditions)
-    with open_engine(engine, workers) as opened:
+    with open_pool(engine, workers) as opened:
         result = simulate_learning(
             learnt,
             config,
@@ -179,7 +179,7 @@ def experiments(
     from functools import partial
 
     from edgeflock.export.fleet.experiments import ExperimentSettings, run_experiments, write_report
-    from edgeflock.export.fleet.workers import open_engine
+    from edgeflock.export.fleet.workers import open_pool
     from edgeflock.runtime.fleet.learner import learning_task
 
     settings = ExperimentSettings(
@@ -196,7 +196,7 @@ def experiments(
     console = Console()
     steering: Any = learning_task("steering")
     make = partial(steering, data=tuple(data), val=tuple(val), augment=False)  # as the authors
-    with open_engine(engine, workers) as opened:
+    with open_pool(engine, workers) as opened:
         results = run_experiments(
             make,
             settings,

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.export.fleet.plots import BLUE, GREEN, GREY, ORANGE, VERMILLION, new_figure
+from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, new_figure
 
-COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, "#CC79A7", "#56B4E9", "#F0E442", "black")
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, "black")
 
 
 def curves_figure(arms: Mapping[str, Sequence[dict[str, Any]]], file: Path, title: str = "") -> None:
@@ -25,7 +25,7 @@ def curves_figure(arms: Mapping[str, Sequence[dict[str, Any]]], file: Path, titl
     title : str
     """
     clocked = {name: runs for name, runs in arms.items() if runs[0]["clock_ms"]}
-    figure = new_figure(9.5 if clocked else 5.0, 3.8)
+    figure = new_figure(9.5 if clocked else 5.0, 3.8, "Pictures of a fleet")
     axes = np.ravel(figure.subplots(1, 2 if clocked else 1, sharey=True, squeeze=False))
     metric = next(iter(arms.values()))[0]["metric"]
     for colour, (name, runs) in zip(COLOURS, arms.items(), strict=False):
@@ -51,7 +51,7 @@ def curves_figure(arms: Mapping[str, Sequence[dict[str, Any]]], file: Path, titl
 
 def robots_figure(arms: Mapping[str, Sequence[dict[str, Any]]], file: Path, title: str = "") -> None:
     """The error of every robot's own model beside that of their mean, when training ended and after settling."""
-    figure = new_figure(9.5, 3.8)
+    figure = new_figure(9.5, 3.8, "Pictures of a fleet")
     axes = figure.add_subplot()
     metric = next(iter(arms.values()))[0]["metric"]
     for at, runs in enumerate(arms.values()):

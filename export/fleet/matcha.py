@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import EdgeflockError, MissingExtra
 from edgeflock.runtime.fleet.plan.delay import Delays
+from edgeflock.runtime.fleet.plan.overlays import laplacian
 
 BUDGET = 0.5  # expected share of active matchings
 ROUNDS = 2000  # drawn for the mean; the published table has 1000
@@ -100,14 +101,6 @@ class Matcha:
         touched = np.zeros((len(self.probability), self.n), dtype=int)
         touched[self.matching[:, None], self.pairs] = 1
         return touched
-
-
-def laplacian(n: int, pairs: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
-    """Laplacian of an undirected graph with edge weights, (n, n)."""
-    found = np.zeros((n, n))
-    found[pairs[:, 0], pairs[:, 1]] = weights
-    found += found.T
-    return np.diag(found.sum(axis=0)) - found
 
 
 def edge_colouring(n: int, pairs: np.ndarray) -> np.ndarray:

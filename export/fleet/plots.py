@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, new_figure
 from edgeflock.runtime.fleet.plan.network import SiloNetwork
 from edgeflock.runtime.fleet.plan.schedule import Plan
 
-# Okabe and Ito's palette: told apart with any colour vision.
-BLUE, ORANGE, VERMILLION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8c8c8c"
 STATES_SHOWN = 12
 NAMES_SHOWN = 40  # silos; more names than this hide the picture
 
@@ -31,7 +29,7 @@ def layout(network: SiloNetwork) -> np.ndarray:
 def overlay_figure(network: SiloNetwork, plan: Plan, file: Path) -> None:
     """The overlay on the map, every edge coloured by its period and named by its delay where there is room."""
     at = _places(network, plan)
-    figure = new_figure(8.5, 1.0 + 8.0 * _height(at))
+    figure = new_figure(8.5, 1.0 + 8.0 * _height(at), "Pictures of a fleet")
     axes = figure.add_subplot()
     periods = np.unique(plan.periods)
     shades = dict(zip(periods.tolist(), _shades(len(periods)), strict=True))
@@ -59,7 +57,7 @@ def states_figure(network: SiloNetwork, plan: Plan, file: Path, shown: int = STA
     columns = min(count, 3 if count <= 6 else 4)
     rows = -(-count // columns)
     at = _places(network, plan)
-    figure = new_figure(3.0 * columns, (0.3 + 3.0 * _height(at)) * rows + 0.8)
+    figure = new_figure(3.0 * columns, (0.3 + 3.0 * _height(at)) * rows + 0.8, "Pictures of a fleet")
     lines = _lines(plan)
     for k, axes in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
         if k >= count:
@@ -87,7 +85,7 @@ def states_figure(network: SiloNetwork, plan: Plan, file: Path, shown: int = STA
 
 def cost_figure(silos: Sequence[int], seconds: Mapping[str, Sequence[float]], file: Path) -> None:
     """How the time of each stage grows with the number of silos, both axes logarithmic."""
-    figure = new_figure(6.5, 4.2)
+    figure = new_figure(6.5, 4.2, "Pictures of a fleet")
     axes = figure.add_subplot()
     for (name, values), colour in zip(seconds.items(), (BLUE, ORANGE, GREEN, VERMILLION, GREY), strict=False):
         axes.loglog(silos, values, "o-", color=colour, label=name)
@@ -96,15 +94,6 @@ def cost_figure(silos: Sequence[int], seconds: Mapping[str, Sequence[float]], fi
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(file)
-
-
-def new_figure(width: float, height: float):
-    """Empty figure of this size in inches, without pyplot: no global state, no display."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise MissingExtra.pip("Pictures of a fleet", "report", e) from e
-    return Figure(figsize=(width, height), dpi=130, layout="constrained")
 
 
 def _places(network: SiloNetwork, plan: Plan) -> np.ndarray:

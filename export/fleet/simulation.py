@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
-from edgeflock.export.fleet.workers import Engine, Job, Silos
+from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.files import check_same_run, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
@@ -89,7 +89,7 @@ def simulate_learning(
     plan: Plan | None,
     rounds: int,
     out: Path,
-    engine: Engine,
+    pool: Pool,
     *,
     clock_ms: np.ndarray | None = None,
     fresh: bool = False,
@@ -110,7 +110,7 @@ def simulate_learning(
         Rounds of training; those of `config.settle` come after.
     out : Path
         Folder of the run, made if missing.
-    engine : Engine
+    pool : Pool
         Where the silos train.
     clock_ms : ndarray (rounds + config.settle + 1,), optional
         When the last silo has done each round, for the log and the pictures (`clock_of`).
@@ -134,7 +134,7 @@ def simulate_learning(
     EngineError
         A worker ended.
     """
-    return _Simulation(task, config, plan, rounds, Path(out), engine, clock_ms).run(fresh, command)
+    return _Simulation(task, config, plan, rounds, Path(out), pool, clock_ms).run(fresh, command)
 
 
 class _Simulation:
@@ -145,7 +145,7 @@ class _Simulation:
         plan: Plan | None,
         rounds: int,
         out: Path,
-        engine: Engine,
+        pool: Pool,
         clock_ms: np.ndarray | None,
     ) -> None:
         mixes = config.mode in ("sfl", "dfl")
@@ -160,7 +160,7 @@ class _Simulation:
         if clock_ms is not None and len(clock_ms) < rounds + config.settle + 1:
             raise InputError(f"the clock has {len(clock_ms) - 1} rounds, expected {rounds + config.settle}.")
         self.task, self.config, self.plan, self.rounds = task, config, plan, rounds
-        self.out, self.engine, self.clock_ms = out, engine, clock_ms
+        self.out, self.pool, self.clock_ms = out, pool, clock_ms
         self.last = rounds + (config.settle if mixes else 0)
 
     def run(self, fresh: bool, command: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class _Simulation:
         if (done := self._finished()) is not None:
             return done
         central = self.config.mode == "cll"
-        silos = Silos(self.task, self.engine, central)
+        silos = Silos(self.task, self.pool, central)
         state = self._resumed(checkpoint, silos) if checkpoint.exists() else self._started(silos)
         with self._progress(state) as progress:
             began, saved = time.monotonic() - state.seconds, time.monotonic()

@@ -68,7 +68,7 @@ class Worker:
             learner.restore({name.removeprefix(own): v for name, v in state.items() if name.startswith(own)})
 
 
-class Engine(ABC):
+class Pool(ABC):
     """Workers that run at the same time; a context manager that ends them."""
 
     slots: int
@@ -90,7 +90,7 @@ class Engine(ABC):
     def close(self) -> None:
         """End the workers."""
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,12 +98,12 @@ class Engine(ABC):
 
 
 class Silos:
-    """The silos of one run, dealt to the workers of an engine.
+    """The silos of one run, dealt to the workers of a pool.
 
     Parameters
     ----------
     task : LearningTask
-    engine : Engine
+    pool : Pool
     central : bool
         One learner with the data of all.
 
@@ -113,23 +113,23 @@ class Silos:
         What is wrong with the task's settings or data.
     """
 
-    def __init__(self, task: LearningTask, engine: Engine, central: bool = False) -> None:
+    def __init__(self, task: LearningTask, pool: Pool, central: bool = False) -> None:
         self.n = 1 if central else task.silos
-        count = min(engine.slots, self.n)
-        self._engine = engine
+        count = min(pool.slots, self.n)
+        self._pool = pool
         self._groups = [range(self.n * i // count, self.n * (i + 1) // count) for i in range(count)]
-        engine.call("start", [(task, list(group), central) for group in self._groups])
+        pool.call("start", [(task, list(group), central) for group in self._groups])
 
     def train(self, models: np.ndarray, round_: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Local steps of all silos: models (n, d) to trained models (n, d) and losses (n,)."""
         rows = (models[group.start : group.stop] for group in self._groups)
-        parts = self._engine.call("train", [(its, round_, steps) for its in rows])
+        parts = self._pool.call("train", [(its, round_, steps) for its in rows])
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def evaluate(self, jobs: Sequence[Job]) -> list[dict[str, float]]:
         """Figures of models, each by the silo named."""
         theirs = [[at for at, (silo, _) in enumerate(jobs) if silo in group] for group in self._groups]
-        parts = self._engine.call("evaluate", [([jobs[at] for at in places],) for places in theirs])
+        parts = self._pool.call("evaluate", [([jobs[at] for at in places],) for places in theirs])
         found: dict[int, dict[str, float]] = {}
         for places, part in zip(theirs, parts, strict=True):
             found.update(zip(places, part, strict=True))
@@ -137,22 +137,22 @@ class Silos:
 
     def weights(self, model: np.ndarray) -> dict[str, np.ndarray]:
         """The whole net of a flat model, with what is not mixed from the first silo."""
-        [found] = self._engine.call("weights", [(0, model)])
+        [found] = self._pool.call("weights", [(0, model)])
         return found
 
     def state(self) -> dict[str, np.ndarray]:
         """What all learners need to go on, keys `silo/name`."""
-        parts = self._engine.call("state", [()] * len(self._groups))
+        parts = self._pool.call("state", [()] * len(self._groups))
         return {name: value for part in parts for name, value in part.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state; the number of workers may be another."""
         owner = {name: int(name.partition("/")[0]) for name in state}
         parts = [({name: state[name] for name, silo in owner.items() if silo in group},) for group in self._groups]
-        self._engine.call("restore", parts)
+        self._pool.call("restore", parts)
 
 
-class Processes(Engine):
+class Processes(Pool):
     """Processes of this machine, by default one per core. They end when this one does, however it ends."""
 
     def __init__(self, workers: int | None = None) -> None:
@@ -224,7 +224,7 @@ def _serve(pipe: Connection) -> None:
             return
 
 
-class Ray(Engine):
+class Ray(Pool):
     """Actors of the Ray cluster in RAY_ADDRESS, or of this machine. The data must lie at the same path everywhere.
 
     Raises
@@ -271,12 +271,12 @@ class Ray(Engine):
             self._ray.shutdown()
 
 
-ENGINES: dict[str, type[Processes] | type[Ray]] = {"processes": Processes, "ray": Ray}
+POOLS: dict[str, type[Processes] | type[Ray]] = {"processes": Processes, "ray": Ray}
 """Where silos train, by name."""
 
 
-def open_engine(name: str, workers: int | None = None) -> Engine:
-    """Start an engine by name; `InputError` when there is none of this name."""
-    if name not in ENGINES:
-        raise InputError(f"no engine '{name}': expected one of {', '.join(ENGINES)}.")
-    return ENGINES[name](workers)
+def open_pool(name: str, workers: int | None = None) -> Pool:
+    """Start a pool by name; `InputError` when there is none of this name."""
+    if name not in POOLS:
+        raise InputError(f"no pool of workers '{name}': expected one of {', '.join(POOLS)}.")
+    return POOLS[name](workers)

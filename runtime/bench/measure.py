@@ -1,4 +1,4 @@
-"""From a plan to a measured cell: open the net, warm up, offer the load, watch the board.
+"""From a cell to a measured cell: open the net, warm up, offer the load, watch the board.
 
 `measure` does it in this process. `measure_apart` does it in a process of its own, so that the memory of a cell is its
 own and an engine that crashes is one missing cell and not the end of the benchmark.
@@ -50,7 +50,7 @@ CHAIN_SETTLE_S = 2.0  # after every node was heard of
 GROUP = "edgeflock.bench.scopes"  # entry points of what needs more than the runtime: chain
 
 
-class Plan(BaseModel):
+class Cell(BaseModel):
     """One cell to measure."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -114,7 +114,7 @@ class MeasureChain(Protocol):
         """Drive the processes and listen."""
 
 
-def open_subject(plan: Plan) -> Subject:
+def open_subject(cell: Cell) -> Subject:
     """Open net or task and bind what it is fed with.
 
     A bundle's net is fed with its first reference inputs, an ONNX file with noise in [0, 1) from a fixed seed, a task
@@ -125,30 +125,30 @@ def open_subject(plan: Plan) -> Subject:
     EdgeflockError
         And its subclasses: the bundle is refused, the engine does not take the net.
     """
-    if plan.net is not None:
-        feeds = noise(plan.net)
-        engine = open_engine(plan.engine, plan.net, plan.precision, plan.threads)
+    if cell.net is not None:
+        feeds = noise(cell.net)
+        engine = open_engine(cell.engine, cell.net, cell.precision, cell.threads)
         engine.bind(feeds)
-        return Subject(engine.run, plan.net.stem, engine, digest(feeds.values()), _sha256(plan.net))
-    if plan.bundle is None:
+        return Subject(engine.run, cell.net.stem, engine, digest(feeds.values()), _sha256(cell.net))
+    if cell.bundle is None:
         raise InputError("Expected a bundle or an ONNX file to measure, got neither.")
-    bundle = Bundle.open(plan.bundle, plan.keys)
-    manifest, path = bundle.manifest, bundle.artefact(plan.precision)
-    if plan.scope == "task":
+    bundle = Bundle.open(cell.bundle, cell.keys)
+    manifest, path = bundle.manifest, bundle.artefact(cell.precision)
+    if cell.scope == "task":
         from edgeflock.runtime.tasks import open_task
 
-        task = open_task(bundle, plan.precision, plan.threads, plan.engine)
+        task = open_task(bundle, cell.precision, cell.threads, cell.engine)
         arguments = task.example()
         call = functools.partial(task, *arguments)
         return Subject(call, manifest.net, task.engine, digest(arguments), _sha256(path), bundle)
-    engine = open_engine(plan.engine, path, plan.precision, plan.threads)
+    engine = open_engine(cell.engine, path, cell.precision, cell.threads)
     vectors = bundle.vectors()
     feeds = {spec.name: np.resize(vectors[spec.name], spec.shape).astype(spec.dtype) for spec in manifest.inputs}
     engine.bind(feeds)
     return Subject(engine.run, manifest.net, engine, digest(feeds.values()), _sha256(path), bundle)
 
 
-def measure(plan: Plan) -> Measured:
+def measure(cell: Cell) -> Measured:
     """Measure one cell in this process.
 
     Raises
@@ -156,26 +156,26 @@ def measure(plan: Plan) -> Measured:
     EdgeflockError
         And its subclasses: it cannot be measured here; the message says why.
     """
-    if plan.mode == "paced" and not plan.rate_hz:
+    if cell.mode == "paced" and not cell.rate_hz:
         raise InputError("The paced mode needs a rate: --rate 30.")
-    if plan.scope == "chain":
-        return _measure_chain(plan)
-    cv2.setNumThreads(plan.threads)  # or grey conversion takes every core that the net was not given
-    subject = open_subject(plan)
-    harness = harness_ms(plan)
+    if cell.scope == "chain":
+        return _measure_chain(cell)
+    cv2.setNumThreads(cell.threads)  # or grey conversion takes every core that the net was not given
+    subject = open_subject(cell)
+    harness = harness_ms(cell)
     before = board_state()
     forget_peak_rss()
-    warm = warm_up(subject.call, plan.warm_up_s)
+    warm = warm_up(subject.call, cell.warm_up_s)
     throttled = throttling()
     with Sampler() as sampler:
-        timing, trials, rate = _offer(subject.call, plan, warm)
+        timing, trials, rate = _offer(subject.call, cell, warm)
     return Measured(
-        **_identity(plan, subject.net, subject.bundle),
-        rate_hz=plan.rate_hz if plan.mode == "paced" else None,
+        **_identity(cell, subject.net, subject.bundle),
+        rate_hz=cell.rate_hz if cell.mode == "paced" else None,
         net_sha256=subject.net_sha256,
         input_sha256=subject.input_sha256,
         engine=subject.engine.name,
-        precision=plan.precision,
+        precision=cell.precision,
         engine_version=engine_version(subject.engine.name),
         placement=dict(Counter(subject.engine.placement().values())),
         warm_up=WarmUpRecord(runs=warm.runs, seconds=round(warm.seconds, 3), steady=warm.steady),
@@ -183,9 +183,9 @@ def measure(plan: Plan) -> Measured:
         frames=len(timing.begun),
         dropped=timing.dropped,
         late_starts=timing.late,
-        fps=round(_fps(plan, timing, rate), 3),
+        fps=round(_fps(cell, timing, rate), 3),
         latency=Latency.of(timing.service),
-        response=None if plan.mode == "back-to-back" else Latency.of(timing.response),
+        response=None if cell.mode == "back-to-back" else Latency.of(timing.response),
         trials=trials,
         harness_ms=harness,
         cpu_ms_per_frame=ms(timing.cpu_ns / len(timing.begun)),
@@ -195,25 +195,25 @@ def measure(plan: Plan) -> Measured:
     )
 
 
-def _offer(call: Call, plan: Plan, warm: WarmUp) -> tuple[Timing, list[Trial], float | None]:
+def _offer(call: Call, cell: Cell, warm: WarmUp) -> tuple[Timing, list[Trial], float | None]:
     """The measured load, the trials before it and the rate that the search found."""
-    if plan.mode == "back-to-back":
-        return back_to_back(call, plan.seconds, warm.run_ns), [], None
-    if plan.mode == "paced":
-        return at_rate(call, plan.seconds, cast("float", plan.rate_hz), queue=False), [], None
-    found = max_throughput(call, plan.seconds, warm.run_ns)
+    if cell.mode == "back-to-back":
+        return back_to_back(call, cell.seconds, warm.run_ns), [], None
+    if cell.mode == "paced":
+        return at_rate(call, cell.seconds, cast("float", cell.rate_hz), queue=False), [], None
+    found = max_throughput(call, cell.seconds, warm.run_ns)
     trials = [Trial(rate_hz=t.rate_hz, sustained=t.sustained, grown_ms=t.grown_ms) for t in found.trials]
     return found.timing, trials, found.rate_hz
 
 
-def _fps(plan: Plan, timing: Timing, found: float | None) -> float:
-    if plan.mode == "paced":
-        return cast("float", plan.rate_hz) * len(timing.begun) / (len(timing.begun) + timing.dropped)
+def _fps(cell: Cell, timing: Timing, found: float | None) -> float:
+    if cell.mode == "paced":
+        return cast("float", cell.rate_hz) * len(timing.begun) / (len(timing.begun) + timing.dropped)
     return found or len(timing.begun) / timing.seconds
 
 
-def _measure_chain(plan: Plan) -> Measured:
-    if plan.bundle is None or plan.mode != "paced":
+def _measure_chain(cell: Cell) -> Measured:
+    if cell.bundle is None or cell.mode != "paced":
         raise InputError("Scope chain needs a bundle and the paced mode: the camera sets the pace.")
     entry = next(iter(entry_points(group=GROUP, name="chain")), None)
     if entry is None:
@@ -222,22 +222,22 @@ def _measure_chain(plan: Plan) -> Measured:
         run_chain = cast("MeasureChain", entry.load())
     except ImportError as error:
         raise MissingExtra.pip("Scope chain", "drive", error) from error
-    bundle, rate = Bundle.open(plan.bundle, plan.keys), cast("float", plan.rate_hz)
-    settle = min(CHAIN_SETTLE_S, plan.warm_up_s)
+    bundle, rate = Bundle.open(cell.bundle, cell.keys), cast("float", cell.rate_hz)
+    settle = min(CHAIN_SETTLE_S, cell.warm_up_s)
     with tempfile.TemporaryDirectory() as folder:
-        if plan.source is None:
-            source = str(example_video(bundle, Path(folder), rate, plan.seconds + settle))
+        if cell.source is None:
+            source = str(example_video(bundle, Path(folder), rate, cell.seconds + settle))
             fed = _sha256(Path(source))
         else:
-            source = plan.source
+            source = cell.source
             fed = _sha256(Path(source)) if Path(source).is_file() else hashlib.sha256(source.encode()).hexdigest()
         before, throttled = board_state(), throttling()
         with Sampler() as sampler:
-            got = run_chain(plan.bundle, plan.engine, plan.precision, source, rate, plan.seconds, settle)
+            got = run_chain(cell.bundle, cell.engine, cell.precision, source, rate, cell.seconds, settle)
     if not len(got.latency_ns):
-        raise EdgeflockError(f"No frame of the chain was answered in {plan.seconds:g} s at {rate:g} Hz.")
+        raise EdgeflockError(f"No frame of the chain was answered in {cell.seconds:g} s at {rate:g} Hz.")
     return Measured(
-        **_identity(plan, bundle.manifest.net, bundle),
+        **_identity(cell, bundle.manifest.net, bundle),
         rate_hz=rate,
         net_sha256=None,
         input_sha256=fed,
@@ -261,30 +261,30 @@ def _measure_chain(plan: Plan) -> Measured:
     )
 
 
-def measure_apart(plan: Plan, net: str) -> Measured | Missing:
+def measure_apart(cell: Cell, net: str) -> Measured | Missing:
     """Measure one cell in a process of its own; what goes wrong there is the reason of a missing cell.
 
     `net` is its name in the record, should the bundle not even open there.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "edgeflock.runtime.bench.measure", plan.model_dump_json()],
+        [sys.executable, "-m", "edgeflock.runtime.bench.measure", cell.model_dump_json()],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(plan.threads)},
+        env={**os.environ, "OMP_NUM_THREADS": str(cell.threads)},
     )
     if done.returncode == 0:
         return Measured.model_validate_json(done.stdout.splitlines()[-1])
     if done.returncode < 0:
-        return plan.missing(f"the process was killed by signal {-done.returncode}", net)
-    return plan.missing((done.stderr.strip().splitlines() or ["no message"])[-1], net)
+        return cell.missing(f"the process was killed by signal {-done.returncode}", net)
+    return cell.missing((done.stderr.strip().splitlines() or ["no message"])[-1], net)
 
 
-def _identity(plan: Plan, net: str, bundle: Bundle | None) -> dict[str, Any]:
+def _identity(cell: Cell, net: str, bundle: Bundle | None) -> dict[str, Any]:
     return {
         "net": net,
-        "threads": plan.threads,
-        "scope": plan.scope,
-        "mode": plan.mode,
+        "threads": cell.threads,
+        "scope": cell.scope,
+        "mode": cell.mode,
         "bundle": bundle.manifest.name if bundle else None,
         "bundle_sha256": bundle.digest if bundle else None,
     }
@@ -305,13 +305,13 @@ def _afterwards(sampler: Sampler, throttled: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def harness_ms(plan: Plan) -> float | None:
+def harness_ms(cell: Cell) -> float | None:
     """Median of the timed loop around a net that does nothing, in this engine; None where it does not take one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "empty.onnx"
         path.write_bytes(EMPTY_NET)
         try:
-            engine = open_engine(plan.engine, path, plan.precision, plan.threads)
+            engine = open_engine(cell.engine, path, cell.precision, cell.threads)
             engine.bind({"x": np.zeros(1, np.float32)})
             engine.run()
         except EngineError:
@@ -373,9 +373,9 @@ def _sha256(path: Path) -> str:
 
 
 def main(text: str) -> int:
-    """Measure the plan given as JSON and print the cell as the last line; the reason it cannot be goes to stderr."""
+    """Measure the cell given as JSON and print the cell as the last line; the reason it cannot be goes to stderr."""
     try:
-        print(measure(Plan.model_validate_json(text)).model_dump_json())
+        print(measure(Cell.model_validate_json(text)).model_dump_json())
     except EdgeflockError as error:
         print(str(error).replace("\n", " "), file=sys.stderr)
         return error.exit_code

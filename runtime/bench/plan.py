@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-from edgeflock.runtime.bench.measure import Plan
+from edgeflock.runtime.bench.measure import Cell
 from edgeflock.runtime.bench.record import Missing, Mode, Scope
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines import ENGINES, PRECISIONS, engine_problems
@@ -25,7 +25,7 @@ def plans(
     rates: Sequence[float],
     keys: list[Path],
     **same: Any,
-) -> tuple[str, list[Plan | Missing]]:
+) -> tuple[str, list[Cell | Missing]]:
     """Name of the net, and the cells: to measure, or missing for a reason that is known beforehand.
 
     Parameters
@@ -39,7 +39,7 @@ def plans(
     scopes, modes, rates
         Combined; scope chain is paced, whatever the modes are, and runs what is named, else the bundle's default.
     keys, **same
-        Fields of `Plan`.
+        Fields of `Cell`.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def plans(
     chosen = list(ENGINES) if engines and "all" in engines else list(engines or usable)
     if unknown := set(chosen) - set(ENGINES):
         raise InputError(f"There is no engine {', '.join(sorted(unknown))}, only {', '.join(ENGINES)}, or 'all'.")
-    found: list[Plan | Missing] = []
+    found: list[Cell | Missing] = []
     for engine in chosen:
         taken = [precision for precision in held if precision in PRECISIONS[engine]]
         for precision, scope, mode in product(taken, [s for s in scopes if s != "chain"], modes):
             for rate in rates if mode == "paced" else [None]:
-                plan = Plan(
+                cell = Cell(
                     bundle=bundle,
                     net=net,
                     engine=engine,
@@ -84,11 +84,11 @@ def plans(
                     keys=keys,
                     **same,
                 )
-                found.append(plan.missing(problem, name) if (problem := problems[engine]) else plan)
+                found.append(cell.missing(problem, name) if (problem := problems[engine]) else cell)
     if "chain" in scopes:
         named = chosen if engines else ["onnxruntime-cpu"]
         for engine, precision, rate in product(named, precisions or [manifest.default_precision], rates):
-            plan = Plan(
+            cell = Cell(
                 bundle=bundle,
                 engine=engine,
                 precision=precision,
@@ -98,7 +98,7 @@ def plans(
                 keys=keys,
                 **same,
             )
-            found.append(plan.missing(problem, name) if (problem := problems[engine]) else plan)
+            found.append(cell.missing(problem, name) if (problem := problems[engine]) else cell)
     if not found:
         takes = "; ".join(f"{engine} takes {', '.join(PRECISIONS[engine])}" for engine in chosen)
         raise InputError(f"Nothing to measure: the net is there in {', '.join(held)}, and {takes}.")

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from edgeflock_lab.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION
 
 from edgeflock.runtime.bench.diff import cells
 from edgeflock.runtime.bench.latency import PERCENTILES, Latency
 from edgeflock.runtime.bench.record import BenchFile, Key, Measured, Missing
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.table import Table
 
-COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, "#CC79A7", "#56B4E9", GREY)
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, GREY)
 COLUMNS = (
     *("engine", "precision", "threads", "scope", "mode", "p50", "p90", "p99", "p99.9", "max", "frames/s"),
     *("dropped", "CPU ms", "MiB", "W", "frames"),
@@ -173,11 +173,7 @@ def _slug(text: str) -> str:
 
 
 def _figure(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no global state, no display
-    except ImportError as error:
-        raise MissingExtra.pip("The benchmark report", "report", error) from error
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    figure = new_figure(width, height, "The benchmark report")
     columns = min(2, panels)
     axes = figure.subplots(math.ceil(panels / columns), columns, squeeze=False, sharex=True, sharey=True).ravel()
     for panel in axes:

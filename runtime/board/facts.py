@@ -56,3 +56,14 @@ def _text(path: str | Path) -> str:
         return Path(path).read_text(errors="replace").strip("\0\n ")
     except OSError:
         return ""
+
+
+def driver_version() -> str:
+    """Release of Jetson Linux, or of NVIDIA's driver; "" without either."""
+    for file, pattern in (
+        ("/etc/nv_tegra_release", r"R(\d+).*REVISION: ([\d.]+)"),
+        ("/proc/driver/nvidia/version", r"Kernel Module.*?\s([\d.]+)()\s"),
+    ):
+        if Path(file).is_file() and (found := re.search(pattern, Path(file).read_text(errors="replace"))):
+            return ".".join(filter(None, found.groups()))
+    return ""

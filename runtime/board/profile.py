@@ -72,7 +72,7 @@ class Profile(_Strict):
 
 def this_board() -> Board:
     """Fingerprint of this board."""
-    from edgeflock.runtime.engines.cuda import driver_version
+    from edgeflock.runtime.board.facts import driver_version
 
     return Board(
         machine=platform.machine(),

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from edgeflock.runtime.cameras.base import Intrinsics
+from edgeflock.runtime.intrinsics import Intrinsics
 
 SCHEMA_VERSION = 2
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
@@ -23,7 +23,7 @@ class _Strict(BaseModel):
 
 
 class InputSpec(_Strict):
-    """One input of the net, and how pixels or voxels become it (`edgeflock.runtime.prepare.frame` and its neighbours)."""
+    """One input of the net, and how pixels or voxels become it (`edgeflock.runtime.prepare`)."""
 
     name: str
     shape: tuple[int, ...]

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from edgeflock.runtime.errors import BundleError, BundleKeyUntrusted, BundleSignatureInvalid, FileError
 from edgeflock.runtime.files import config_folder
 
-PACKAGE_KEYS = Path(__file__).parent / "keys"
+PACKAGE_KEYS = Path(__file__).parents[1] / "keys"
 SIGNATURE_BYTES = 64
 
 

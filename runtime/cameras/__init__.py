@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from edgeflock.runtime.cameras.base import Frame, FrameSource, Intrinsics, existing
+from edgeflock.runtime.cameras.base import Frame, FrameSource, existing
 from edgeflock.runtime.cameras.rosbag import is_realsense, is_recording
+from edgeflock.runtime.intrinsics import Intrinsics
 
 __all__ = ["Frame", "FrameSource", "Intrinsics", "Kind", "kind_of", "open_source"]
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Frame, Intrinsics, Pace
+from edgeflock.runtime.cameras.base import Frame, Pace
 from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
 from edgeflock.runtime.cameras.rosbag import IMAGE, IMAGES, Bag, check_image_topic, choose_image
 from edgeflock.runtime.errors import CameraError, InputError
+from edgeflock.runtime.intrinsics import Intrinsics
 
 WAY_OUT = "name one: --image-topic of `edgeflock drive`, --topic of `edgeflock calibrate`, `topic` of the camera node"
 

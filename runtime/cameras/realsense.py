@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Frame, Intrinsics, existing
+from edgeflock.runtime.cameras.base import Frame, existing
 from edgeflock.runtime.errors import CameraError, MissingExtra
+from edgeflock.runtime.intrinsics import Intrinsics
 
 UDEV = "https://github.com/IntelRealSense/librealsense/blob/master/config/99-realsense-libusb.rules"
 END_POLL_S = 0.1

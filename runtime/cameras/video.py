@@ -9,10 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Frame, Intrinsics, Pace, existing, numbered
+from edgeflock.runtime.cameras.base import Frame, Pace, existing, numbered
 from edgeflock.runtime.cameras.encodings import decode_compressed
 from edgeflock.runtime.cameras.rosbag import is_recording
 from edgeflock.runtime.errors import CameraError, InputError
+from edgeflock.runtime.intrinsics import Intrinsics
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 PICTURES_HZ = 30.0  # a folder of pictures does not say

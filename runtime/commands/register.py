@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.figures import new_figure
 
 if TYPE_CHECKING:
     from edgeflock.runtime.tasks.registration import RegistrationResult
@@ -137,12 +138,8 @@ def draw(path: Path, fixed: np.ndarray, moving: np.ndarray, result: Registration
     """
     from edgeflock.runtime.prepare.volume import jacobian_determinant, normalise
 
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingExtra.pip("The picture", "report", error) from None
     grey = [normalise(volume) for volume in (fixed, moving, result.warped)]
-    figure = Figure(figsize=(9, 9), layout="constrained")
+    figure = new_figure(9, 9, "The picture")
     axes = figure.subplots(3, 3, squeeze=False)
     for axis, row in enumerate(axes):
         still, before, after = (np.take(volume, volume.shape[axis] // 2, axis).T for volume in grey)

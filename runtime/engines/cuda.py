@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
+from edgeflock.runtime.board.facts import driver_version
 from edgeflock.runtime.errors import EngineError
 
 _HOST_PORTABLE = 0x01  # CU_MEMHOSTALLOC_PORTABLE
@@ -32,17 +31,6 @@ def gpu_problem() -> str | None:
     except EngineError as error:
         return str(error)
     return None if gpus.value else "the NVIDIA driver sees no GPU: look at `nvidia-smi` and CUDA_VISIBLE_DEVICES."
-
-
-def driver_version() -> str:
-    """Release of Jetson Linux, or of NVIDIA's driver; "" without either."""
-    for file, pattern in (
-        ("/etc/nv_tegra_release", r"R(\d+).*REVISION: ([\d.]+)"),
-        ("/proc/driver/nvidia/version", r"Kernel Module.*?\s([\d.]+)()\s"),
-    ):
-        if Path(file).is_file() and (found := re.search(pattern, Path(file).read_text(errors="replace"))):
-            return ".".join(filter(None, found.groups()))
-    return ""
 
 
 class Driver:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Intrinsics
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.intrinsics import Intrinsics
 
 if TYPE_CHECKING:
-    from edgeflock.runtime.safety.guard import GuardLimits
+    from edgeflock.runtime.safety.limits import GuardLimits
 
 POINTS = 4800  # pixels looked at per depth image: 160x120 by 2, 640x480 by 8
 MIN_POINTS = 8  # fewer than this many are noise

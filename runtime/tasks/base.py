@@ -12,6 +12,7 @@ import numpy as np
 from edgeflock.runtime.board.profile import choice
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.bundle.manifest import VECTORS, Manifest, OutputSpec
+from edgeflock.runtime.bundle.vectors import answer_key, thinned
 from edgeflock.runtime.engines import REFERENCE, open_engine
 from edgeflock.runtime.errors import BundleError, ParityError
 
@@ -105,7 +106,7 @@ class NetTask(ABC):
     def _replay(self) -> float:
         """Answer the reference inputs and compare; this warms the engine up as well."""
         vectors, outputs = self.bundle.vectors(), self.bundle.manifest.outputs
-        keys = {name: name for name in self.inputs} | {o.name: f"{o.name}_{self.precision}" for o in outputs}
+        keys = {name: name for name in self.inputs} | {o.name: answer_key(o.name, self.precision) for o in outputs}
         wanted = {name: array.shape[1:] for name, array in self.inputs.items()}
         wanted |= {o.name: self.outputs[o.name][thinned(o)].shape[1:] for o in outputs}
         held = {name: vectors[key] for name, key in keys.items() if key in vectors}
@@ -142,8 +143,3 @@ class NetTask(ABC):
                 f"precision ({', '.join(self.bundle.manifest.artefacts)}), engine or engine version."
             )
         return float(deviation.max())
-
-
-def thinned(spec: OutputSpec) -> tuple[slice, ...]:
-    """Index into an answer (N, ...) that keeps what the reference vectors keep."""
-    return (slice(None), slice(None)) + (slice(None, None, spec.vector_stride),) * (len(spec.shape) - 2)

@@ -71,7 +71,7 @@ class RegistrationResult:
     ----------
     flow : ndarray
         float32 (3, D, H, W) on the grid of the volumes, in their voxels, channel k along array axis k:
-        warped(x) = moving(x + flow(x)). `edgeflock.runtime.prepare.volume.warp` applies it to other volumes and to labels.
+        warped(x) = moving(x + flow(x)). `edgeflock.runtime.prepare.volume.warp` applies it to other volumes and labels.
     warped : ndarray
         float32 (D, H, W), moving in its own intensities.
     jacobian : Jacobian

@@ -17,8 +17,8 @@ from edgeflock.calibration.camera import (
     uncovered,
     write_camera,
 )
-from edgeflock.runtime.cameras.base import Intrinsics
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.intrinsics import Intrinsics
 
 BOARD = Board(9, 6, 0.025)
 

@@ -33,7 +33,7 @@ class Lessons:
     """Batch to the net's first argument, to re-estimate batch statistics."""
 
 
-class NetTask(LearningTask):
+class TorchTask(LearningTask):
     """A task for a net of torch: what it is and what its data are is the subclass's, how silos learn it is here."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class NetLearner:
 
     Parameters
     ----------
-    task : NetTask
+    task : TorchTask
     stream : int
         Sets this learner's chance apart from the others'.
     share : ndarray of int
@@ -76,7 +76,7 @@ class NetLearner:
         Batches per step, whose mean gradient is followed: 1 for a silo.
     """
 
-    def __init__(self, task: NetTask, stream: int, share: np.ndarray, parts: int = 1) -> None:
+    def __init__(self, task: TorchTask, stream: int, share: np.ndarray, parts: int = 1) -> None:
         net = task.build()
         self._task, self._stream, self._share, self._parts = task, stream, share, parts
         self._lessons = task.lessons()

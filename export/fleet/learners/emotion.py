@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgeflock.export.datasets.emotion import EmotionDataset, open_emotion
 from edgeflock.export.datasets.splits import deal
-from edgeflock.export.fleet.learners.base import Lessons, NetTask
+from edgeflock.export.fleet.learners.base import Lessons, TorchTask
 from edgeflock.export.nets import EMOTION_NETS, NETS
 from edgeflock.export.training.methods.emotion import (
     Batch,
@@ -30,7 +30,7 @@ from edgeflock.runtime.errors import InputError
 RENDERED = {"train": 1400, "val": 280}
 
 
-class EmotionTask(NetTask):
+class EmotionTask(TorchTask):
     """A fleet learns emotions from faces, in any layout of docs/emotion-data.md; without data from rendered ones.
 
     `layers="fc"` trains and exchanges the head of LDLVA's nets alone (3,591 of ResNet-18's 11 million numbers) and

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
 from edgeflock.export.datasets.splits import deal
-from edgeflock.export.fleet.learners.base import Lessons, NetTask
+from edgeflock.export.fleet.learners.base import Lessons, TorchTask
 from edgeflock.export.nets import STEERING_NETS
 from edgeflock.export.training.loop.run import build_net
 from edgeflock.export.training.methods.steering import (
@@ -28,7 +28,7 @@ from edgeflock.export.training.methods.steering import (
 from edgeflock.runtime.errors import InputError
 
 
-class SteeringTask(NetTask):
+class SteeringTask(TorchTask):
     """A fleet learns steering angles from recorded frames, in any format of docs/data.md."""
 
     metric: ClassVar[str] = "rmse"

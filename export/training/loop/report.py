@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 if TYPE_CHECKING:
-    from edgeflock.export.training.loop.run import Metric
+    from edgeflock.export.training.loop.metric import Metric
 
 
 class Report:

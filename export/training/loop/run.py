@@ -13,7 +13,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from edgeflock.export.nets import NETS
 from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torch, save_state
+from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.report import Report
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.files import check_same_run, write_atomically
@@ -57,22 +58,6 @@ class RunConfig(BaseModel):
     ema: float = Field(0.999, ge=0, lt=1, description="decay per step of the averaged weights that are validated")
     bf16: bool = Field(True, description="bfloat16 convolutions while training; validation is always float32")
     seed: int = 1204
-
-
-@dataclass(frozen=True)
-class Metric:
-    """The validation figure that decides which weights are best."""
-
-    name: str
-    best: Literal["lowest", "highest"]
-    baselines: Mapping[str, float]
-    """The same figure of answers that need no net; "constant" is the one that is shown while training."""
-    unit: str = ""
-
-    def of(self, history: list[dict[str, float]]) -> dict[str, float]:
-        """The best epoch so far; the first of equals."""
-        sign = 1 if self.best == "lowest" else -1
-        return min(history, key=lambda past: sign * past[self.name])
 
 
 def build_net(name: str, known: Iterable[str], init: str | Path | None, seed: int) -> nn.Module:

@@ -18,7 +18,8 @@ from edgeflock.export.nets import EMOTION_NETS
 from edgeflock.export.nets.glamor import CONTEXT
 from edgeflock.export.nets.resnet import load_trunk
 from edgeflock.export.training.loop.checkpoint import read_state
-from edgeflock.export.training.loop.run import Metric, Run, RunConfig, build_net, prefetched
+from edgeflock.export.training.loop.metric import Metric
+from edgeflock.export.training.loop.run import Run, RunConfig, build_net, prefetched
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.face import CONTEXT_CROP
 

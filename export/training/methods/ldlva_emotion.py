@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from edgeflock.export.datasets.emotion import EmotionDataset, scaled
 from edgeflock.export.nets.resnet import FEATURES
-from edgeflock.export.training.loop.run import Metric, Run, prefetched
+from edgeflock.export.training.loop.metric import Metric
+from edgeflock.export.training.loop.run import Run, prefetched
 from edgeflock.export.training.methods.emotion import (
     EmotionConfig,
     accuracy,

@@ -20,7 +20,8 @@ from edgeflock.export.datasets.volumes import VolumeDataset, bspline_field
 from edgeflock.export.nets import REGISTRATION_NETS
 from edgeflock.export.nets.spatial import Cascade, jacobian_determinant, linear_part, warp
 from edgeflock.export.nets.vtn import AffineStem
-from edgeflock.export.training.loop.run import Metric, Run, RunConfig, build_net, prefetched
+from edgeflock.export.training.loop.metric import Metric
+from edgeflock.export.training.loop.run import Run, RunConfig, build_net, prefetched
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare import volume as volumes
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from edgeflock.export.datasets.base import SteeringDataset
 from edgeflock.export.nets import STEERING_NETS
-from edgeflock.export.training.loop.run import Metric, Run, RunConfig, build_net, prefetched
+from edgeflock.export.training.loop.metric import Metric
+from edgeflock.export.training.loop.run import Run, RunConfig, build_net, prefetched
 from edgeflock.export.training.methods.augment import augment
 from edgeflock.runtime.errors import DataError
 from edgeflock.runtime.prepare.frame import crop_200

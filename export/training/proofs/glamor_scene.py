@@ -26,7 +26,8 @@ from edgeflock.export.nets.glamor import LABELS, Encoder, Glamor
 from edgeflock.export.training.loop.checkpoint import read_state
 from edgeflock.export.training.methods.emotion import train_emotion
 from edgeflock.export.training.methods.glamor import SHOWN, GlamorConfig, Look, draw_attention, look
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.figures import new_figure
 from edgeflock.runtime.files import write_atomically
 
 if TYPE_CHECKING:
@@ -173,11 +174,7 @@ def show_scene(out: Path, json_file: Path | None, task: Task, seeds: Sequence[in
 
 def plot(result: dict[str, Any]) -> Figure:
     """Accuracy over epochs, a line per run and a colour per attention."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra.pip("the plot of the scene experiment", "report", error) from error
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = new_figure(6.4, 3.8, "The plot of the scene experiment")
     axes = figure.add_subplot(
         xlabel="epoch", ylabel="test accuracy", ylim=(0, 1), title="Synthetic scenes: the face says which marker counts"
     )

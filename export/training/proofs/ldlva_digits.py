@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from edgeflock.export.training.methods.ldlva import Ldlva, LdlvaSettings, area_under_roc, flip
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.figures import new_figure
 from edgeflock.runtime.files import write_atomically
 
 if TYPE_CHECKING:
@@ -246,11 +247,7 @@ def plot(cells: list[dict[str, Any]]) -> Figure:
     MissingExtra
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no global state, no display
-    except ImportError as error:
-        raise MissingExtra.pip("the picture", "report", error) from error
-    figure = Figure((8, 3), layout="constrained")
+    figure = new_figure(8, 3, "The picture")
     left, right = figure.subplots(1, 2)
     noise = max(cell["noise"] for cell in cells)
     for method, title in METHODS.items():

@@ -18,7 +18,6 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "camera_node = edgeflock_ros.camera_node:main",
             "steering_node = fadnet_nav.steering_node:main",
             "guard_node = fadnet_nav.guard_node:main",
             "composed = fadnet_nav.composed:main",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeflock.export.fleet.matcha import laplacian
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.fleet.plan.overlays import laplacian
 
 SHARPNESS = (1e1, 1e2, 1e3, 1e4, 1e5)  # of the smooth maximum, sharper and sharper; its error is log(2 n) / sharpness
 

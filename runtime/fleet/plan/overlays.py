@@ -115,3 +115,11 @@ def _slowest_pair(delays: Delays, edges: np.ndarray) -> float:
     """Cycle mean of a tree in both directions: its slowest pair's mean."""
     d = delays.along(edges)
     return float((d[: len(d) // 2] + d[len(d) // 2 :]).max() / 2)
+
+
+def laplacian(n: int, pairs: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
+    """Laplacian of an undirected graph with edge weights, (n, n)."""
+    found = np.zeros((n, n))
+    found[pairs[:, 0], pairs[:, 1]] = weights
+    found += found.T
+    return np.diag(found.sum(axis=0)) - found

@@ -24,14 +24,14 @@ SETTINGS = ExperimentSettings(rounds=10, seeds=2, evaluate=2, settle=3)
 
 
 @pytest.fixture(scope="module")
-def engine():
+def pool():
     with Processes(1) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def results(engine, tmp_path_factory):
-    return run_experiments(QuadraticTask, SETTINGS, tmp_path_factory.mktemp("runs"), engine)
+def results(pool, tmp_path_factory):
+    return run_experiments(QuadraticTask, SETTINGS, tmp_path_factory.mktemp("runs"), pool)
 
 
 def test_the_arms_are_those_of_the_posts():
@@ -64,10 +64,10 @@ def test_schedules_are_compared_at_equal_rounds_and_at_equal_time(results):
     assert table["MULTIGRAPH t=5"]["ms_per_round"] < table["RING"]["ms_per_round"] < table["STAR"]["ms_per_round"]
 
 
-def test_what_is_done_is_not_done_again(engine, tmp_path, monkeypatch):
+def test_what_is_done_is_not_done_again(pool, tmp_path, monkeypatch):
     arm = Arm("fadnet", "gaia", "dfl", "ring")
     monkeypatch.setattr(experiments, "all_arms", lambda: [arm])
-    first = run_experiments(QuadraticTask, SETTINGS, tmp_path, engine)
+    first = run_experiments(QuadraticTask, SETTINGS, tmp_path, pool)
     names = []
     again = run_experiments(QuadraticTask, SETTINGS, tmp_path, None, on_run=lambda name, done, of: names.append(name))
     assert again[arm] == json.loads(json.dumps(first[arm]))

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from edgeflock.export.fleet.matcha import Matcha, activation_probabilities, edge_colouring, laplacian
+from edgeflock.export.fleet.matcha import Matcha, activation_probabilities, edge_colouring
+from edgeflock.runtime.fleet.plan.overlays import laplacian
 
 
 def graph(n, p, seed):

@@ -15,7 +15,7 @@ from quadratic import QuadraticTask, points
 from safetensors.numpy import load_file
 
 from edgeflock.export.fleet.simulation import SimulationConfig, clock_of, simulate_learning
-from edgeflock.export.fleet.workers import Processes, Silos, open_engine
+from edgeflock.export.fleet.workers import Processes, Silos, open_pool
 from edgeflock.runtime.errors import DataError, EngineError, InputError
 from edgeflock.runtime.fleet.mixing.rules import Mixing
 from edgeflock.runtime.fleet.plan.overlays import both_ways, ring, star
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def engine():
+def pool():
     with Processes(2) as opened:
         yield opened
 
@@ -43,10 +43,10 @@ MUTUAL = plan_on(both_ways(np.array([(0, 1), (1, 2), (2, 3), (3, 4)])), [1, 2, 1
 STAR = plan_on(star(SILOS), base="star")
 
 
-def simulate(engine, out, plan=MULTIGRAPH, rounds=12, task=None, fresh=False, clock=None, **settings):
+def simulate(pool, out, plan=MULTIGRAPH, rounds=12, task=None, fresh=False, clock=None, **settings):
     config = SimulationConfig(mode="dfl" if plan is not None else "local", evaluate=4).model_copy(update=settings)
     task = task or QuadraticTask(silos=SILOS)
-    return simulate_learning(task, config, plan, rounds, out, engine, fresh=fresh, clock_ms=clock)
+    return simulate_learning(task, config, plan, rounds, out, pool, fresh=fresh, clock_ms=clock)
 
 
 def by_hand(plan, rounds, rule=None, steps=1):
@@ -70,61 +70,61 @@ def by_hand(plan, rounds, rule=None, steps=1):
 
 
 @pytest.mark.parametrize("plan", [RING, MULTIGRAPH, MUTUAL], ids=["ring", "multigraph", "mutual tree"])
-def test_a_fleet_computes_dpasgd(engine, tmp_path, plan):
-    result = simulate(engine, tmp_path, plan, local_steps=2)
+def test_a_fleet_computes_dpasgd(pool, tmp_path, plan):
+    result = simulate(pool, tmp_path, plan, local_steps=2)
     expected = by_hand(plan, 12, steps=2)
     assert load_file(tmp_path / "average.safetensors")["w"] == pytest.approx(expected.mean(axis=0), abs=1e-5)
     distances = np.linalg.norm(expected - points(SILOS).mean(axis=0), axis=1)
     assert result["rows"][-1]["robots"] == pytest.approx(distances, abs=1e-5)
 
 
-def test_push_sum_adds_the_step_to_the_sums(engine, tmp_path):
-    simulate(engine, tmp_path / "push_sum", RING, rule="push_sum")
-    simulate(engine, tmp_path / "half", RING)  # on a plain ring both are (I + P) / 2
+def test_push_sum_adds_the_step_to_the_sums(pool, tmp_path):
+    simulate(pool, tmp_path / "push_sum", RING, rule="push_sum")
+    simulate(pool, tmp_path / "half", RING)  # on a plain ring both are (I + P) / 2
     ours, other = (load_file(tmp_path / name / "average.safetensors")["w"] for name in ("push_sum", "half"))
     assert ours == pytest.approx(other, abs=1e-5)
 
 
-def test_a_server_gives_all_the_mean(engine, tmp_path):
-    result = simulate(engine, tmp_path, STAR, mode="sfl")
+def test_a_server_gives_all_the_mean(pool, tmp_path):
+    result = simulate(pool, tmp_path, STAR, mode="sfl")
     assert result["rows"][-1]["disagreement"] < 1e-6
     assert result["figures"]["trained"]["worst"] == result["figures"]["trained"]["average"]
 
 
-def test_alone_every_silo_goes_to_its_own_point_and_together_to_the_middle(engine, tmp_path):
+def test_alone_every_silo_goes_to_its_own_point_and_together_to_the_middle(pool, tmp_path):
     quiet = QuadraticTask(silos=SILOS, lr=0.05)
-    alone = simulate(engine, tmp_path / "alone", None, 300, quiet, evaluate=100)["figures"]["trained"]
-    together = simulate(engine, tmp_path / "together", RING, 300, quiet, evaluate=100)["figures"]["trained"]
+    alone = simulate(pool, tmp_path / "alone", None, 300, quiet, evaluate=100)["figures"]["trained"]
+    together = simulate(pool, tmp_path / "together", RING, 300, quiet, evaluate=100)["figures"]["trained"]
     own = np.linalg.norm(points(SILOS) - points(SILOS).mean(axis=0), axis=1)
     assert alone["robots_mean"] == pytest.approx(own.mean(), rel=0.1)
     assert together["robots_mean"] < alone["robots_mean"] / 3
 
 
-def test_centralised_training_has_one_learner(engine, tmp_path):
-    result = simulate(engine, tmp_path, None, mode="cll")
+def test_centralised_training_has_one_learner(pool, tmp_path):
+    result = simulate(pool, tmp_path, None, mode="cll")
     assert result["clock_ms"] is None and len(result["rows"][-1]["robots"]) == 1
 
 
-def test_settling_brings_the_silos_together_and_leaves_their_mean(engine, tmp_path):
-    result = simulate(engine, tmp_path, MUTUAL, settle=40)
+def test_settling_brings_the_silos_together_and_leaves_their_mean(pool, tmp_path):
+    result = simulate(pool, tmp_path, MUTUAL, settle=40)
     trained, settled = (next(row for row in result["rows"] if row["round"] == k) for k in (12, 52))
     assert settled["disagreement"] < trained["disagreement"] / 10
     assert settled["average"] == pytest.approx(trained["average"], abs=1e-5)
     assert settled["loss"] is None
 
 
-def test_workers_change_nothing(engine, tmp_path):
-    two = simulate(engine, tmp_path / "two")
+def test_workers_change_nothing(pool, tmp_path):
+    two = simulate(pool, tmp_path / "two")
     with Processes(1) as alone:
         one = simulate(alone, tmp_path / "one")
     assert one["rows"] == two["rows"]
 
 
-def test_ray_computes_the_same(engine, tmp_path, monkeypatch):
+def test_ray_computes_the_same(pool, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(HERE))  # where Ray's workers find `quadratic`
-    here = simulate(engine, tmp_path / "processes")
-    with open_engine("ray", 2) as ray:
+    here = simulate(pool, tmp_path / "processes")
+    with open_pool("ray", 2) as ray:
         there = simulate(ray, tmp_path / "ray")
         with pytest.raises(DataError, match="frame 7 is broken"):
             simulate(ray, tmp_path / "broken", task=QuadraticTask(silos=SILOS, fails="raises"))
@@ -133,17 +133,17 @@ def test_ray_computes_the_same(engine, tmp_path, monkeypatch):
     assert there["rows"] == here["rows"]
 
 
-def test_the_log_has_a_line_per_round_and_the_clock(engine, tmp_path):
+def test_the_log_has_a_line_per_round_and_the_clock(pool, tmp_path):
     clock = clock_of("dfl", MULTIGRAPH, 4.0, 12)
-    simulate(engine, tmp_path, clock=clock)
+    simulate(pool, tmp_path, clock=clock)
     lines = list(csv.DictReader((tmp_path / "rounds.csv").open()))
     assert [int(line["round"]) for line in lines] == list(range(13))
     assert [float(line["clock_ms"]) for line in lines] == pytest.approx(clock, abs=1e-3)
     assert [bool(line["average_distance"]) for line in lines] == [k % 4 == 0 for k in range(13)]
 
 
-def test_nothing_is_judged_by_statistics_that_nobody_has_trained(engine, tmp_path):
-    result = simulate(engine, tmp_path, task=QuadraticTask(silos=SILOS, batch_norm="local"))
+def test_nothing_is_judged_by_statistics_that_nobody_has_trained(pool, tmp_path):
+    result = simulate(pool, tmp_path, task=QuadraticTask(silos=SILOS, batch_norm="local"))
     assert "average" not in result["rows"][0] and "average" in result["rows"][4]
 
 
@@ -157,7 +157,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {here!r})
 from quadratic import QuadraticTask
-from edgeflock.runtime.fleet import simulation
+from edgeflock.export.fleet import simulation
 from test_simulation import MULTIGRAPH, SimulationConfig, simulate
 from edgeflock.export.fleet.workers import Processes
 if __name__ == "__main__":
@@ -169,20 +169,20 @@ if __name__ == "__main__":
         round_(self, state, silos)
     simulation._Simulation._round = dies
     from pathlib import Path
-    with Processes(2) as engine:
-        print(*[process.pid for process, _ in engine._started], flush=True)
-        simulate(engine, Path({out!r}))
+    with Processes(2) as pool:
+        print(*[process.pid for process, _ in pool._started], flush=True)
+        simulate(pool, Path({out!r}))
 """
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(engine, tmp_path):
-    whole = simulate(engine, tmp_path / "whole")
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(pool, tmp_path):
+    whole = simulate(pool, tmp_path / "whole")
     script = tmp_path / "run.py"
     script.write_text(KILLED.format(here=str(HERE), at=7, out=str(tmp_path / "killed")))
     killed = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "killed" / "result.json").exists()
-    resumed = simulate(engine, tmp_path / "killed")
+    resumed = simulate(pool, tmp_path / "killed")
     assert resumed["rows"] == whole["rows"]
     ends = [load_file(tmp_path / name / "average.safetensors")["w"] for name in ("killed", "whole")]
     assert np.array_equal(*ends)
@@ -192,53 +192,53 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(engine, tmp_path):
     assert not any(psutil.pid_exists(int(pid)) for pid in killed.stdout.split()), "workers outlived the run"
 
 
-def test_more_rounds_go_on_from_the_end(engine, tmp_path):
-    simulate(engine, tmp_path / "run", rounds=8)
-    longer, whole = simulate(engine, tmp_path / "run", rounds=12), simulate(engine, tmp_path / "whole", rounds=12)
+def test_more_rounds_go_on_from_the_end(pool, tmp_path):
+    simulate(pool, tmp_path / "run", rounds=8)
+    longer, whole = simulate(pool, tmp_path / "run", rounds=12), simulate(pool, tmp_path / "whole", rounds=12)
     assert longer["rows"][9:] == whole["rows"][9:]
     with pytest.raises(InputError, match=r"at round 12 of a run of 12, this one is of 8.*--fresh"):
-        simulate(engine, tmp_path / "run", rounds=8)
+        simulate(pool, tmp_path / "run", rounds=8)
 
 
-def test_a_finished_run_is_not_run_again(engine, tmp_path):
-    first = simulate(engine, tmp_path)
+def test_a_finished_run_is_not_run_again(pool, tmp_path):
+    first = simulate(pool, tmp_path)
     (tmp_path / "checkpoint.safetensors").unlink()
     assert simulate(None, tmp_path) == json.loads(json.dumps(first))  # without an engine, so nothing can run
 
 
-def test_another_run_in_the_folder_is_refused_and_fresh_replaces_it(engine, tmp_path):
-    simulate(engine, tmp_path)
+def test_another_run_in_the_folder_is_refused_and_fresh_replaces_it(pool, tmp_path):
+    simulate(pool, tmp_path)
     with pytest.raises(InputError, match=r"belongs to a run with lr=0\.2, this one has 0\.1.*--fresh"):
-        simulate(engine, tmp_path, task=QuadraticTask(silos=SILOS, lr=0.1))
+        simulate(pool, tmp_path, task=QuadraticTask(silos=SILOS, lr=0.1))
     with pytest.raises(InputError, match="with plan="):
-        simulate(engine, tmp_path, RING)
-    simulate(engine, tmp_path, task=QuadraticTask(silos=SILOS, lr=0.1), fresh=True)
+        simulate(pool, tmp_path, RING)
+    simulate(pool, tmp_path, task=QuadraticTask(silos=SILOS, lr=0.1), fresh=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", None])
-def test_a_broken_checkpoint_is_named(engine, tmp_path, content):
-    simulate(engine, tmp_path)
+def test_a_broken_checkpoint_is_named(pool, tmp_path, content):
+    simulate(pool, tmp_path)
     (tmp_path / "result.json").unlink()
     file = tmp_path / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
     with pytest.raises(DataError, match=r"checkpoint\.safetensors.*--fresh"):
-        simulate(engine, tmp_path)
+        simulate(pool, tmp_path)
 
 
-def test_a_loss_that_is_nan_names_silo_and_round(engine, tmp_path):
+def test_a_loss_that_is_nan_names_silo_and_round(pool, tmp_path):
     with pytest.raises(InputError, match="training broke at B in round 4: its loss is nan"):
-        simulate(engine, tmp_path, task=QuadraticTask(silos=SILOS, fails="nan"))
+        simulate(pool, tmp_path, task=QuadraticTask(silos=SILOS, fails="nan"))
 
 
 def test_a_worker_that_dies_says_how_to_go_on(tmp_path):
-    with Processes(2) as engine, pytest.raises(EngineError, match=r"exit code -9.*goes on from the last checkpoint"):
-        simulate(engine, tmp_path, task=QuadraticTask(silos=SILOS, fails="killed"))
+    with Processes(2) as pool, pytest.raises(EngineError, match=r"exit code -9.*goes on from the last checkpoint"):
+        simulate(pool, tmp_path, task=QuadraticTask(silos=SILOS, fails="killed"))
 
 
-def test_what_a_silo_raises_comes_through(engine, tmp_path):
+def test_what_a_silo_raises_comes_through(pool, tmp_path):
     with pytest.raises(DataError, match="frame 7 is broken"):
-        simulate(engine, tmp_path, task=QuadraticTask(silos=SILOS, fails="raises"))
-    assert Silos(QuadraticTask(silos=SILOS), engine).n == SILOS  # the workers are there for the next run
+        simulate(pool, tmp_path, task=QuadraticTask(silos=SILOS, fails="raises"))
+    assert Silos(QuadraticTask(silos=SILOS), pool).n == SILOS  # the workers are there for the next run
 
 
 @pytest.mark.parametrize(
@@ -264,4 +264,4 @@ def test_a_plan_of_another_fleet_is_refused(tmp_path):
 
 def test_no_such_engine():
     with pytest.raises(InputError, match="expected one of processes, ray"):
-        open_engine("slurm")
+        open_pool("slurm")

@@ -6,10 +6,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from edgeflock_lab.chain import chain
-
 from edgeflock.runtime.bundle.bundle import default_bundle
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock_lab.chain import chain
 
 
 @pytest.fixture

@@ -17,16 +17,15 @@ from rich.console import Console
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
+from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
+from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.prepare.frame import STEERING_INPUT
+from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 from edgeflock_lab.drive import DriveOptions, node_list, parse_size, run_drive
 from edgeflock_lab.drive_bars import markdown, parse_worlds
 from edgeflock_lab.drive_record import DriveRecord, Latency, LateralError
 from edgeflock_lab.monitor import steering_bar
 from edgeflock_lab.supervisor import Supervisor, free_domain
-
-from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
-from edgeflock.runtime.errors import EdgeflockError, InputError
-from edgeflock.runtime.prepare.frame import STEERING_INPUT
-from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 from fadnet_sim.rollout import Rollout
 from fadnet_sim.world import make_world
 

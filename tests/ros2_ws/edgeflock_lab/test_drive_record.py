@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from edgeflock_lab.drive_record import Drive, DriveRecord, DriveTrace, Latency, LateralError
 
 S = 10**9

@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from edgeflock_lab.record import parse_seeds, record_world
 
 from edgeflock.export.datasets.formats.dronet import DronetWriter, read_dronet
 from edgeflock.runtime.errors import InputError
+from edgeflock_lab.record import parse_seeds, record_world
 
 
 def test_seeds_are_a_list_or_a_range():

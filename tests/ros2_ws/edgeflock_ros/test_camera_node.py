@@ -10,13 +10,15 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_ros.messages import to_ns, to_stamp
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image
 
 from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
+from edgeflock_ros.messages import to_ns, to_stamp
 
 COLOR, DEPTH = "camera/color", "camera/aligned_depth_to_color"
+
+CAMERA = "edgeflock_ros.camera_node"
 
 
 def listen(graph):
@@ -32,7 +34,7 @@ def stamps(heard):
 def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(graph, realsense_recording):
     heard = listen(graph)
     diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
-    process = graph.start("camera_node", source="realsense", path=realsense_recording.path, loop=True)
+    process = graph.start(CAMERA, source="realsense", path=realsense_recording.path, loop=True)
     images, depths = heard[f"{COLOR}/image_raw"], heard[f"{DEPTH}/image_raw"]
     scenes = [color for color, _ in realsense_recording.scenes]
     seen, paired, looked_at = set(), set(), 0
@@ -64,7 +66,7 @@ def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(g
 
 def test_a_rosbag_is_played_with_its_depth_and_the_process_ends_with_it(graph, road_bag):
     heard = listen(graph)
-    process = graph.start("camera_node", source="bag", path=road_bag(120))
+    process = graph.start(CAMERA, source="bag", path=road_bag(120))
     assert graph.until(lambda: heard[f"{COLOR}/image_raw"] and heard[f"{DEPTH}/image_raw"]), process.log.read_text()
     assert decode_rgb(heard[f"{COLOR}/image_raw"][0][1])[60, 80].tolist() == [120, 120, 120]
     assert decode_depth(heard[f"{DEPTH}/image_raw"][0][1])[60, 80] == 6000
@@ -80,7 +82,9 @@ def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
         writer.write(np.full((48, 64, 3), (0, 0, 200), np.uint8))
     writer.release()
     heard = listen(graph)
-    process = graph.start("camera_node", source="video", path=tmp_path / "v.avi", loop=True, qos="sensor_data")
+    process = graph.start(
+        "edgeflock_ros.camera_node", source="video", path=tmp_path / "v.avi", loop=True, qos="sensor_data"
+    )
     graph.node.create_subscription(Image, f"{COLOR}/image_raw", heard[f"{COLOR}/image_raw"].append, 1)
     assert graph.until(lambda: heard[f"{COLOR}/camera_info"]), process.log.read_text()
     assert heard[f"{COLOR}/camera_info"][0][1].k.tolist() == [0.0] * 9
@@ -98,7 +102,7 @@ def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
     ],
 )
 def test_what_cannot_start_ends_with_the_errors_exit_code_and_reason(graph, parameters, code, message):
-    process = graph.start("camera_node", **parameters)
+    process = graph.start(CAMERA, **parameters)
     assert process.wait(20) == code
     assert message in process.log.read_text()
 
@@ -111,7 +115,9 @@ def test_the_simulation_is_seen_from_the_pose_on_odom(graph):
     (x, y), yaw, _ = make_world("outdoor", 2).path.at(0.0)
     heard = listen(graph)
     odom = graph.node.create_publisher(Odometry, "odom", 10)
-    process = graph.start("camera_node", source="sim", world="outdoor", seed=2, width=160, height=120, fps=10)
+    process = graph.start(
+        "edgeflock_ros.camera_node", source="sim", world="outdoor", seed=2, width=160, height=120, fps=10
+    )
     sent = []
 
     def publish(turn):

@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_ros.messages import to_ns, to_stamp
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image, JointState, RegionOfInterest
@@ -17,6 +16,7 @@ from edgeflock.runtime.cameras.encodings import decode_rgb
 from edgeflock.runtime.faces import open_detector
 from edgeflock.runtime.faces.pipeline import EmotionPipeline
 from edgeflock.runtime.tasks.emotion import EmotionRecognizer
+from edgeflock_ros.messages import to_ns, to_stamp
 from emotion_recognition import faces
 from emotion_recognition.emotion_node import EmotionParameters
 from emotion_recognition.faces import edgeflock_msgs, expression_of, hri_msgs, ids_of, ids_type

@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from edgeflock_lab.emotion_bars import write_video
 from sensor_msgs.msg import JointState
 
+from edgeflock_lab.emotion_bars import write_video
 from emotion_recognition.faces import ids_of, ids_type
 
 

@@ -5,12 +5,12 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_lab import emotion_bars as bars
-from edgeflock_lab.emotion_bars import crowd, measure, write_video
-from edgeflock_ros.messages import to_ns
 from sensor_msgs.msg import CameraInfo, JointState
 
 from edgeflock.runtime.errors import InputError
+from edgeflock_lab import emotion_bars as bars
+from edgeflock_lab.emotion_bars import crowd, measure, write_video
+from edgeflock_ros.messages import to_ns
 from emotion_recognition.faces import ids_type
 
 FRAMES, RATE_HZ = 30, 20
@@ -28,7 +28,7 @@ def test_every_frame_is_accounted_for_at_both_nodes(graph, bundle, four, tmp_pat
     told = ("steering", "/h/faces/tracked")
     assert graph.until(lambda: all(graph.node.count_publishers(name) for name in told))
     assert graph.until(lambda: graph.node.count_publishers("/diagnostics") == 2)
-    camera = graph.start("camera_node", source="video", path=video)
+    camera = graph.start("edgeflock_ros.camera_node", source="video", path=video)
     assert camera.wait(30) == 0 and f"after {FRAMES} frames" in camera.log.read_text()
 
     def counts(name):

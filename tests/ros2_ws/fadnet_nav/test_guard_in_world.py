@@ -4,7 +4,8 @@ import pytest
 
 pytest.importorskip("mujoco")
 
-from edgeflock.runtime.safety.guard import Guard, GuardLimits
+from edgeflock.runtime.safety.guard import Guard
+from edgeflock.runtime.safety.limits import GuardLimits
 from fadnet_sim.camera import SimCamera
 from fadnet_sim.expert import PurePursuit
 from fadnet_sim.sim import Simulation

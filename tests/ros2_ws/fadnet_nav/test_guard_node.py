@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_ros.messages import ImagePublisher, to_ns, to_stamp
 from geometry_msgs.msg import Twist, TwistStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 
-from edgeflock.runtime.cameras.base import Intrinsics
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock_ros.messages import ImagePublisher, to_ns, to_stamp
 
 LENS = Intrinsics(160, 120, 100.0, 100.0, 80.0, 60.0)
 

@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from edgeflock_ros.messages import to_ns
 from geometry_msgs.msg import TwistStamped
 from sensor_msgs.msg import CameraInfo, JointState
+
+from edgeflock_ros.messages import to_ns
 
 STOP_MS = 200
 
@@ -28,7 +29,7 @@ class Robot:
 
     def start(self, name):
         parameters = {"camera": self.camera, "steering": self.steering, "guard": self.limits}
-        module = "composed" if name == "composed" else f"{name}_node"
+        module = {"composed": "composed", "camera": "edgeflock_ros.camera_node"}.get(name, f"{name}_node")
         chosen = {**self.camera, **self.steering} if name == "composed" else parameters[name]
         self.processes[name] = self.graph.start(module, self.namespace, **chosen)
 

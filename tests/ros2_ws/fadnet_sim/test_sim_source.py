@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from edgeflock_ros.messages import to_ns, to_stamp
 from nav_msgs.msg import Odometry
 
+from edgeflock_ros.messages import to_ns, to_stamp
 from fadnet_sim.sim_source import Poses
 
 MS = 10**6

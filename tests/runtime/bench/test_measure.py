@@ -11,7 +11,7 @@ from edgeflock.runtime.bench import measure as measuring
 from edgeflock.runtime.bench.cli import bench_app
 from edgeflock.runtime.bench.latency import Latency
 from edgeflock.runtime.bench.machine import board_state, commit, forget_peak_rss, peak_rss_mib, this_board
-from edgeflock.runtime.bench.measure import EMPTY_NET, Chain, Plan, digest, example_video, measure, measure_apart
+from edgeflock.runtime.bench.measure import EMPTY_NET, Cell, Chain, digest, example_video, measure, measure_apart
 from edgeflock.runtime.bench.plan import plans
 from edgeflock.runtime.bench.record import BenchFile, Measured, Missing
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
@@ -22,7 +22,7 @@ SHORT = {"seconds": 0.15, "warm_up_s": 0.2}
 
 
 def plan(**fields):
-    return Plan(**({"bundle": default_bundle(), "engine": CPU, "precision": "int8"} | SHORT | fields))
+    return Cell(**({"bundle": default_bundle(), "engine": CPU, "precision": "int8"} | SHORT | fields))
 
 
 @pytest.fixture

@@ -370,7 +370,7 @@ def test_a_process_killed_while_writing_loses_nothing(bundle, pub, tmp_path):
     script = f"""
 import os, signal
 from pathlib import Path
-from edgeflock.runtime import bundle as b
+from edgeflock.runtime.bundle import bundle as b
 old = b.Bundle.open({str(bundle)!r}, [{str(pub[0])!r}])
 rename = Path.rename
 def rename_then_die(self, target):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgeflock.runtime.cameras.bag import BagSource
-from edgeflock.runtime.cameras.base import Intrinsics
 from edgeflock.runtime.errors import CameraError
+from edgeflock.runtime.intrinsics import Intrinsics
 
 COLOR, DEPTH = "/camera/color/image_raw", "/camera/aligned_depth_to_color/image_raw"
 LENS = Intrinsics(32, 24, 30.0, 31.0, 16.5, 11.5, "plumb_bob", (0.1, -0.2, 0.0, 0.0, 0.05))

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgeflock.runtime.cameras.base import Intrinsics
-from edgeflock.runtime.safety.guard import Guard, GuardLimits
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.safety.guard import Guard
+from edgeflock.runtime.safety.limits import GuardLimits
 
 MS = 10**6
 NOW = 1_700_000_000 * 10**9

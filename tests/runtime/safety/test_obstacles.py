@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from edgeflock.runtime.cameras.base import Intrinsics
-from edgeflock.runtime.safety.guard import GuardLimits
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.safety.limits import GuardLimits
 from edgeflock.runtime.safety.obstacles import MIN_POINTS, Obstacles
 
 LIMITS = GuardLimits(camera_pitch=0.12)

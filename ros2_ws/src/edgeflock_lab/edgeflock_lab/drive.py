@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgeflock_lab.drive_record import DriveRecord
     from edgeflock_lab.monitor import Monitor
     from edgeflock_lab.supervisor import Supervisor
-    from fadnet_sim.world import World
+    from fadnet_sim.scene import World
 
 START_TIMEOUT_S = 60.0
 LISTENERS = 2  # of the camera's images: steering and monitor

@@ -17,7 +17,7 @@ from edgeflock.runtime.errors import InputError
 if TYPE_CHECKING:
     from edgeflock_lab.drive_record import DriveRecord
     from fadnet_sim.rollout import Rollout
-    from fadnet_sim.world import Kind
+    from fadnet_sim.scene import Kind
 
 # Even seeds below 1000 are for validation: no net was trained on them.
 WORLDS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_ros.messages import qos, to_ns
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, JointState
 
+from edgeflock_ros.messages import qos, to_ns
 from emotion_recognition.faces import ids_of, ids_type
 
 

@@ -9,21 +9,16 @@ import cv2
 import numpy as np
 
 from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, new_figure
 from edgeflock_lab.drive_record import Drive, DriveRecord
 
-# Okabe and Ito's palette: told apart with any colour vision.
-BLUE, ORANGE, VERMILLION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#8c8c8c"
 FULL_SCALE = 0.6  # rad, the steering bar's ends: the limit of the robot
 GIF_SIZE = (320, 240)
 BAR = (230, 159, 0)  # ORANGE as RGB
 
 
 def _axes(width: float, height: float):
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no global state, no display
-    except ImportError as e:
-        raise MissingExtra.pip("The drive report", "report", e) from e
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    figure = new_figure(width, height, "The drive report")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -219,7 +214,7 @@ _PAGE = """<!doctype html>
   table { border-collapse: collapse }
   td { padding: .2rem .8rem; border-bottom: 1px solid #ddd }
   td + td { text-align: right; font-variant-numeric: tabular-nums }
-  .verdict { color: {{ "#009E73" if record.exit_code == 0 else "#D55E00" }}; font-weight: 600 }
+  .verdict { color: {{ good if record.exit_code == 0 else bad }}; font-weight: 600 }
 </style>
 <h1>{{ headline }}</h1>
 <p class="verdict">{{ verdict }}</p>
@@ -290,6 +285,9 @@ def write_report(drive: Drive, gif: list[np.ndarray], folder: Path) -> DriveReco
         raise MissingExtra.pip("The drive report", "report", e) from e
     verdict = {None: "Open loop: no world to collide with", 0: "No collision"}.get(record.collisions, "Collision")
     page = jinja2.Environment(autoescape=True).from_string(_PAGE)
-    html = page.render(headline=headline(record), record=record, rows=rows(record), pictures=pictures, verdict=verdict)
+    html = page.render(
+        headline=headline(record), record=record, rows=rows(record), pictures=pictures, verdict=verdict,
+        good=GREEN, bad=VERMILLION,
+    )  # fmt: skip
     (folder / "report.html").write_text(html, encoding="utf-8")
     return record

@@ -12,7 +12,6 @@ from collections import deque
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_ros.messages import qos, to_ns
 from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
@@ -29,6 +28,7 @@ from edgeflock.runtime.cameras.encodings import decode_rgb
 from edgeflock.runtime.prepare.frame import squeezed
 from edgeflock_lab.drive_record import DriveTrace, Path2D
 from edgeflock_lab.figures import FULL_SCALE, shrink
+from edgeflock_ros.messages import qos, to_ns
 
 GIF_FRAMES = 48
 BAR = 33  # characters, odd: the middle one is straight on

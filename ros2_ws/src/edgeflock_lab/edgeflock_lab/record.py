@@ -16,8 +16,9 @@ import typer
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from fadnet_sim.expert import PurePursuit
 from fadnet_sim.path import ReferencePath
+from fadnet_sim.scene import Kind
 from fadnet_sim.sim import Simulation
-from fadnet_sim.world import Kind, make_world
+from fadnet_sim.world import make_world
 
 SPEED_RANGE = (0.6, 1.2)  # m/s
 EPISODE_S = 5.0  # after that the robot is set down elsewhere, off the path, to show how to come back

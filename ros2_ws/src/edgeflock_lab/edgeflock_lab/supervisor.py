@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,7 +46,7 @@ def free_domain() -> int:
 def stay_on_this_machine() -> None:
     """Set this process, and those it starts, to loopback only, in a domain of their own unless the user chose one."""
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).parent / "config" / "loopback.xml")
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(files("edgeflock_ros") / "config" / "loopback.xml")
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
 
 

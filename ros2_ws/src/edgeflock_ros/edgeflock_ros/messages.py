@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
-from edgeflock.runtime.cameras.base import Intrinsics
+from edgeflock.runtime.intrinsics import Intrinsics
 
 SENT = {"rgb8": (np.uint8, 3), "16UC1": (np.uint16, 1)}  # what the camera node publishes
 NUMBERED = hasattr(Subscription, "CallbackType")  # Humble's rclpy hands over no message info: misses stay unknown there

@@ -30,14 +30,14 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_ros.managed import ManagedNode, NetParameters
-from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
-from edgeflock_ros.process import run
 from pydantic import Field
 from sensor_msgs.msg import Image
 
 from edgeflock.runtime.cameras.encodings import Encoding, decode_color, is_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock_ros.managed import ManagedNode, NetParameters
+from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
+from edgeflock_ros.process import run
 from emotion_recognition.faces import EXPRESSIONS, FaceTopics
 
 if TYPE_CHECKING:

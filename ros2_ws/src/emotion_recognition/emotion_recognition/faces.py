@@ -23,10 +23,11 @@ import string
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgeflock_ros.messages import qos, to_ns
 from rclpy.node import Node
 from sensor_msgs.msg import JointState, RegionOfInterest
 from std_msgs.msg import Header
+
+from edgeflock_ros.messages import qos, to_ns
 
 if TYPE_CHECKING:
     from edgeflock.runtime.faces.pipeline import FaceEmotion

@@ -75,7 +75,7 @@ def _nodes(context):
         return [GroupAction([drive], scoped=True, forwarding=False), GroupAction(nodes)]
     if given["camera"] != "none":
         nodes.append(
-            Node(package="fadnet_nav", executable="camera_node", name="camera", parameters=[camera], output="screen",
+            Node(package="edgeflock_ros", executable="camera_node", name="camera", parameters=[camera], output="screen",
                  respawn=not recorded, respawn_delay=1.0)
         )  # fmt: skip
     return [GroupAction(nodes)]
@@ -83,7 +83,7 @@ def _nodes(context):
 
 def generate_launch_description():
     # Fast DDS's own shared-memory segment is smaller than a VGA frame and loses a third of them.
-    profile = str(Path(get_package_share_directory("fadnet_nav")) / "config" / "shm16.xml")
+    profile = str(Path(get_package_share_directory("edgeflock_ros")) / "config" / "shm16.xml")
     own = [] if "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ else [
         SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile)
     ]  # fmt: skip

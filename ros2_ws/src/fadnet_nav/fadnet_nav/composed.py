@@ -12,7 +12,6 @@ import sys
 
 from edgeflock_ros.camera_node import CameraNode
 from edgeflock_ros.process import run
-
 from fadnet_nav.steering_node import SteeringNode
 
 

@@ -1,4 +1,4 @@
-"""Node `guard`: steering in, limited `cmd_vel` out; stops the robot when something is wrong (edgeflock.runtime.safety.guard).
+"""Node `guard`: steering in, limited `cmd_vel` out; stops the robot by `edgeflock.runtime.safety.guard`.
 
 Subscribes (relative names)
     steering                                               sensor_msgs/JointState, rad, stamp of the frame
@@ -21,19 +21,20 @@ import sys
 from typing import Literal
 
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_ros.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
-from edgeflock_ros.params import Parameters
-from edgeflock_ros.process import run
 from geometry_msgs.msg import Twist, TwistStamped
 from pydantic import Field
 from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
-from edgeflock.runtime.cameras.base import Intrinsics
 from edgeflock.runtime.cameras.encodings import decode_depth
 from edgeflock.runtime.errors import EdgeflockError
-from edgeflock.runtime.safety.guard import Command, Guard, GuardLimits
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.safety.guard import Command, Guard
+from edgeflock.runtime.safety.limits import GuardLimits
+from edgeflock_ros.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
+from edgeflock_ros.params import Parameters
+from edgeflock_ros.process import run
 
 WATCHDOG_S = 0.02
 REPEAT_STOP_S = 0.1

@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from edgeflock_ros.managed import ManagedNode, NetParameters
-from edgeflock_ros.messages import ERROR, OK, ImageReader, diagnostics, qos, to_ns
-from edgeflock_ros.process import run
 from sensor_msgs.msg import Image, JointState
 
 from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock_ros.managed import ManagedNode, NetParameters
+from edgeflock_ros.messages import ERROR, OK, ImageReader, diagnostics, qos, to_ns
+from edgeflock_ros.process import run
 
 if TYPE_CHECKING:
     from edgeflock.runtime.prepare.frame import Encoding

@@ -54,7 +54,7 @@ def _nodes(context):
         # Two nodes in one process: the names are the nodes' own, their parameters do not collide.
         nodes.append(Node(package="fadnet_nav", executable="composed", parameters=[*camera, steering[-1]], **again))
     else:
-        nodes.append(Node(package="fadnet_nav", executable="camera_node", name="camera", parameters=camera, **again))
+        nodes.append(Node(package="edgeflock_ros", executable="camera_node", name="camera", parameters=camera, **again))
         nodes.append(
             Node(package="fadnet_nav", executable="steering_node", name="steering", parameters=steering, **again)
         )
@@ -67,7 +67,7 @@ def _nodes(context):
 
 def generate_launch_description():
     # Fast DDS's own shared-memory segment is smaller than a VGA frame and loses a third of them.
-    profile = str(Path(get_package_share_directory("fadnet_nav")) / "config" / "shm16.xml")
+    profile = str(Path(get_package_share_directory("edgeflock_ros")) / "config" / "shm16.xml")
     own = [] if "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ else [
         SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile)
     ]  # fmt: skip

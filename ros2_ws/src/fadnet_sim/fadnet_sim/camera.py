@@ -8,10 +8,9 @@ import os
 import cv2
 import numpy as np
 
-from edgeflock.runtime.cameras.base import Intrinsics
 from edgeflock.runtime.errors import InputError, MissingExtra
-
-from .world import World
+from edgeflock.runtime.intrinsics import Intrinsics
+from fadnet_sim.scene import World
 
 _NOISE_FRAMES = 4
 _MAX_DEPTH_M = 10.0  # beyond it a stereo camera gives no depth

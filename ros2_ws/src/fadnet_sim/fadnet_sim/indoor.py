@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from fadnet_sim.scene import Scene, World, assemble
+
 from . import textures
 from .layout import closed_centreline
 from .path import ReferencePath, smooth
-from .world import Scene, World, assemble
 
 HEIGHT = 2.4  # m, walls
 

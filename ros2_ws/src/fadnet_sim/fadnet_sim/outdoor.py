@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from fadnet_sim.scene import Scene, World, assemble
+
 from . import textures
 from .layout import closed_centreline
 from .path import ReferencePath
-from .world import Scene, World, assemble
 
 LANE = 1.2  # m
 SHOULDER = 0.25  # m of pavement outside the edge line

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fadnet_sim.scene import World
+
 from .expert import PurePursuit
 from .sim import Simulation
-from .world import World
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from fadnet_sim.scene import World
+
 from .car import ackermann, differential
-from .world import World
 
 _REPEAT_S = 1.0  # s without contact after which the next one counts as another collision
 

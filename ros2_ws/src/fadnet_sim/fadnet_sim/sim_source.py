@@ -6,12 +6,12 @@ import math
 import threading
 from typing import Literal
 
-from edgeflock_ros.messages import to_ns
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 
 from edgeflock.runtime.cameras.base import Frame
 from edgeflock.runtime.errors import MissingExtra
+from edgeflock_ros.messages import to_ns
 
 EARLY = 0.15  # of the frame period: odometry at 100 Hz, or ticks of whole physics steps, never meet it exactly
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from edgeflock.export.fleet.compare import find_tour
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.fleet.choose.by_name import find_tour
 from edgeflock.runtime.fleet.choose.consensus import (
     bytes_per_round,
     half_life,

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from edgeflock.export.fleet.matcha import laplacian
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.mixing.fdla import fdla
+from edgeflock.runtime.fleet.plan.overlays import laplacian
 
 
 def norm(n, pairs, weights):
