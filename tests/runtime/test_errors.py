@@ -54,7 +54,7 @@ def test_what_a_library_refuses_is_one_line(monkeypatch):
     assert "\n" not in str(told)
 
 
-def test_a_built_in_exception_out_of_a_library_is_the_librarys():
+def test_a_built_in_exception_raised_by_a_library_belongs_to_that_library():
     told = in_our_words(caught(lambda: np.zeros(3).reshape(2, 2).mean(axis="x")))
     assert told is None or isinstance(told, LibraryError)
     told = in_our_words(caught(lambda: np.testing.assert_array_equal([1], [2])))
