@@ -1,7 +1,5 @@
 """The ROS packages build with colcon, bring their files, and their parameter files hold what the nodes accept."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,6 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.srv import GetParameters
 
 from edgeflock_ros.camera_node import CameraParameters
@@ -49,16 +46,3 @@ def test_a_parameter_file_reaches_a_node_in_any_namespace(graph):
     for namespace in ("", "/robot1"):
         values = graph.call(GetParameters, f"{namespace}/guard/get_parameters", request).values
         assert values[0].double_value == 0.3302 and values[1].bool_value is False
-
-
-@pytest.mark.parametrize("composed", ["false", "true"])
-def test_the_launch_file_starts_a_robot_that_drives(graph, installed, road_bag, bundle, composed):
-    """Needs launch and launch_ros, which are on a robot but on no package index."""
-    pytest.importorskip("launch_ros")
-    given = {"camera": "bag", "camera_path": road_bag(150), "bundle": bundle, "namespace": "robot1"}
-    commands = graph.listen(TwistStamped, "/robot1/cmd_vel")
-    launched = graph.launch(installed, "fadnet_nav", composed=composed, **given)
-    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.2, 30), launched.log.read_text()
-    os.killpg(launched.pid, signal.SIGINT)  # as Ctrl-C at a terminal does
-    assert launched.wait(15) == 0
-    assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0, 1.0)
