@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from edgeflock.runtime.errors import CameraError, InputError, MissingExtra
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,7 @@ def emotion(
     precision: Annotated[str | None, typer.Option(help="One of the bundle's; by default its own choice.")] = None,
     engine: Annotated[str | None, typer.Option(help="Engine; by default what `edgeflock tune` found.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    key: Keys = None,
 ) -> None:
     """Read the faces of an image, a video or a camera.
 
@@ -63,7 +65,7 @@ def emotion(
     with ExitStack() as stack:
         shown = stack.enter_context(_opened(source))
         write = stack.enter_context(_writer(out, shown)) if out else None
-        recognizer = EmotionRecognizer(bundle, precision, threads, engine)
+        recognizer = EmotionRecognizer(bundle, precision, threads, engine, key)
         pipeline = EmotionPipeline(recognizer, open_detector(detector, min_face), smoothing_s=smoothing)
         if "synthetic" in json.dumps(recognizer.bundle.manifest.training):
             console.print("This bundle's net was trained on synthetic faces: see docs/emotion.md before real use.")
