@@ -179,13 +179,15 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
     """Module and parameters of each node: those of the launch file, set up for this drive."""
     clock = {"use_sim_time": True} if options.lockstep else {}
     camera: dict[str, Any] = {"width": options.width, "height": options.height, "fps": options.fps, **clock}
+    camera_module = "edgeflock_ros.camera_node"
     guard: dict[str, Any] = {"speed": options.speed, **clock}
     nodes: dict[str, tuple[str, dict[str, Any]]] = {}
     if world is not None:
         place = {"world": world.kind, "seed": world.seed}
         base = {**place, "fps": float(options.fps), "lockstep": options.lockstep, "wait_for_start": options.lockstep}
         nodes["base"] = ("fadnet_sim.base_node", base)
-        camera |= {"source": "sim", **place}
+        camera_module = "fadnet_sim.camera_node"
+        camera |= place
         look = world.look  # each world's robot wears its camera a little differently, and knows how
         guard |= {"camera_forward": look.forward, "camera_height": look.height, "camera_pitch": float(look.pitch)}
     elif options.source == "realsense":
@@ -209,7 +211,7 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
     net = {"bundle": bundle, "keys": keys, "precision": options.precision or "", "engine": options.engine or ""}
     nodes["steering"] = ("fadnet_nav.steering_node", {**net, **clock})
     nodes["guard"] = ("fadnet_nav.guard_node", guard)
-    nodes["camera"] = ("edgeflock_ros.camera_node", camera)
+    nodes["camera"] = (camera_module, camera)
     return nodes
 
 
