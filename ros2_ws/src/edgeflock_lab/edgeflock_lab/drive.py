@@ -278,6 +278,8 @@ def start_nodes(
     nodes: Supervisor, options: DriveOptions, world: World | None, monitor: Monitor, spin: Callable[[], None]
 ) -> None:
     """Start the nodes, the camera last, and wait until all were heard."""
+    from edgeflock_ros import topics
+
     deadline = time.monotonic() + START_TIMEOUT_S
 
     def wait_for(missing: Callable[[], str | None]) -> None:
@@ -294,7 +296,7 @@ def start_nodes(
 
     for name, (module, parameters) in node_list(options, world).items():
         if name == "camera" and not options.simulated:  # a recording must not begin before somebody looks
-            wait_for(lambda: None if monitor.count_subscribers("camera/color/image_raw") >= LISTENERS else "steering")
+            wait_for(lambda: None if monitor.count_subscribers(topics.image(topics.COLOR)) >= LISTENERS else "steering")
         nodes.start_node(name, module, parameters, may_end=name == "camera" and not options.simulated)
     wait_for(lambda: None if monitor.start_ns is not None else monitor.missing() or "guard")
 

@@ -25,6 +25,7 @@ from rclpy.node import Node
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock_ros import topics
 from edgeflock_ros.messages import ERROR, OK, WARN, ImagePublisher, diagnostics, to_stamp
 from edgeflock_ros.params import Parameters
 
@@ -62,7 +63,7 @@ class Camera(Node, Generic[Model]):
         self.settings = Parameters(self, model, lambda _: "the camera reads its parameters at start only")
         self._source: FrameSource | None = None
         self._frames = self._reported = 0
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self.create_timer(1.0, self._report)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
@@ -99,11 +100,10 @@ class Camera(Node, Generic[Model]):
 
     def _publish_from(self, source: FrameSource) -> None:
         p = self.settings.value
-        color = ImagePublisher(self, "camera/color", source.intrinsics, "rgb8", p.frame_id, p.qos)
+        color = ImagePublisher(self, topics.COLOR, source.intrinsics, "rgb8", p.frame_id, p.qos)
         depth = None
         if source.depth_intrinsics is not None:
-            topic = "camera/aligned_depth_to_color"
-            depth = ImagePublisher(self, topic, source.depth_intrinsics, "16UC1", p.frame_id, p.qos)
+            depth = ImagePublisher(self, topics.DEPTH, source.depth_intrinsics, "16UC1", p.frame_id, p.qos)
         kind, which = self.origin
         i = source.intrinsics
         self.get_logger().info(

@@ -19,6 +19,7 @@ from rclpy.node import Node
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource
 from edgeflock.runtime.errors import MissingExtra
+from edgeflock_ros import topics
 from edgeflock_ros.camera import Camera, FrameParameters
 from edgeflock_ros.messages import to_ns
 from edgeflock_ros.process import run
@@ -50,7 +51,7 @@ class Poses:
         self._waiting: Odometry | None = None
         self._closed = False
         self._changed = threading.Condition()
-        node.create_subscription(Odometry, "odom", self._on_odom, 10)
+        node.create_subscription(Odometry, topics.ODOMETRY, self._on_odom, 10)
 
     def _on_odom(self, odom: Odometry) -> None:
         stamp = to_ns(odom.header.stamp)
