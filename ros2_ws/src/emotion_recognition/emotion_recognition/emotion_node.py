@@ -38,6 +38,7 @@ from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
 from edgeflock_ros.process import run
+from edgeflock_ros.timers import steady_timer
 from emotion_recognition.faces import EXPRESSIONS, FaceTopics
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
         self._news = threading.Condition()
         self._newest: Image | None = None
         self._stop = False
-        self._reporter = self.create_timer(1.0, self._report)
+        self._reporter = steady_timer(self, 1.0, self._report)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.start()
 
