@@ -156,9 +156,9 @@ def influence(
     fresh: Annotated[bool, typer.Option("--fresh", help="As if every model came at once: the literature's.")] = False,
     as_json: AsJson = None,
 ) -> None:
-    """Show what mixing does to the average: how much of what each silo learns is in what all agree on, by weight rule.
+    """Show each silo's weight in the consensus model, by weight rule.
 
-    1 is an equal share. Figures are means over a period; extremes, and how much of all learning lasts, stand below.
+    1 is an equal share. Figures are means over a period. Extremes, and how much of all learning lasts, stand below.
     """
     from edgeflock.runtime.fleet.choose.by_name import find_tour
     from edgeflock.runtime.fleet.choose.consensus import influence_table

@@ -30,7 +30,8 @@ def test_colcon_installs_nodes_launch_file_parameters_and_profiles(installed):
     }
     executables = {f.name for f in (installed / "fadnet_nav/lib/fadnet_nav").iterdir()}
     assert executables == {"steering_node", "guard_node", "composed"}
-    assert (installed / "fadnet_sim/lib/fadnet_sim/base_node").exists()
+    simulated = installed / "fadnet_sim/lib/fadnet_sim"
+    assert {f.name for f in simulated.iterdir()} == {"base_node", "camera_node"}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "fadnet_nav/config").glob("*.yaml")), ids=lambda p: p.name)

@@ -174,13 +174,15 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
     """Module and parameters of each node: those of the launch file, set up for this drive."""
     clock = {"use_sim_time": True} if options.lockstep else {}
     camera: dict[str, Any] = {"width": options.width, "height": options.height, "fps": options.fps, **clock}
+    camera_module = "edgeflock_ros.camera_node"
     guard: dict[str, Any] = {"speed": options.speed, **clock}
     nodes: dict[str, tuple[str, dict[str, Any]]] = {}
     if world is not None:
         place = {"world": world.kind, "seed": world.seed}
         base = {**place, "fps": float(options.fps), "lockstep": options.lockstep, "wait_for_start": options.lockstep}
         nodes["base"] = ("fadnet_sim.base_node", base)
-        camera |= {"source": "sim", **place}
+        camera_module = "fadnet_sim.camera_node"
+        camera |= place
         look = world.look  # each world's robot wears its camera a little differently, and knows how
         guard |= {"camera_forward": look.forward, "camera_height": look.height, "camera_pitch": float(look.pitch)}
     elif options.source == "realsense":
@@ -203,7 +205,7 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
     net = {"bundle": bundle, "precision": options.precision or "", "engine": options.engine or ""}
     nodes["steering"] = ("fadnet_nav.steering_node", {**net, **clock})
     nodes["guard"] = ("fadnet_nav.guard_node", guard)
-    nodes["camera"] = ("edgeflock_ros.camera_node", camera)
+    nodes["camera"] = (camera_module, camera)
     return nodes
 
 
@@ -274,6 +276,8 @@ def start_nodes(
     nodes: Supervisor, options: DriveOptions, world: World | None, monitor: Monitor, spin: Callable[[], None]
 ) -> None:
     """Start the nodes, the camera last, and wait until all were heard."""
+    from edgeflock_ros import topics
+
     deadline = time.monotonic() + START_TIMEOUT_S
 
     def wait_for(missing: Callable[[], str | None]) -> None:
@@ -290,7 +294,7 @@ def start_nodes(
 
     for name, (module, parameters) in node_list(options, world).items():
         if name == "camera" and not options.simulated:  # a recording must not begin before somebody looks
-            wait_for(lambda: None if monitor.count_subscribers("camera/color/image_raw") >= LISTENERS else "steering")
+            wait_for(lambda: None if monitor.count_subscribers(topics.image(topics.COLOR)) >= LISTENERS else "steering")
         nodes.start_node(name, module, parameters, may_end=name == "camera" and not options.simulated)
     wait_for(lambda: None if monitor.start_ns is not None else monitor.missing() or "guard")
 

@@ -181,6 +181,7 @@ def measure(node: dict[str, Any], faces: int, rate_hz: float, seconds: float, st
     except ImportError as error:
         raise MissingExtra.pip("edgeflock emotion-bars", "drive", error) from error
     from edgeflock_lab.supervisor import Supervisor, listening, stay_on_this_machine
+    from edgeflock_ros import topics
 
     stay_on_this_machine()
     humans = f"/run_{os.getpid()}/humans"
@@ -205,7 +206,7 @@ def measure(node: dict[str, Any], faces: int, rate_hz: float, seconds: float, st
         nodes.start_node("emotion", "emotion_recognition.emotion_node", {**node, "humans": humans})
         if steering:
             nodes.start_node("steering", "fadnet_nav.steering_node", {})
-        wait(lambda: watch.count_subscribers("camera/color/image_raw") == readers, START_TIMEOUT_S, "the nodes")
+        wait(lambda: watch.count_subscribers(topics.image(topics.COLOR)) == readers, START_TIMEOUT_S, "the nodes")
         camera = {"source": "video", "path": str(video), "loop": True}
         nodes.start_node("camera", "edgeflock_ros.camera_node", camera)
         wait(lambda: watch.reports and (watch.steered or not steering), START_TIMEOUT_S, "the nodes after the camera")

@@ -63,7 +63,7 @@ def _nodes(context):
         Node(package="emotion_recognition", executable="emotion_node", name="emotion", parameters=[parameters],
              prefix=f"nice -n {given['nice']}", output="screen", respawn=True, respawn_delay=1.0),
     ]  # fmt: skip
-    camera = {"source": given["camera"], "path": given["camera_path"]}
+    camera = {} if given["camera"] == "sim" else {"source": given["camera"], "path": given["camera_path"]}
     recorded = given["camera_path"] and not given["camera_path"].startswith("/dev/")
     if _true(given["steering"]):
         file = Path(get_package_share_directory("fadnet_nav")) / "launch/fadnet_nav.launch.py"
@@ -74,8 +74,9 @@ def _nodes(context):
         # Arguments of the same name, such as bundle, are not meant for the steering.
         return [GroupAction([drive], scoped=True, forwarding=False), GroupAction(nodes)]
     if given["camera"] != "none":
+        package = "fadnet_sim" if given["camera"] == "sim" else "edgeflock_ros"
         nodes.append(
-            Node(package="edgeflock_ros", executable="camera_node", name="camera", parameters=[camera], output="screen",
+            Node(package=package, executable="camera_node", name="camera", parameters=[camera], output="screen",
                  respawn=not recorded, respawn_delay=1.0)
         )  # fmt: skip
     return [GroupAction(nodes)]

@@ -33,6 +33,7 @@ from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.safety.guard import Command, Guard
 from edgeflock.runtime.safety.limits import GuardLimits
+from edgeflock_ros import topics
 from edgeflock_ros.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
 from edgeflock_ros.params import Parameters
 from edgeflock_ros.process import run
@@ -63,12 +64,11 @@ class GuardNode(Node):
         self._command: Command | None = None
         self._sent_ns = 0
         self._kind = TwistStamped if p.stamped else Twist
-        self._commands = self.create_publisher(self._kind, "cmd_vel", qos("reliable", 5))
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        depth = "camera/aligned_depth_to_color"
-        self.create_subscription(CameraInfo, f"{depth}/camera_info", self._on_info, qos("sensor_data"))
-        self.create_subscription(Image, f"{depth}/image_raw", self._on_depth, qos(p.qos))
-        self.create_subscription(JointState, "steering", self._on_steering, qos("reliable"))
+        self._commands = self.create_publisher(self._kind, topics.COMMAND, qos("reliable", 5))
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self.create_subscription(CameraInfo, topics.info(topics.DEPTH), self._on_info, qos("sensor_data"))
+        self.create_subscription(Image, topics.image(topics.DEPTH), self._on_depth, qos(p.qos))
+        self.create_subscription(JointState, topics.STEERING, self._on_steering, qos("reliable"))
         steady_timer(self, WATCHDOG_S, self._watch)
         steady_timer(self, 1.0, self._report)
 

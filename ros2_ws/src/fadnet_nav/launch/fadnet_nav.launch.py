@@ -41,7 +41,8 @@ def _nodes(context):
         known = ", ".join(sorted(p.name for p in config.glob("*.yaml")))
         raise FileNotFoundError(f"params_file: expected a file or one of {known}, got {given['params_file']}")
     world = {"world": given["world"], "seed": int(given["seed"])}
-    camera = [str(params), {"source": given["camera"], "path": given["camera_path"], **world}]
+    simulated = given["camera"] == "sim"
+    camera = [str(params), world if simulated else {"source": given["camera"], "path": given["camera_path"]}]
     steering = [str(params), {name: given[name] for name in ("bundle", "precision", "engine")}]
     # What fails is started again, but a recording that has ended is not.
     again = {"output": "screen", "respawn": not given["camera_path"], "respawn_delay": 1.0}
@@ -51,14 +52,17 @@ def _nodes(context):
              respawn=True, respawn_delay=0.2),
     ]  # fmt: skip
     if given["composed"].lower() in ("true", "1"):
+        if simulated:
+            raise ValueError("composed: expected a camera of the robot, got camera:=sim: leave composed out.")
         # Two nodes in one process: the names are the nodes' own, their parameters do not collide.
         nodes.append(Node(package="fadnet_nav", executable="composed", parameters=[*camera, steering[-1]], **again))
     else:
-        nodes.append(Node(package="edgeflock_ros", executable="camera_node", name="camera", parameters=camera, **again))
+        package = "fadnet_sim" if simulated else "edgeflock_ros"
+        nodes.append(Node(package=package, executable="camera_node", name="camera", parameters=camera, **again))
         nodes.append(
             Node(package="fadnet_nav", executable="steering_node", name="steering", parameters=steering, **again)
         )
-    if given["use_sim"].lower() in ("true", "1") or (not given["use_sim"] and given["camera"] == "sim"):
+    if given["use_sim"].lower() in ("true", "1") or (not given["use_sim"] and simulated):
         nodes.append(
             Node(package="fadnet_sim", executable="base_node", name="base", parameters=[world], output="screen")
         )

@@ -28,6 +28,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import Empty, UInt32
 
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock_ros import topics
 
 from .car import MAX_STEERING, WHEELBASE
 from .sim import Simulation
@@ -67,20 +68,20 @@ class BaseNode(Node):
         self.skipped_s, self.timeouts, self.collisions = 0.0, 0, -1
         self.next_push_s = self.push_every
 
-        self.odom = self.create_publisher(Odometry, "odom", 10)
+        self.odom = self.create_publisher(Odometry, topics.ODOMETRY, 10)
         self.state = Odometry(child_frame_id="base_link")
         self.state.header.frame_id = "odom"
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.collision_count = self.create_publisher(UInt32, "sim/collisions", latched)
-        self.diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_subscription(TwistStamped if stamped else Twist, "cmd_vel", self.on_command, 10)
+        self.collision_count = self.create_publisher(UInt32, topics.COLLISIONS, latched)
+        self.diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self.create_subscription(TwistStamped if stamped else Twist, topics.COMMAND, self.on_command, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # also where use_sim_time is set: this node is the clock
         self.create_timer(1.0, self.publish_diagnostics, clock=steady)
         if self.lockstep:
-            self.clock_pub = self.create_publisher(ClockMessage, "/clock", 10)
+            self.clock_pub = self.create_publisher(ClockMessage, topics.CLOCK, 10)
             self.answered, self.started = False, not hold
             if hold:
-                self.create_subscription(Empty, "sim/start", self.on_start, latched)
+                self.create_subscription(Empty, topics.START, self.on_start, latched)
             self.create_timer(0.02, self.watch_tick, clock=steady)
             self.publish_tick()
         else:
