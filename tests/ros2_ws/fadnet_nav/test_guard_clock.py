@@ -66,8 +66,8 @@ def system_clock(tmp_path_factory):
 def test_a_step_of_the_system_clock_while_the_camera_is_silent_stops_the_robot(graph, system_clock, seconds):
     """A timer on the system clock would wait as long as the step was, and no zero command would come.
 
-    Forward is the worst case of the wheels' middleware, which waits for a moment of the shifted clock: the kernel, which
-    knows nothing of the shift, ends that wait a minute late. A real step back does the same to it.
+    Forward is the worst case of the wheels' middleware, which waits for a moment of the shifted clock: the kernel,
+    which knows nothing of the shift, ends that wait a minute late. A real step back does the same to it.
     """
     environment, step = system_clock
     step(0.0)

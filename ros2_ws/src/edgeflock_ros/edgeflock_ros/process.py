@@ -78,7 +78,7 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
 class _Awake:
     """Wakes an executor that waits longer than it was told to.
 
-    A middleware whose C library had no pthread_cond_clockwait (before glibc 2.30; the wheels) waits by the system clock:
+    A middleware whose C library has no pthread_cond_clockwait (before glibc 2.30; the wheels) waits by system time:
     a step back of an hour lets it wait an hour, and no timer runs. time.sleep does not care about such steps.
     """
 
