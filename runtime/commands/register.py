@@ -13,6 +13,7 @@ import typer
 
 from edgeflock.runtime.errors import MissingExtra
 from edgeflock.runtime.figures import new_figure
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     from edgeflock.runtime.tasks.registration import RegistrationResult
@@ -36,6 +37,7 @@ def register(
     precision: Annotated[str | None, typer.Option(help="One of the bundle's; by default its own choice.")] = None,
     engine: Annotated[str | None, typer.Option(help="Engine; by default what `edgeflock tune` found.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    key: Keys = None,
 ) -> None:
     """Warp a scan onto another.
 
@@ -61,7 +63,7 @@ def register(
         name: nifti_data(image, str(path)) for (name, image), path in zip(images.items(), (fixed, moving), strict=True)
     }
     with console.status("opening the bundle"):
-        task = Registration(bundle, precision, threads, engine)
+        task = Registration(bundle, precision, threads, engine, key)
     with console.status("registering"):
         result = task(volumes["fixed"], volumes["moving"], window)
 

@@ -88,7 +88,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
 
         p = self.settings.value
         recognizer = EmotionRecognizer(
-            p.bundle or default_bundle("emotion"), p.precision or None, p.threads or None, p.engine or None
+            p.bundle or default_bundle("emotion"), p.precision or None, p.threads or None, p.engine or None, p.trusted
         )
         cv2.setNumThreads(p.threads or 1)  # or the detector takes every core from the nodes that drive
         detector = open_detector(p.detector or None)

@@ -24,6 +24,7 @@ from launch_ros.actions import Node, PushRosNamespace
 
 NODE = {
     "bundle": "bundle folder; empty = the one edgeflock brings",
+    "keys": "its signer's .pub file; several separated by ':'",
     "precision": "fp32, int8 ...; empty = edgeflock tune's choice",
     "engine": "empty = edgeflock tune's choice",
     "detector": "ONNX file of YuNet; empty = OpenCV's Haar cascade",

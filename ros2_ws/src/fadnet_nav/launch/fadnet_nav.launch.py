@@ -18,6 +18,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("camera", default_value="sim", choices=["sim", "realsense", "bag", "video"]),
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
     DeclareLaunchArgument("bundle", default_value="", description="bundle folder; empty = the one edgeflock brings"),
+    DeclareLaunchArgument("keys", default_value="", description="its signer's .pub file; several separated by ':'"),
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
@@ -43,7 +44,7 @@ def _nodes(context):
     world = {"world": given["world"], "seed": int(given["seed"])}
     simulated = given["camera"] == "sim"
     camera = [str(params), world if simulated else {"source": given["camera"], "path": given["camera_path"]}]
-    steering = [str(params), {name: given[name] for name in ("bundle", "precision", "engine")}]
+    steering = [str(params), {name: given[name] for name in ("bundle", "keys", "precision", "engine")}]
     # What fails is started again, but a recording that has ended is not.
     again = {"output": "screen", "respawn": not given["camera_path"], "respawn_delay": 1.0}
     nodes = [
