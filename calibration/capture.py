@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from edgeflock.calibration.camera import Board, CameraCalibration, Model, View, calibrate, distinct, uncovered
-from edgeflock.runtime.bundle.bundle import Bundle, sign_bundle, write_bundle
-from edgeflock.runtime.bundle.signing import read_private_key
+from edgeflock.runtime.bundle.bundle import Bundle, read_manifest, sign_bundle, write_bundle
+from edgeflock.runtime.bundle.signing import TrustedKey, read_private_key
 from edgeflock.runtime.cameras import FrameSource, Intrinsics, kind_of, open_source
-from edgeflock.runtime.errors import CameraError, InputError
+from edgeflock.runtime.errors import BundleKeyUntrusted, CameraError, InputError
 
 LIVE = "realsense"
 """Source that means the first RealSense on USB."""
@@ -111,12 +111,29 @@ def store_camera(bundle: Path, camera: Intrinsics, key: Path) -> None:
     BundleError
         And its subclasses: the bundle is not what was signed, or the key does not sign.
     """
-    read_private_key(key)
-    public = key.with_suffix(".pub")
-    manifest = Bundle.open(bundle, [public] if public.exists() else None).manifest
+    manifest = open_to_sign(bundle, key).manifest
     files: dict[str, bytes | Path] = {name: bundle / name for name in manifest.files}
     write_bundle(bundle, manifest.model_copy(update={"camera": camera, "files": {}}), files)
     sign_bundle(bundle, key)
+
+
+def open_to_sign(bundle: Path, key: Path) -> Bundle:
+    """Verify a bundle that is going to be signed anew with a private key, whose own signature is trusted.
+
+    Raises
+    ------
+    BundleError
+        As `store_camera`.
+    """
+    own = TrustedKey(read_private_key(key).public_key().public_bytes_raw(), "", key)
+    try:
+        return Bundle.open(bundle, [own])
+    except BundleKeyUntrusted as error:
+        signer = read_manifest(bundle)[0].key_id
+        raise BundleKeyUntrusted(
+            f"{bundle} is signed by key {signer}, which is neither that of {key} nor one that this machine trusts. If "
+            f"you trust the signer, put its .pub file into ~/.config/edgeflock/keys."
+        ) from error
 
 
 def _open(source: str, topic: str | None) -> FrameSource:

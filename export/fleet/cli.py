@@ -84,7 +84,7 @@ def cycle_time(
     from edgeflock.runtime.fleet.plan.overlays import best_hub
 
     opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
-    middle = best_hub(Delays.of(opened, work)) if hub == "best" else opened.index(hub) if hub else 0
+    middle = best_hub(Delays.of(opened, work).relayed()) if hub == "best" else opened.index(hub) if hub else 0
     conditions = conditions_of(opened.silos, model_bits, straggler, jitter, wifi_bps, seed)
     with Console(stderr=True).status("") as status:
         status.update("MATCHA's matchings" if matcha else "overlays")

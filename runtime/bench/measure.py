@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -109,7 +109,15 @@ class MeasureChain(Protocol):
     """The entry point `chain` of the group `edgeflock.bench`."""
 
     def __call__(
-        self, bundle: Path, engine: str, precision: str, source: str, rate_hz: float, seconds: float, settle_s: float
+        self,
+        bundle: Path,
+        engine: str,
+        precision: str,
+        source: str,
+        rate_hz: float,
+        seconds: float,
+        settle_s: float,
+        keys: Sequence[Path] = (),
     ) -> Chain:
         """Drive the processes and listen."""
 
@@ -233,7 +241,7 @@ def _measure_chain(cell: Cell) -> Measured:
             fed = _sha256(Path(source)) if Path(source).is_file() else hashlib.sha256(source.encode()).hexdigest()
         before, throttled = board_state(), Sensors().throttle_events()
         with Sampler() as sampler:
-            got = run_chain(cell.bundle, cell.engine, cell.precision, source, rate, cell.seconds, settle)
+            got = run_chain(cell.bundle, cell.engine, cell.precision, source, rate, cell.seconds, settle, cell.keys)
     if not len(got.latency_ns):
         raise EdgeflockError(f"No frame of the chain was answered in {cell.seconds:g} s at {rate:g} Hz.")
     return Measured(

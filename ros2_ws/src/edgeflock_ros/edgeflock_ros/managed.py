@@ -9,6 +9,7 @@ configures and activates itself, for a start without a lifecycle manager.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from typing import Generic, Literal, TypeVar
 
@@ -25,11 +26,17 @@ class NetParameters(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     bundle: str = Field(default="", description="folder of the bundle; empty = the one that edgeflock brings")
+    keys: str = Field(default="", description=".pub files to trust besides the installed ones, separated by ':'")
     engine: str = Field(default="", description="onnxruntime-cpu, openvino ...; empty = what edgeflock tune chose")
     precision: str = Field(default="", description="fp32, int8 ...; empty = what edgeflock tune or the bundle chose")
     threads: int = Field(default=0, ge=0, le=64, description="of the engine; 0 = what edgeflock tune chose, else 1")
     qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the image subscription")
     autostart: bool = Field(default=True, description="configure and activate at start, without a lifecycle manager")
+
+    @property
+    def trusted(self) -> list[str]:
+        """`keys` as a list."""
+        return [path for path in self.keys.split(os.pathsep) if path]
 
 
 Model = TypeVar("Model", bound=NetParameters)

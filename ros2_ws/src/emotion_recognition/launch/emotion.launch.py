@@ -19,6 +19,7 @@ from edgeflock_ros.nodes import NodeProcess, camera
 
 NODE = {
     "bundle": "bundle folder; empty = the one edgeflock brings",
+    "keys": "its signer's .pub file; several separated by ':'",
     "precision": "fp32, int8 ...; empty = edgeflock tune's choice",
     "engine": "empty = edgeflock tune's choice",
     "detector": "ONNX file of YuNet; empty = OpenCV's Haar cascade",

@@ -29,6 +29,7 @@ ARGUMENTS = [
         description="without depth it stops; empty = not for a video, else params_file's",
     ),
     DeclareLaunchArgument("bundle", default_value="", description="bundle folder; empty = the one edgeflock brings"),
+    DeclareLaunchArgument("keys", default_value="", description="its signer's .pub file; several separated by ':'"),
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
@@ -58,7 +59,7 @@ def _nodes(context):
     processes = robot(
         a["camera"],
         a["camera_path"],
-        net={name: a[name] for name in ("bundle", "precision", "engine")},
+        net={name: a[name] for name in ("bundle", "keys", "precision", "engine")},
         composed=flag("composed", a["composed"]),
         use_sim=flag("use_sim", a["use_sim"]) if a["use_sim"] else None,
         world=a["world"],
