@@ -243,7 +243,7 @@ def test_the_annotated_image_hides_faces_and_the_topics_end_with_the_bundle(grap
 @pytest.mark.parametrize(
     ("parameters", "code", "said"),
     [
-        ({"bundle": "nowhere"}, 11, "manifest.json is missing"),
+        ({"bundle": "nowhere"}, 11, "got nowhere, where nothing is"),
         ({"detector": "nowhere.onnx"}, 5, "nowhere.onnx"),
     ],
 )

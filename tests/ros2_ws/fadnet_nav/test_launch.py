@@ -1,7 +1,10 @@
 """The launch file under the real launch, which is on a robot but on no package index."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -11,6 +14,8 @@ pytest.importorskip("rclpy")
 pytest.importorskip("launch_ros")
 
 from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image, JointState
 
 from edgeflock_ros.messages import to_ns, to_stamp
@@ -36,6 +41,34 @@ def test_it_starts_a_robot_that_drives_by_a_recording_from_its_first_frame(
     assert first_s < 0.5  # the recording has 3 s, and the bundle alone takes longer than that to load beside others
     assert ends(launched) == 0
     assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0)
+
+
+def started(launched, executable):
+    """Process ids that launch gave an executable, oldest first."""
+    return [
+        int(pid)
+        for pid in re.findall(rf"\[{executable}-\d+\]: process started with pid \[(\d+)\]", launched.log.read_text())
+    ]
+
+
+def test_the_launch_file_starts_what_failed_again_but_not_what_a_person_shut_down(graph, installed, road_bag, bundle):
+    """Also with a recording as camera: only that is played once."""
+    commands = graph.listen(TwistStamped, "/robot1/cmd_vel")
+    given = {"camera": "bag", "camera_path": road_bag(150), "bundle": bundle, "namespace": "robot1"}
+    launched = graph.launch(installed, "fadnet_nav", **given)
+    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.2, 60), launched.log.read_text()
+    [guard] = started(launched, "guard_node")
+    os.kill(guard, signal.SIGKILL)
+    assert graph.until(lambda: len(started(launched, "guard_node")) == 2), launched.log.read_text()
+    shutdown = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN))
+    assert graph.call(ChangeState, "/robot1/steering/change_state", shutdown).success
+    assert graph.until(
+        lambda: re.search(r"steering_node-\d+\]: process has finished cleanly", launched.log.read_text())
+    )
+    time.sleep(3.0)  # launch waits 1 s before it starts a process again
+    assert len(started(launched, "steering_node")) == 1
+    assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0)  # by the new guard, from its start
+    assert ends(launched) == 0
 
 
 def test_another_driver_may_bring_the_images_under_its_own_name(graph, installed, bundle):
@@ -76,3 +109,10 @@ def test_arguments_that_cannot_be_are_refused_and_nothing_starts(graph, installe
     assert launched.wait(60) == 1
     said = launched.log.read_text()
     assert message in said and "process started" not in said
+
+
+def test_launch_files_need_no_edgeflock_where_launch_runs():
+    """That is the system's Python; edgeflock is in an environment of the nodes."""
+    code = "import sys, edgeflock_ros.launching, fadnet_nav.nodes; print('edgeflock' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.strip() == "False", ran.stderr

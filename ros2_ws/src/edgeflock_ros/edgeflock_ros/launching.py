@@ -1,7 +1,12 @@
-"""What the launch files have in common. Needs launch and launch_ros, which come with ROS."""
+"""What the launch files have in common. Needs launch and launch_ros, which come with ROS.
+
+`ros2 launch` runs under the system's Python: nothing here may import edgeflock.runtime.
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 import tempfile
@@ -11,18 +16,22 @@ from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, EmitEvent, SetEnvironmentVariable
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, SetRemap
 from launch_ros.parameter_descriptions import ParameterValue
 
 from edgeflock_ros import topics
-from edgeflock_ros.nodes import NodeProcess
+from edgeflock_ros.nodes import KEPT, NodeProcess
 
 TOPICS = [
     DeclareLaunchArgument("image_topic", default_value="", description="another camera driver's colour images"),
     DeclareLaunchArgument("depth_topic", default_value="", description="its depth images, registered to the colour"),
 ]
+
+_numbers = itertools.count()
 
 
 def given(context: LaunchContext, arguments: Iterable[DeclareLaunchArgument]) -> dict[str, str]:
@@ -66,17 +75,42 @@ def as_node(process: NodeProcess, params_file: str = "", **options: Any) -> Node
         ]
     else:  # each node its own: none gets, and wonders about, those of the others
         nodes = {f"/**/{node}": {"ros__parameters": own} for node, own in process.parameters.items()}
-        with tempfile.NamedTemporaryFile("w", prefix="edgeflock_params_", suffix=".yaml", delete=False) as file:
-            json.dump(nodes, file)  # JSON is YAML
-        parameters.append(file.name)
+        file = Path(_folder().name) / f"{process.executable}_{next(_numbers)}.yaml"
+        file.write_text(json.dumps(nodes), encoding="utf-8")  # JSON is YAML
+        parameters.append(str(file))
     return Node(
         package=process.package,
         executable=process.executable,
-        exec_name=process.name,
+        exec_name=process.executable,
         name=process.name if one else None,
         parameters=[p for p in parameters if p],
         output="screen",
-        respawn=process.again,
-        respawn_delay=process.delay_s,
+        **(started_again(process.delay_s) if process.again else {}),
         **options,
     )
+
+
+def started_again(delay_s: float) -> dict[str, Any]:
+    """Arguments of a launch_ros `Node` that is started again after a failure, with what was set on it (`kept`).
+
+    launch's `respawn` alone would also bring back what ended with code 0: a node that a person shut down, which would
+    drive off again.
+    """
+    return {
+        "respawn": True,
+        "respawn_delay": delay_s,
+        "on_exit": _stay_down,
+        "additional_env": {KEPT: _folder().name},
+    }
+
+
+def _stay_down(event: ProcessExited, _: LaunchContext) -> EmitEvent | None:
+    if event.returncode:
+        return None
+    return EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory:
+    """Ends with the launch."""
+    return tempfile.TemporaryDirectory(prefix="edgeflock_")

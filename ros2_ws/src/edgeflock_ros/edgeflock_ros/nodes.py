@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("realsense", "bag", "video")
+KEPT = "EDGEFLOCK_KEPT"
+"""Environment: the folder in which nodes keep what was set on them, see `kept`."""
 
 
 @dataclass(frozen=True)
