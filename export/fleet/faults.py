@@ -284,7 +284,7 @@ class Fleet:
         found: Counter[str] = Counter()
         for robot in self.robots.values():
             if robot.peer is not None:
-                for counter in robot.peer.counts.values():
+                for counter in robot.peer.refusals.values():
                     found += counter
         return found
 
@@ -293,7 +293,7 @@ class Fleet:
         found: Counter[str] = Counter()
         for robot in self.robots.values():
             if robot.peer is not None:
-                found += robot.peer.tally + robot.peer.exchange.tally
+                found += Counter(robot.peer.status()["tally"])
         return found
 
     def digest(self) -> str:

@@ -6,20 +6,16 @@ import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgeflock.runtime.bundle.signing import key_id
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.peer import codecs, wire
+from edgeflock.runtime.fleet.peer import codecs
 from edgeflock.runtime.fleet.peer.codecs import Codec
-from edgeflock.runtime.fleet.peer.config import PeerConfig
+from edgeflock.runtime.fleet.peer.context import Context
 from edgeflock.runtime.fleet.peer.transfer import Incoming, Outgoing, Retry
-from edgeflock.runtime.fleet.peer.wire import Ack, Chunk, Code, Header, Offer, Refused, Want
+from edgeflock.runtime.fleet.peer.wire import Ack, Chunk, Code, Offer, Refused, Want
 
-AnyHeader = TypeVar("AnyHeader", bound=Header)
 BASES = 2
 """Models of a neighbour that are kept as bases: an acknowledgement may have got lost."""
 
@@ -44,45 +40,18 @@ class Body:
         return cls(codec, content, len(raw), hashlib.sha256(content).hexdigest(), model, codecs.digest(model))
 
 
-class Pen:
-    """Signs this peer's messages, each with the next sequence number."""
-
-    def __init__(self, run: str, own: str, boot: int, nonce: str, key: Ed25519PrivateKey) -> None:
-        self.boot, self._seq = boot, 0
-        self._key = key
-        self._same = {"run": run, "sender": own, "boot": boot, "nonce": nonce}
-        self._same["key"] = key_id(key.public_key().public_bytes_raw())
-
-    def write(self, kind: type[Header], to: str | None, round_: int, **fields: Any) -> bytes:
-        """Bytes of a message."""
-        return self.sign(self.header(kind, to, round_, **fields))
-
-    def header(self, kind: type[AnyHeader], to: str | None, round_: int, **fields: Any) -> AnyHeader:
-        """Header of a message that is still to be signed."""
-        return kind(**self._same, to=to, seq=0, round=round_, **fields)
-
-    def sign(self, header: Header, round_: int | None = None) -> bytes:
-        """Bytes of a message under the next sequence number; one that is repeated states where the sender is now."""
-        self._seq += 1
-        changed = {"seq": self._seq} | ({} if round_ is None else {"round": round_})
-        return wire.encode(header.model_copy(update=changed), self._key)
-
-
 class Exchange:
     """Transfers of one peer with all its neighbours.
 
     Parameters
     ----------
-    config : PeerConfig
-    pen : Pen
-    send : callable
-        Takes peer and bytes.
+    context : Context
     schema : str
         Digest of what the flat model means; a model of another is refused.
     """
 
-    def __init__(self, config: PeerConfig, pen: Pen, send: Callable[[str, bytes], None], schema: str) -> None:
-        self._config, self._pen, self._send, self._schema = config, pen, send, schema
+    def __init__(self, context: Context, schema: str) -> None:
+        self._context, self._config, self._schema = context, context.config, schema
         self.out: dict[tuple[str, int], Outgoing] = {}
         self.coming: dict[tuple[str, int, int], Incoming] = {}
         self.theirs: dict[str, tuple[str, np.ndarray]] = {}  # by receiver: the latest that it acknowledged
@@ -90,14 +59,17 @@ class Exchange:
         self._since_full: Counter[str] = Counter()
         self._bodies: dict[tuple[Codec, str], Body] = {}
         self._number = 0
-        self.tally: Counter[str] = Counter()
 
     # ---- to others
 
-    def offer(
-        self, to: str, mix: int, of: int, state: np.ndarray, view: str | None, round_: int, now_ns: int
-    ) -> np.ndarray:
-        """Offer a state to a neighbour, by the codec that fits what it has; returns what the neighbour makes of it."""
+    def offer(self, to: str, mix: int, of: int, state: np.ndarray, view: str | None) -> np.ndarray | None:
+        """Offer a state to a neighbour, by the codec that fits what it has.
+
+        Returns
+        -------
+        ndarray, float32 (d,), or None
+            What the neighbour makes of it; None: the same, bit for bit.
+        """
         base = self.theirs.get(to)
         codec = self._config.codec if mix else "fp32"
         if codec == "topk" and (base is None or self._since_full[to] + 1 >= self._config.snapshot_every):
@@ -106,10 +78,10 @@ class Exchange:
         if mix:
             self._since_full[to] = self._since_full[to] + 1 if body.codec == "topk" else 0
         self._number += 1
-        offer = self._pen.header(
+        offer = self._context.pen.header(
             Offer,
             to,
-            round_,
+            self._context.round,
             number=self._number,
             mix=mix,
             of=of,
@@ -125,9 +97,9 @@ class Exchange:
         )
         outgoing = Outgoing(offer, body.content, body.model, self._retry())
         self.out[to, offer.number] = outgoing
-        self.tally["offers"] += 1
-        self.tally[f"body_bytes_{body.codec}"] += len(body.content)
-        self._say(outgoing, round_, now_ns)
+        self._context.tally["offers"] += 1
+        self._context.tally[f"body_bytes_{body.codec}"] += len(body.content)
+        self._say(outgoing)
         return None if body.codec == "fp32" else body.model
 
     def _body(self, codec: Codec, state: np.ndarray, base: tuple[str, np.ndarray] | None) -> Body:
@@ -139,30 +111,30 @@ class Exchange:
             try:
                 body = Body.of(codec, state)
             except InputError:
-                self.tally["beyond_fp16"] += 1
+                self._context.tally["beyond_fp16"] += 1
                 body = Body.of("fp32", state)
             self._bodies = {**dict(list(self._bodies.items())[-1:]), key: body}
         return self._bodies[key]
 
-    def _say(self, outgoing: Outgoing, round_: int, now_ns: int) -> None:
+    def _say(self, outgoing: Outgoing) -> None:
         assert outgoing.offer.to is not None
-        self._send(outgoing.offer.to, self._pen.sign(outgoing.offer, round_))
-        outgoing.retry.tried(now_ns)
+        self._context.put(outgoing.offer.to, self._context.pen.sign(outgoing.offer, self._context.round))
+        outgoing.retry.tried(self._context.now)
 
-    def wanted(self, want: Want, now_ns: int) -> None:
+    def wanted(self, want: Want) -> None:
         """Send the chunks that a neighbour asks for."""
         outgoing = self.out.get((want.sender, want.offer))
         if outgoing is not None:
             for chunk in outgoing.chunks(want.missing, want.credit):
-                self._send(want.sender, chunk.encode())
-            outgoing.retry.answered(now_ns)
+                self._context.put(want.sender, chunk.encode())
+            outgoing.retry.answered(self._context.now)
 
     def acknowledged(self, ack: Ack) -> Outgoing | None:
         """The offer that is acknowledged, None if it is none of this boot or no longer out.
 
         PLAN leaves it out, to be offered again until the two agree; all other codes end it.
         """
-        if ack.offer_boot != self._pen.boot or (outgoing := self.out.get((ack.sender, ack.offer))) is None:
+        if ack.offer_boot != self._context.pen.boot or (outgoing := self.out.get((ack.sender, ack.offer))) is None:
             return None
         if ack.code in (Code.ACCEPTED, Code.MIXED) and outgoing.offer.mix:
             self.theirs[ack.sender] = outgoing.offer.model_sha256, outgoing.model
@@ -189,33 +161,32 @@ class Exchange:
         if offer.base is not None and offer.base not in self.ours.get(offer.sender, ()):
             raise Refused(Code.UNKNOWN_BASE, f"{offer.sender} sends a difference to a model that is not here.")
 
-    def fetch(self, offer: Offer, round_: int, now_ns: int) -> None:
+    def fetch(self, offer: Offer) -> None:
         """Begin to fetch a body, if that has not begun."""
         at = offer.sender, offer.boot, offer.number
         if at not in self.coming:
-            expires = now_ns + offer.ttl_ms * 1_000_000
+            expires = self._context.now + offer.ttl_ms * 1_000_000
             self.coming[at] = Incoming(offer, self._config.credit, expires, self._retry())
-            self.ask(self.coming[at], round_, now_ns)
+            self.ask(self.coming[at])
 
-    def ask(self, incoming: Incoming, round_: int, now_ns: int, again: bool = False) -> None:
+    def ask(self, incoming: Incoming, again: bool = False) -> None:
         """Ask for more chunks, if there is room for them."""
         if (asked := incoming.ask(again)) is None:
             return
         missing, credit = asked
         offer = incoming.offer
-        want = self._pen.write(Want, offer.sender, round_, offer=offer.number, missing=missing, credit=credit)
-        self._send(offer.sender, want)
-        incoming.retry.tried(now_ns)
+        self._context.write(Want, offer.sender, offer=offer.number, missing=missing, credit=credit)
+        incoming.retry.tried(self._context.now)
 
-    def chunk(self, sender: str, chunk: Chunk, round_: int, now_ns: int) -> Incoming | None:
+    def chunk(self, sender: str, chunk: Chunk) -> Incoming | None:
         """Take a chunk; the transfer, once it is complete."""
         at = sender, chunk.boot, chunk.offer
         incoming = self.coming.get(at)
         if incoming is None or not incoming.take(chunk):
             return None
         if incoming.missing:
-            incoming.retry.answered(now_ns)
-            self.ask(incoming, round_, now_ns)
+            incoming.retry.answered(self._context.now)
+            self.ask(incoming)
             return None
         del self.coming[at]
         return incoming
@@ -243,16 +214,16 @@ class Exchange:
 
     # ---- time
 
-    def tick(self, round_: int, now_ns: int) -> list[Incoming]:
+    def tick(self) -> list[Incoming]:
         """Try again what got no answer; gives up, and returns, what expired."""
         for outgoing in self.out.values():
-            if outgoing.retry.at_ns <= now_ns:
-                self._say(outgoing, round_, now_ns)
-        expired = [one for one in self.coming.values() if one.expires_ns <= now_ns]
-        self.coming = {at: one for at, one in self.coming.items() if one.expires_ns > now_ns}
+            if outgoing.retry.at_ns <= self._context.now:
+                self._say(outgoing)
+        expired = [one for one in self.coming.values() if one.expires_ns <= self._context.now]
+        self.coming = {at: one for at, one in self.coming.items() if one.expires_ns > self._context.now}
         for incoming in self.coming.values():
-            if incoming.retry.at_ns <= now_ns:
-                self.ask(incoming, round_, now_ns, again=True)
+            if incoming.retry.at_ns <= self._context.now:
+                self.ask(incoming, again=True)
         return expired
 
     def wake_ns(self) -> list[int]:
