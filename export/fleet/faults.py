@@ -23,7 +23,7 @@ from edgeflock.runtime.fleet.peer.config import PeerConfig
 from edgeflock.runtime.fleet.peer.roster import RobotKey, Roster
 from edgeflock.runtime.fleet.peer.round import Peer
 from edgeflock.runtime.fleet.plan.schedule import Plan
-from edgeflock.runtime.fleet.transports.memory import Faults, FaultsOf, MemoryNetwork
+from edgeflock.runtime.fleet.transports.memory import Delivery, Faults, FaultsOf, MemoryNetwork
 
 RUN = "lab"
 SCHEMA = hashlib.sha256(b"a vector").hexdigest()
@@ -70,7 +70,8 @@ class Robot:
     disk: list[tuple[dict[str, np.ndarray], dict[str, Any]]] = field(default_factory=list)
     finished: bool = False
     learnt: np.ndarray | None = None
-    mixes: int = 0
+    stalled: bool = False
+    missed: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Fleet:
@@ -114,9 +115,9 @@ class Fleet:
         self.chance = random.Random(f"fleet {seed}")
         self.now_ns = 0
         self.robots = {
-            name: Robot(name, round(self.chance.uniform(-skew_s, skew_s) * NS_PER_S)) for name in self.roster.names
+            name: Robot(name, round(self.chance.uniform(-skew_s, skew_s) * NS_PER_S))
+            for name in sorted(self.roster.names)
         }
-        self.robots = dict(sorted(self.robots.items()))
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._log = hashlib.sha256()
@@ -147,7 +148,7 @@ class Fleet:
             f"{self.chance.getrandbits(32):08x}",
             saved,
         )
-        robot.finished = False
+        robot.finished, robot.missed = False, []
         self._do(robot, robot.peer.start(self._clock(robot)))
 
     def crash(self, name: str) -> None:
@@ -171,6 +172,29 @@ class Fleet:
         """Let something happen at a time from the start."""
         heapq.heappush(self._events, (round(seconds * NS_PER_S), next(self._order), what))
 
+    def stall(self, name: str, seconds: float) -> None:
+        """Let a robot do nothing for a while, as one that sleeps or whose processor is busy; its clock goes on."""
+        robot = self.robots[name]
+        robot.stalled = True
+
+        def go_on() -> None:
+            robot.stalled = False
+            missed, robot.missed = robot.missed, []
+            for one in missed:
+                one()
+
+        self.at(self.now_ns / NS_PER_S + seconds, go_on)
+
+    def lie(self, name: str, how: Callable[[np.ndarray], np.ndarray] | None) -> None:
+        """Let a robot offer something else than its model, until it restarts; None ends it."""
+        exchange = self.peer(name)._exchange
+        honest = type(exchange).offer
+
+        def offer(to: str, mix: int, of: int, state: np.ndarray, view: str | None) -> np.ndarray | None:
+            return honest(exchange, to, mix, of, state if how is None else how(state), view)
+
+        exchange.offer = offer  # type: ignore[method-assign]
+
     def inject(self, source: str, target: str, message: bytes) -> None:
         """Put a message on the network in the name of a robot."""
         self.network.send(source, target, message, self.now_ns)
@@ -191,27 +215,32 @@ class Fleet:
         return True
 
     def all_finished(self) -> bool:
-        """Whether every robot that is on has done its rounds and no edge is in doubt."""
-        on = [robot for robot in self.robots.values() if robot.peer is not None]
-        return all(robot.finished and not robot.peer.status()["in_doubt"] for robot in on if robot.peer)
+        """Whether every robot that is on has done its rounds, no edge is in doubt, and nothing is planned any more."""
+        return not self._events and all(
+            robot.finished and not robot.peer.in_doubt for robot in self.robots.values() if robot.peer is not None
+        )
 
     def _next_ns(self) -> int | None:
         times = [self._events[0][0]] if self._events else []
         if (network := self.network.next_ns()) is not None:
             times.append(network)
-        times += [robot.peer.wake_ns - robot.skew_ns for robot in self.robots.values() if robot.peer is not None]
+        times += [robot.peer.wake_ns - robot.skew_ns for robot in self.robots.values() if robot.peer and not robot.stalled]
         return min(times, default=None)
 
     def _step(self) -> None:
         while self._events and self._events[0][0] <= self.now_ns:
             heapq.heappop(self._events)[2]()
         for delivery in self.network.due(self.now_ns):
-            robot = self.robots[delivery.target]
-            if robot.peer is not None:
-                self._do(robot, robot.peer.receive(delivery.source, delivery.message, self._clock(robot)))
+            self._arrive(self.robots[delivery.target], delivery)
         for robot in self.robots.values():
-            if robot.peer is not None and robot.peer.wake_ns <= self._clock(robot):
+            if robot.peer is not None and not robot.stalled and robot.peer.wake_ns <= self._clock(robot):
                 self._do(robot, robot.peer.tick(self._clock(robot)))
+
+    def _arrive(self, robot: Robot, delivery: Delivery) -> None:
+        if robot.stalled:
+            robot.missed.append(lambda: self._arrive(robot, delivery))
+        elif robot.peer is not None:
+            self._do(robot, robot.peer.receive(delivery.source, delivery.message, self._clock(robot)))
 
     def _clock(self, robot: Robot) -> int:
         return self.now_ns + robot.skew_ns
@@ -227,7 +256,6 @@ class Fleet:
                 assert robot.peer is not None
                 robot.disk = [*robot.disk[-9:], robot.peer.state()]
             elif isinstance(action, Mixed):
-                robot.mixes += 1
                 self._log.update(f"{robot.name} {action.round} {self.now_ns} {action.heard}".encode())
                 self._log.update(action.model.tobytes())
                 if self.keep_mixed:
@@ -247,6 +275,9 @@ class Fleet:
             if robot.peer is None or robot.boot != boot:
                 return  # it crashed while it trained
             assert peer is robot.peer
+            if robot.stalled:
+                robot.missed.append(done)
+                return
             model = self.train(robot.name, order.round, order.model)
             if np.isfinite(model).all():
                 change = model.astype(np.float64) - order.model

@@ -115,7 +115,7 @@ class Edges:
     def offer_all(self, of: int) -> None:
         """Offer the own state of a round to all that mix it and are not told yet."""
         for j, k in self.view.receivers(of).items():
-            if k >= self._context.round and (j, k) not in self._over:
+            if not self._closed(k) and (j, k) not in self._over:
                 self._offer(j, k, of)
 
     def _offer(self, to: str, mix: int, of: int) -> None:
@@ -134,7 +134,7 @@ class Edges:
         if ack.code == Code.PLAN or k == 0:
             return
         if ack.code == Code.UNKNOWN_BASE:
-            if offer.of in self.own and k >= self._context.round:
+            if offer.of in self.own and not self._closed(k):
                 self._offer(j, k, offer.of)
             return
         if ack.code not in (Code.ACCEPTED, Code.MIXED, Code.SKIPPED, Code.STALE):
@@ -142,7 +142,7 @@ class Edges:
         if not self.view.both_or_none and not any(doubt.peer == j for doubt in self.doubts):
             return
         if self.view.decides(j):
-            if ack.code == Code.ACCEPTED and offer.view == self.view.hash and k >= self._context.round:
+            if ack.code == Code.ACCEPTED and offer.view == self.view.hash and not self._closed(k):
                 self._ready.add((j, k))
                 self._decide(j, k)
             elif ack.code != Code.ACCEPTED:
@@ -171,7 +171,7 @@ class Edges:
         if here is not None and here.offer.boot != offer.boot:
             del self._received[j, k]  # it crashed and trained this round anew; what it bound before is forgotten
             here = None
-        if k < context.round or (k == context.round and context.phase in ("done", "joining")):
+        if self._closed(k):
             if k in self._trained_ns and here is None:
                 self._saw(j, k)
             return Code.SKIPPED if self.view.decides(j) else Code.STALE
@@ -200,7 +200,7 @@ class Edges:
 
     def take(self, offer: Offer, model: np.ndarray) -> None:
         """Keep a model that passed the gate, to be mixed in its round."""
-        if offer.mix < self._context.round or offer.view != self.view.hash:
+        if self._closed(offer.mix) or offer.view != self.view.hash:
             self.on_offer(offer)  # the round closed, or the plan changed, while it came
             return
         j, k = offer.sender, offer.mix
@@ -220,7 +220,7 @@ class Edges:
         if refused.code == Code.HASH:  # forged or damaged on the way: it is offered, and fetched, again
             return
         self._context.ack(offer, refused.code)
-        if refused.code != Code.UNKNOWN_BASE and offer.mix >= self._context.round:
+        if refused.code != Code.UNKNOWN_BASE and not self._closed(offer.mix):
             self.skip(offer.sender, offer.mix)
 
     # ---- both or none
@@ -264,7 +264,7 @@ class Edges:
         if here is not None and here.offer.view == view:
             here.outcome = Code.MIXED if mixed and here.bound else Code.SKIPPED
             self._saw(j, k)
-        elif k >= self._context.round:
+        elif not self._closed(k):
             self._over.add((j, k))
         self._bind(j)
 
@@ -377,6 +377,10 @@ class Edges:
         self.own, self._received, self._early, self._sent = {}, {}, {}, {}
         self._ready, self._over, self.doubts, self.late = set(), set(), [], []
         self._exchange.drop(lambda to, offer: offer.mix > 0)
+
+    def _closed(self, k: int) -> bool:
+        """Whether a round is over here."""
+        return k < self._context.round or (k == self._context.round and self._context.phase in ("done", "joining"))
 
     def _misses_own(self, of: int) -> bool:
         """Whether a difference to the own model of this round cannot be taken, for it was skipped."""

@@ -223,6 +223,11 @@ class Peer:
         return min(times)
 
     @property
+    def in_doubt(self) -> int:
+        """Edges of which this robot does not know yet whether the other end mixed them."""
+        return len(self._edges.doubts)
+
+    @property
     def refusals(self) -> dict[str, Counter[str]]:
         """Refusals by robot ("?" for strangers) and reason."""
         return self._context.counts
@@ -245,7 +250,7 @@ class Peer:
                 for name in self._presence.others()
             },
             "strangers": dict(context.counts.get("?", {})),
-            "in_doubt": len(self._edges.doubts),
+            "in_doubt": self.in_doubt,
             "alarms": sorted(f"{what}: {peer}" for what, peer in context.alarms),
             "tally": dict(context.tally),
         }
