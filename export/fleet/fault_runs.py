@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ LIMIT_S = 3000.0
 DRIFT = 1e-5
 """The mean of all models may move so far by rounding."""
 KINDS = ("crash", "older", "emptied", "leave", "part", "stall", "nan", "huge", "zero", "flipped", "broken")
-LIES = {
+LIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "nan": lambda model: np.full_like(model, np.nan),
     "huge": lambda model: model * np.float32(1e6),
     "zero": np.zeros_like,
@@ -150,12 +151,6 @@ def run(scenario: Scenario) -> Outcome:
     )
 
 
-def run_all(seeds: Iterable[int]) -> Iterator[Outcome]:
-    """Outcomes of many seeds."""
-    for seed in seeds:
-        yield run(Scenario.of(seed))
-
-
 def _plan(fleet: Fleet, event: Event) -> None:
     name, end = event.robots[0], event.at_s + event.seconds
 
@@ -168,7 +163,7 @@ def _plan(fleet: Fleet, event: Event) -> None:
             fleet.restart(name, **how)
 
     if event.kind in ("crash", "older", "emptied", "leave"):
-        how = {"older": {"older": 2}, "emptied": {"emptied": True}}.get(event.kind, {})
+        how: dict[str, Any] = {"older": {"older": 2}, "emptied": {"emptied": True}}.get(event.kind, {})
         fleet.at(event.at_s, lambda: off(fleet.leave if event.kind == "leave" else fleet.crash))
         fleet.at(end, lambda: on(**how))
     elif event.kind == "part":
@@ -187,7 +182,7 @@ def _disorder(fleet: Fleet, scenario: Scenario) -> list[str]:
     for name in fleet.robots:
         rounds = [mixed.round for who, mixed in fleet.mixed if who == name]
         may = sum(lost.get(event.kind, 1) for event in scenario.events if name in event.robots and event.kind in _OFF)
-        back = sum(max(0, before + 1 - after) for before, after in zip(rounds, rounds[1:], strict=False))
+        back = sum(max(0, before + 1 - after) for before, after in pairwise(rounds))
         if back > may:
             found.append(f"{name} went back {back} rounds, at most {may} were lost")
     return found

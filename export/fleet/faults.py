@@ -13,12 +13,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edgeflock.runtime.fleet.peer.actions import Action, Alarm, Finished, Mixed, Rejected, Save, Send, Train
+from edgeflock.runtime.fleet.peer.actions import Action, Alarm, Finished, Mixed, Rejected, Save, Send, State, Train
 from edgeflock.runtime.fleet.peer.config import PeerConfig
 from edgeflock.runtime.fleet.peer.roster import RobotKey, Roster
 from edgeflock.runtime.fleet.peer.round import Peer
@@ -35,7 +34,7 @@ Training = Callable[[str, int, np.ndarray], np.ndarray]
 
 
 def towards_points(names: Sequence[str], size: int, seed: int = 0, rate: float = 0.1, noise: float = 0.01) -> Training:
-    """Every robot pulls its model to a point of its own (float32, noise from seed, robot and round): quick to compute."""
+    """Every robot pulls its model to a point of its own, with noise from seed, robot and round: quick to compute."""
     points = {
         name: 1 + 0.3 * np.random.default_rng([seed, i]).normal(size=size).astype(np.float32)
         for i, name in enumerate(sorted(names))
@@ -67,7 +66,7 @@ class Robot:
     skew_ns: int
     peer: Peer | None = None
     boot: int = 0
-    disk: list[tuple[dict[str, np.ndarray], dict[str, Any]]] = field(default_factory=list)
+    disk: list[State] = field(default_factory=list)
     finished: bool = False
     learnt: np.ndarray | None = None
     stalled: bool = False
@@ -224,7 +223,9 @@ class Fleet:
         times = [self._events[0][0]] if self._events else []
         if (network := self.network.next_ns()) is not None:
             times.append(network)
-        times += [robot.peer.wake_ns - robot.skew_ns for robot in self.robots.values() if robot.peer and not robot.stalled]
+        times += [
+            robot.peer.wake_ns - robot.skew_ns for robot in self.robots.values() if robot.peer and not robot.stalled
+        ]
         return min(times, default=None)
 
     def _step(self) -> None:
@@ -253,8 +254,7 @@ class Fleet:
             elif isinstance(action, Train):
                 self._train(robot, action)
             elif isinstance(action, Save):
-                assert robot.peer is not None
-                robot.disk = [*robot.disk[-9:], robot.peer.state()]
+                robot.disk = [*robot.disk[-9:], action.state]
             elif isinstance(action, Mixed):
                 self._log.update(f"{robot.name} {action.round} {self.now_ns} {action.heard}".encode())
                 self._log.update(action.model.tobytes())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from edgeflock.runtime.fleet.peer.wire import Code
+
+State = tuple[dict[str, np.ndarray], dict[str, Any]]
+"""Arrays by name, and plain JSON values."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,10 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Save:
-    """A good moment to keep `Peer.state()` on disk."""
+    """Keep this on disk: what a restart needs to go on after this round."""
 
     round: int
+    state: State
 
 
 @dataclass(frozen=True)

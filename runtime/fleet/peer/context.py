@@ -35,7 +35,7 @@ class Pen:
     def __init__(self, run: str, own: str, boot: int, nonce: str, key: Ed25519PrivateKey) -> None:
         self.boot, self._seq = boot, 0
         self._key = key
-        self._same = {"run": run, "sender": own, "boot": boot, "nonce": nonce}
+        self._same: dict[str, Any] = {"run": run, "sender": own, "boot": boot, "nonce": nonce}
         self._same["key"] = key_id(key.public_key().public_bytes_raw())
 
     def header(self, kind: type[AnyHeader], to: str | None, round_: int, **fields: Any) -> AnyHeader:

@@ -96,15 +96,11 @@ class Edges:
 
     def trained(self, k: int, state: np.ndarray) -> None:
         """The own training of a round is over: offer its state to those that mix it."""
-        self.waits_from_now(k)
+        self._trained_ns[k] = self._context.now
+        self._trained_ns = dict(list(self._trained_ns.items())[-REMEMBERED:])
         self.own[k] = state
         if not self.view.after_mixing:
             self.offer_all(k)
-
-    def waits_from_now(self, k: int) -> None:
-        """Waits of round k count from now."""
-        self._trained_ns[k] = self._context.now
-        self._trained_ns = dict(list(self._trained_ns.items())[-REMEMBERED:])
 
     def mixed(self, k: int, state: np.ndarray) -> None:
         """The round is mixed: the hub of a star now offers what came of it."""

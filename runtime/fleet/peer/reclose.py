@@ -8,6 +8,7 @@ a ring. Robots are taken out in the order of their names, and the result depends
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def without(plan: Plan, absent: Iterable[str]) -> Plan | None:
         facts = {edge: fact for edge, fact in facts.items() if name not in edge}
         if mutual:
             beside = sorted(into)
-            pairs = [*zip(beside, beside[1:], strict=False), *zip(beside[1:], beside, strict=False)]
+            pairs = [*pairwise(beside), *pairwise(beside[::-1])]
         else:
             pairs = [(i, j) for i in sorted(into) for j in sorted(out) if i != j]
         for i, j in pairs:

@@ -20,6 +20,7 @@ from edgeflock.runtime.bundle.signing import key_id
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.peer.wire import Name, Run
+from edgeflock.runtime.fleet.transports.base import check_name
 
 DOMAIN = b"edgeflock/fleet/roster/1\0"
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -64,11 +65,12 @@ class Roster(BaseModel):
         return {key_id(bytes.fromhex(robot.key)): robot for robot in self.robots if robot.name == name}
 
     def add(self, name: str, key: bytes, from_round: int = 0) -> Roster:
-        """Roster with one more robot, or with one that comes back; `InputError` when its key or name is in force."""
+        """Roster with one more robot, or one that comes back; `InputError` for a bad name, key or name in force."""
         if taken := next((r.name for r in self.robots if r.key == key.hex() and r.until_round is None), None):
             raise InputError(f"this key belongs to {taken} already: every robot needs a key of its own.")
         if any(r.until_round is None or r.until_round > from_round for r in self.robots if r.name == name):
             raise InputError(f"'{name}' has a key in force in round {from_round}: use `edgeflock fleet keys rotate`.")
+        check_name(name)
         return self._with((*self.robots, RobotKey(name=name, key=key.hex(), from_round=from_round)))
 
     def revoke(self, name: str, at_round: int) -> Roster:
@@ -89,8 +91,18 @@ class Roster(BaseModel):
         added = revoked.add(name, key, at_round)
         return self._with(added.robots)
 
+    @classmethod
+    def begin(cls, run: str) -> Roster:
+        """Empty roster of a run; `InputError` for a name that messages cannot carry."""
+        try:
+            return cls(run=run)
+        except ValidationError:
+            raise InputError(
+                f"'{run}' cannot name a run: expected letters, digits, dots, hyphens and underscores, 64 at most."
+            ) from None
+
     def _with(self, robots: tuple[RobotKey, ...]) -> Roster:
-        return Roster.model_validate({"run": self.run, "serial": self.serial + 1, "robots": robots})
+        return Roster(run=self.run, serial=self.serial + 1, robots=robots)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One robot's part in federated rounds, as a pure machine: messages and time go in, actions come out.
 
-No socket, clock, thread, torch or ROS: a driver carries the actions out on a robot, and the laboratory's fault simulator
+No socket, clock, thread, torch or ROS: `drive` carries the actions out on a robot, and the laboratory's fault simulator
 drives this very code for many robots under a seeded clock. Every input method takes the time, in ns of the robot's own
 monotonic clock, and returns what is to be done. Whoever carries it out looks at `wake_ns` and calls `tick` then.
 
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.peer import wire
-from edgeflock.runtime.fleet.peer.actions import Action, Finished, Mixed, Save, Train
+from edgeflock.runtime.fleet.peer.actions import Action, Finished, Mixed, Save, State, Train
 from edgeflock.runtime.fleet.peer.codecs import digest
 from edgeflock.runtime.fleet.peer.config import PeerConfig
 from edgeflock.runtime.fleet.peer.context import Context, Pen
@@ -36,9 +36,6 @@ from edgeflock.runtime.fleet.peer.transfer import Retry
 from edgeflock.runtime.fleet.peer.view import View, mixing_of
 from edgeflock.runtime.fleet.peer.wire import Ack, Chunk, Code, Header, Heartbeat, Leave, Offer, Pull, Refused, Want
 from edgeflock.runtime.fleet.plan.schedule import Plan
-
-State = tuple[dict[str, np.ndarray], dict[str, Any]]
-"""What a restart needs: arrays by name, and plain JSON values."""
 
 
 class Peer:
@@ -63,7 +60,7 @@ class Peer:
     nonce : str
         8 hex digits, drawn at every start.
     saved : State, optional
-        What `state` gave before a restart.
+        What the last `Save` held before a restart.
 
     Raises
     ------
@@ -86,8 +83,8 @@ class Peer:
     ) -> None:
         if own not in roster.names:
             raise InputError(
-                f"'{own}' is not in the roster of run '{roster.run}' ({', '.join(sorted(roster.names)) or 'empty'}): add "
-                "it with `edgeflock fleet keys add`."
+                f"'{own}' is not in the roster of run '{roster.run}' ({', '.join(sorted(roster.names)) or 'empty'}): "
+                "add it with `edgeflock fleet keys add`."
             )
         self.config, self.plan = config, plan
         self._form = mixing_of(plan, roster, config)
@@ -188,8 +185,8 @@ class Peer:
         now = self._context.roster
         if roster.run != now.run or roster.serial < now.serial:
             raise InputError(
-                f"the roster of run '{roster.run}', serial {roster.serial}, does not follow that of '{now.run}', serial "
-                f"{now.serial}: fetch the fleet's newest roster.json."
+                f"the roster of run '{roster.run}', serial {roster.serial}, does not follow that of '{now.run}', "
+                f"serial {now.serial}: fetch the fleet's newest roster.json."
             )
         self._context.roster = self._gate.roster = roster
 
@@ -255,7 +252,7 @@ class Peer:
             "tally": dict(context.tally),
         }
 
-    def state(self) -> State:
+    def _saved(self) -> State:
         """What a restart needs."""
         tensors = {"state": self._state} | {f"own.{r}": value for r, value in self._edges.own.items()}
         if self.config.codec == "topk":
@@ -377,13 +374,12 @@ class Peer:
         context = self._context
         context.phase = "waiting"
         sound = bool(np.isfinite(loss)) and model.shape == (self._size,) and bool(np.isfinite(model).all())
-        context.alarm("training", self.own, not sound, f"round {self.round} broke: its loss is {loss}, or its model NaN.")
-        if not sound:  # goes on from the last good model, and offers nothing
+        context.alarm(
+            "training", self.own, not sound, f"round {self.round} broke: its loss is {loss}, or its model NaN."
+        )
+        if not sound:  # the last good model stands in, here and for the neighbours
             context.tally["broken_rounds"] += 1
-            self._edges.waits_from_now(self.round)
-            for j in self._edges.view.senders(self.round):
-                self._edges.skip(j, self.round)
-            return
+            model = self.model
         model = np.ascontiguousarray(model, np.float32)
         self._state = self._form.trained(self._state, self.model, model)
         self._edges.trained(self.round, self._state)
@@ -405,7 +401,7 @@ class Peer:
         self._add_late()
         self._context.tally["rounds"] += 1
         self._closed_since_start += 1
-        self._context.actions += [Mixed(k, self.model, tuple(heard), tuple(missing)), Save(k)]
+        self._context.actions += [Mixed(k, self.model, tuple(heard), tuple(missing)), Save(k, self._saved())]
 
     def _mix(self, k: int, heard: dict[str, Received]) -> None:
         edges, view = self._edges, self._edges.view

@@ -254,7 +254,7 @@ def bitmap(missing: set[int]) -> str:
 
 def chunks_of(missing: str, count: int) -> list[int]:
     """First chunks that a bitmap names, at most `count`, rising."""
-    left, found = int(missing, 16), []
+    left, found = int(missing, 16), list[int]()
     while left and len(found) < count:
         lowest = left & -left
         found.append(lowest.bit_length() - 1)
