@@ -163,7 +163,7 @@ def _plan(fleet: Fleet, event: Event) -> None:
             fleet.restart(name, **how)
 
     if event.kind in ("crash", "older", "emptied", "leave"):
-        how: dict[str, Any] = {"older": {"older": 2}, "emptied": {"emptied": True}}.get(event.kind, {})
+        how: dict[str, Any] = {"older": 2} if event.kind == "older" else {"emptied": event.kind == "emptied"}
         fleet.at(event.at_s, lambda: off(fleet.leave if event.kind == "leave" else fleet.crash))
         fleet.at(end, lambda: on(**how))
     elif event.kind == "part":

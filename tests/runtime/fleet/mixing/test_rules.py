@@ -9,7 +9,7 @@ from edgeflock.runtime.fleet.choose.paced_mesh import paced_mesh
 from edgeflock.runtime.fleet.mixing.robust import Clipping, Median, MultiKrum, TrimmedMean
 from edgeflock.runtime.fleet.mixing.rules import RULES, Mixing, default_rule
 from edgeflock.runtime.fleet.plan.overlays import both_ways, ring
-from edgeflock.runtime.fleet.plan.schedule import Plan, plan_of
+from edgeflock.runtime.fleet.plan.schedule import Plan, make_plan, plan_of
 
 
 def models_of(n, d=7, seed=0):
@@ -300,14 +300,9 @@ def test_what_a_codec_made_of_both_models_keeps_the_mean():
     mixing = Mixing(make_plan("abc", delays + delays.T, 1, "mst"))
     models = np.random.default_rng(2).normal(size=(3, 50)).astype(np.float32)
     coarse = models.round(1)
-    mixed = [
-        mixing.mix(
-            1,
-            i,
-            {1: models[i]},
-            {j: coarse[j] for j in mixing.senders(1, i)},
-            {j: coarse[i] for j in mixing.senders(1, i)},
-        )
-        for i in range(3)
-    ]
+    mixed = []
+    for i in range(3):
+        beside = mixing.senders(1, i)
+        theirs, own = {j: coarse[j] for j in beside}, {j: coarse[i] for j in beside}
+        mixed.append(mixing.mix(1, i, {1: models[i]}, theirs, own))
     np.testing.assert_allclose(np.mean(mixed, axis=0), models.mean(axis=0), atol=1e-6)
