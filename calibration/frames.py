@@ -58,7 +58,7 @@ def representative(features: np.ndarray, count: int, bins: Sequence[int], seed: 
     shuffled = np.random.default_rng(seed).permutation(len(features))
     by_cell = shuffled[np.argsort(cell[shuffled], kind="stable")]
     _, start, size = np.unique(cell[by_cell], return_index=True, return_counts=True)
-    turn = np.empty(len(features), np.int64)  # the how-manieth of its cell a sample is
+    turn = np.empty(len(features), np.int64)  # rank of the sample within its cell
     turn[by_cell] = np.arange(len(features)) - np.repeat(start, size)
 
     chosen = shuffled[np.argsort(turn[shuffled], kind="stable")][:count]

@@ -88,7 +88,7 @@ def cycle_time(
     from edgeflock.runtime.fleet.plan.overlays import best_hub
 
     opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
-    middle = best_hub(Delays.of(opened, work)) if hub == "best" else opened.index(hub) if hub else 0
+    middle = best_hub(Delays.of(opened, work).relayed()) if hub == "best" else opened.index(hub) if hub else 0
     conditions = conditions_of(opened.silos, model_bits, straggler, jitter, wifi_bps, seed)
     with Console(stderr=True).status("") as status:
         status.update("MATCHA's matchings" if matcha else "overlays")
@@ -160,9 +160,9 @@ def influence(
     fresh: Annotated[bool, typer.Option("--fresh", help="As if every model came at once: the literature's.")] = False,
     as_json: AsJson = None,
 ) -> None:
-    """Show what mixing does to the average: how much of what each silo learns is in what all agree on, by weight rule.
+    """Show each silo's weight in the consensus model, by weight rule.
 
-    1 is an equal share. Figures are means over a period; extremes, and how much of all learning lasts, stand below.
+    1 is an equal share. Figures are means over a period. Extremes, and how much of all learning lasts, stand below.
     """
     from edgeflock.runtime.fleet.choose.by_name import find_tour
     from edgeflock.runtime.fleet.choose.consensus import influence_table

@@ -100,7 +100,7 @@ def compare(
     order = find_tour(tour, network, delays)
     edges = star(len(network), hub)
     once = np.ones(len(edges), dtype=int)
-    note_plan("star", Plan(roster, "star", 1, edges, once, delays.along(edges)))
+    note_plan("star", Plan(roster, "star", 1, edges, once, delays.relayed().along(edges)))
     note_plan("mst", plan_of(roster, delays, 1, "mst"))
     note_plan("delta_mbst", plan_of(roster, delays, 1, "delta_mbst"))
     note_plan("ring", plan_of(roster, delays, 1, order))

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from edgeflock.export.fleet.event import Conditions
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
 
-Network = Annotated[str, typer.Option(help="gaia, amazon, random:SILOS, or a .gml or measured-delays .json file.")]
+Network = Annotated[str, typer.Option(help="gaia, amazon, random:SILOS, or a .gml, .graphml or (delays) .json file.")]
 ModelBits = Annotated[float, typer.Option(help="Size of a model in bits (FEMNIST's by default).")]
 ComputeMs = Annotated[float, typer.Option(help="One local step, ms.")]
 Periods = Annotated[int, typer.Option("--t", min=1, help="Largest period of an edge in the multigraph, rounds.")]
 AccessBps = Annotated[float, typer.Option(help="Each silo's own line, bit/s each way.")]
-CoreBps = Annotated[str, typer.Option(help="Every link, bit/s; 'file' takes `capacity` from the .gml file.")]
+CoreBps = Annotated[str, typer.Option(help="Every link, bit/s; 'file' takes the file's `capacity`.")]
 LocalSteps = Annotated[int, typer.Option(min=1, help="Local steps per round.")]
 Tour = Annotated[str, typer.Option(help="improved, christofides, or a JSON file with the order of the ring.")]
 Straggler = Annotated[list[str] | None, typer.Option(help="SILO=FACTOR: its local steps take so much longer.")]
@@ -30,18 +30,21 @@ AsJson = Annotated[str | None, typer.Option("--json", help="Write JSON to this f
 
 
 def open_silos(network: str, core_bps: str) -> SiloNetwork:
-    """The network that `--network` and `--core-bps` name."""
+    """The network that `--network` and `--core-bps` name; what reading it assumed is said on stderr."""
     from edgeflock.runtime.fleet.plan.network import open_network
 
-    if core_bps == "file":
-        return open_network(network, None)
-    try:
-        value = float(core_bps)
-    except ValueError:
-        value = 0.0
-    if not (np.isfinite(value) and value > 0):
-        raise InputError(f"--core-bps is '{core_bps}': expected bit/s above 0, or 'file'.")
-    return open_network(network, value)
+    value: float | None = None
+    if core_bps != "file":
+        try:
+            value = float(core_bps)
+        except ValueError:
+            value = 0.0
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"--core-bps is '{core_bps}': expected bit/s above 0, or 'file'.")
+    opened = open_network(network, value)
+    for note in opened.notes:
+        typer.echo(f"{network}: {note}.", err=True)
+    return opened
 
 
 def conditions_of(

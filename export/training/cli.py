@@ -259,7 +259,7 @@ def ldlva(
     ] = 0.0,
     samples: Annotated[int, typer.Option(min=14, help="Rendered training images.")] = 7000,
     epochs: Annotated[int | None, typer.Option(min=1, help="10, and 60 of the released presets.")] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Images per step; their 8 neighbours come on top.")] = 32,
+    batch: Annotated[int, typer.Option(min=2, help="Images per step, plus 8 neighbours each.")] = 32,
     lr: Annotated[float | None, typer.Option(min=1e-9, help="Peak learning rate; 1e-3, or the preset's.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of start weights, order, augmentation and flipped labels.")] = 1204,
     init: Annotated[

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edgeflock.runtime.commands.registry import verbs
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     from edgeflock.runtime.bench.record import Measured, Missing
 
 bench_app = typer.Typer(cls=verbs("edgeflock.bench", "edgeflock bench"), no_args_is_help=True)
-
-Keys = Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")]
 
 
 @bench_app.callback(epilog="Example: edgeflock bench run --seconds 60 --mode paced --rate 30")

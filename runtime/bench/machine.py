@@ -19,9 +19,12 @@ PACKAGES = (
 )
 
 
-def throttling() -> dict[str, int]:
-    """Counters and states of throttling, of CPU, board and GPU."""
-    return Sensors().throttling() | {name: int(on) for name, on in nvml().get("throttling", {}).items()}
+def throttling_since(events: dict[str, int]) -> dict[str, int]:
+    """Throttling of CPU, board and GPU: what was counted since `events` were read, and the states that are on now."""
+    sensors = Sensors()
+    counted = {name: count - events.get(name, 0) for name, count in sensors.throttle_events().items()}
+    states = sensors.throttle_states() | {name: int(on) for name, on in nvml().get("throttling", {}).items()}
+    return {name: count for name, count in (counted | states).items() if count}
 
 
 def board_state() -> BoardState:

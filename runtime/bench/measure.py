@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -31,11 +31,11 @@ from edgeflock.runtime.bench.machine import (
     engine_version,
     forget_peak_rss,
     peak_rss_mib,
-    throttling,
+    throttling_since,
 )
 from edgeflock.runtime.bench.record import Measured, Missing, Mode, Rail, Scope, Trial
 from edgeflock.runtime.bench.record import WarmUp as WarmUpRecord
-from edgeflock.runtime.bench.sensors import Sampler
+from edgeflock.runtime.bench.sensors import Sampler, Sensors
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.engines import open_engine
 from edgeflock.runtime.engines.base import Engine
@@ -109,7 +109,15 @@ class MeasureChain(Protocol):
     """The entry point `chain` of the group `edgeflock.bench`."""
 
     def __call__(
-        self, bundle: Path, engine: str, precision: str, source: str, rate_hz: float, seconds: float, settle_s: float
+        self,
+        bundle: Path,
+        engine: str,
+        precision: str,
+        source: str,
+        rate_hz: float,
+        seconds: float,
+        settle_s: float,
+        keys: Sequence[Path] = (),
     ) -> Chain:
         """Drive the processes and listen."""
 
@@ -166,7 +174,7 @@ def measure(cell: Cell) -> Measured:
     before = board_state()
     forget_peak_rss()
     warm = warm_up(subject.call, cell.warm_up_s)
-    throttled = throttling()
+    throttled = Sensors().throttle_events()
     with Sampler() as sampler:
         timing, trials, rate = _offer(subject.call, cell, warm)
     return Measured(
@@ -231,9 +239,9 @@ def _measure_chain(cell: Cell) -> Measured:
         else:
             source = cell.source
             fed = _sha256(Path(source)) if Path(source).is_file() else hashlib.sha256(source.encode()).hexdigest()
-        before, throttled = board_state(), throttling()
+        before, throttled = board_state(), Sensors().throttle_events()
         with Sampler() as sampler:
-            got = run_chain(cell.bundle, cell.engine, cell.precision, source, rate, cell.seconds, settle)
+            got = run_chain(cell.bundle, cell.engine, cell.precision, source, rate, cell.seconds, settle, cell.keys)
     if not len(got.latency_ns):
         raise EdgeflockError(f"No frame of the chain was answered in {cell.seconds:g} s at {rate:g} Hz.")
     return Measured(
@@ -291,13 +299,10 @@ def _identity(cell: Cell, net: str, bundle: Bundle | None) -> dict[str, Any]:
 
 
 def _afterwards(sampler: Sampler, throttled: dict[str, int]) -> dict[str, Any]:
-    now = throttling()
-    states = {name for name in now if name.startswith(("Raspberry", "gpu ")) or name.endswith(("alarm", "-alert"))}
-    events = {name: count if name in states else count - throttled.get(name, 0) for name, count in now.items()}
     return {
         "after": board_state(),
         "peak_c": {name: round(max(values), 2) for name, values in sampler.temperatures_c.items()},
-        "throttling": {name: count for name, count in events.items() if count},
+        "throttling": throttling_since(throttled),
         "power": {
             name: Rail(mean_w=round(float(np.mean(w)), 3), max_w=round(max(w), 3), samples=len(w))
             for name, w in sampler.power_w.items()

@@ -111,13 +111,18 @@ class Sensors:
                 found[f"{_read(zone / 'name')} ({zone.name})"] = (value / 1e6, top / 1e6)
         return found
 
-    def throttling(self) -> dict[str, int]:
-        """Counters of throttling events, and states that are on, by name; a state counts 1."""
+    def throttle_events(self) -> dict[str, int]:
+        """Throttling events since the machine started, by counter."""
         found = {}
         for file in self._glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count"):
             found[f"{file.parts[-3]} {file.name.removesuffix('_count')}"] = _number(file)
         for file in self._glob("sys/class/hwmon/hwmon*/oc[0-9]_event_cnt"):
             found[f"over-current {file.name[:3]}"] = _number(file)
+        return {name: int(value) for name, value in found.items() if value is not None}
+
+    def throttle_states(self) -> dict[str, int]:
+        """Alarms and throttles that can be on; 0 is off."""
+        found = {}
         for file in self._glob("sys/class/hwmon/hwmon*/*_alarm"):
             chip = _read(file.parent / "name")
             if chip in ("ina3221", "ina238", "rpi_volt"):

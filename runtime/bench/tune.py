@@ -18,6 +18,7 @@ from edgeflock.runtime.board import profile
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines import ENGINES, PRECISIONS, engine_problems
 from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     from edgeflock.runtime.tasks.base import NetTask
@@ -224,7 +225,7 @@ def tune_command(
     threads: Annotated[list[int] | None, typer.Option(help="Only this number of CPU threads. Repeatable.")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each candidate, s.")] = 3.0,
     hz: Annotated[float | None, typer.Option(help="Pace the runs like a camera, frames/s.")] = None,
-    key: Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")] = None,
+    key: Keys = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure, but leave the board profile alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -233,12 +233,17 @@ def decode_compressed(data: Any, kind: str = "", flags: int = cv2.IMREAD_ANYCOLO
     raw = bytes(data)
     # Older OpenCV fills the missing end of a cut JPEG with grey instead of refusing it.
     cut = raw[:2] == b"\xff\xd8" and raw.rfind(b"\xff\xd9") < raw.rfind(b"\xff\xda")
+    said = f" (format {kind!r})" if kind else ""
     try:
         image = None if cut or not raw else cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
-    except cv2.error:  # more pixels than OpenCV takes, or a header that lies
+    except cv2.error as error:  # more pixels than OpenCV takes, or a header that lies
+        if "MAX_IMAGE" in str(error):
+            raise InputError(
+                "expected at most 2^30 pixels and 2^20 each way, got an image that says it has more: shrink it, as by "
+                f"`convert IN -resize 25% OUT`{said}"
+            ) from None
         image = None
     if image is None:
-        said = f" (format {kind!r})" if kind else ""
         raise InputError(f"expected a whole JPEG or PNG image, got {len(raw)} bytes that do not decode{said}")
     return image
 

@@ -10,12 +10,11 @@ import cv2
 import numpy as np
 
 from edgeflock.runtime.cameras.base import Frame, Pace, existing, numbered
-from edgeflock.runtime.cameras.encodings import decode_compressed
+from edgeflock.runtime.cameras.pictures import PICTURES, is_picture, read_picture
 from edgeflock.runtime.cameras.rosbag import is_recording
 from edgeflock.runtime.errors import CameraError, InputError
 from edgeflock.runtime.intrinsics import Intrinsics
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 PICTURES_HZ = 30.0  # a folder of pictures does not say
 
 
@@ -23,8 +22,7 @@ class Pictures:
     """A folder of pictures, in the order of the numbers in their names, as a `cv2.VideoCapture`."""
 
     def __init__(self, folder: Path) -> None:
-        found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
-        self._paths = sorted(found, key=numbered)
+        self._paths = sorted(filter(is_picture, folder.iterdir()), key=numbered)
         self._next = 0
 
     def isOpened(self) -> bool:
@@ -38,9 +36,9 @@ class Pictures:
         path = self._paths[self._next]
         self._next += 1
         try:
-            return True, decode_compressed(path.read_bytes(), path.suffix, cv2.IMREAD_COLOR)
+            return True, read_picture(path)
         except InputError as error:
-            raise CameraError(f"{path}: {error}") from error
+            raise CameraError(str(error)) from error
 
     def get(self, what: int) -> float:
         """Rate or number of the pictures."""

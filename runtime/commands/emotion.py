@@ -1,16 +1,18 @@
-"""`edgeflock emotion`: read the faces of an image, a video or a camera."""
+"""`edgeflock emotion`: read the faces of pictures, a video or a camera."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from edgeflock.runtime.errors import CameraError, InputError, MissingExtra
+from edgeflock.runtime.errors import CameraError, FileError, InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs, replacing, write_atomically
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,15 +20,23 @@ if TYPE_CHECKING:
     from edgeflock.runtime.cameras import FrameSource
     from edgeflock.runtime.faces.pipeline import FaceEmotion
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = {".avi": "MJPG", ".mp4": "mp4v"}
 
 
 def emotion(
     source: Annotated[
-        str, typer.Argument(help="Image, video, recording, /dev/videoN, or camera (the first RealSense or webcam).")
+        str,
+        typer.Argument(
+            help="Picture, folder of them, video, recording, /dev/videoN, or camera (the first RealSense or webcam)."
+        ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Annotated image (.jpg, .png) or video (.avi, .mp4).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Annotated picture (.jpg, .png ...), video (.avi, .mp4), or folder for a folder of pictures."
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="One JSON object per frame, a line each; - prints them.")
     ] = None,
@@ -42,11 +52,12 @@ def emotion(
     precision: Annotated[str | None, typer.Option(help="One of the bundle's; by default its own choice.")] = None,
     engine: Annotated[str | None, typer.Option(help="Engine; by default what `edgeflock tune` found.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    key: Keys = None,
 ) -> None:
-    """Read the faces of an image, a video or a camera.
+    """Read the faces of pictures, a video or a camera.
 
     Boxes, a bar per emotion, and where GLAMOR-Net looked in the scene are drawn into --out. Nothing is stored unless
-    --out or --json ask for it.
+    --out or --json ask for it. The pictures of a folder are read one by one, each for itself.
 
     Example:
 
@@ -60,47 +71,78 @@ def emotion(
     from edgeflock.runtime.tasks.emotion import EmotionRecognizer
 
     console = Console(stderr=True)
+    to_file = json_file if json_file and str(json_file) != "-" else None
+    ended: CameraError | None = None
     with ExitStack() as stack:
         shown = stack.enter_context(_opened(source))
-        write = stack.enter_context(_writer(out, shown)) if out else None
-        recognizer = EmotionRecognizer(bundle, precision, threads, engine)
-        pipeline = EmotionPipeline(recognizer, open_detector(detector, min_face), smoothing_s=smoothing)
+        many = bool(shown.pictures)
+        read = [Path(source).expanduser(), bundle, detector, *shown.pictures]
+        check_outputs(files=[None if many else out, to_file], folders=[out if many else None], inputs=read)
+        write = stack.enter_context(_writer(out, shown, many)) if out else None
+        recognizer, found = (
+            EmotionRecognizer(bundle, precision, threads, engine, key),
+            open_detector(detector, min_face),
+        )
+        pipeline = EmotionPipeline(recognizer, found, smoothing_s=smoothing)
         if "synthetic" in json.dumps(recognizer.bundle.manifest.training):
             console.print("This bundle's net was trained on synthetic faces: see docs/emotion.md before real use.")
-        lines = stack.enter_context(json_file.open("w")) if json_file and str(json_file) != "-" else None
+        lines = None
+        if to_file:  # of a camera lines are followed while they come, of a file they are there in the end
+            place = to_file if shown.live else stack.enter_context(replacing(to_file))
+            lines = stack.enter_context(place.open("w", buffering=1))
         total = min(frames or shown.frames, shown.frames) if shown.frames else frames
-        bar = stack.enter_context(Progress(console=console, transient=True, disable=shown.still or shown.live))
+        bar = stack.enter_context(Progress(console=console, transient=True, disable=shown.live or shown.frames == 1))
         task = bar.add_task("frames", total=total)
         count = seen = 0
-        with suppress(KeyboardInterrupt):  # how a camera is stopped; what was written stays whole
-            for index, stamp_ns, image in shown.each:
-                results = pipeline(image, "rgb8", stamp_ns)
-                count, seen = count + 1, seen + len(results)
-                line = json.dumps(_record(index, stamp_ns, results))
-                if lines:
-                    lines.write(line + "\n")
-                elif json_file:
-                    typer.echo(line)
-                if write:
-                    write(image, results)
-                elif not json_file:
-                    typer.echo(_row(index, results))
-                bar.advance(task)
-                if count == frames:
-                    break
-    made = ", ".join(str(path) for path in (out, json_file) if path and str(path) != "-")
+        try:
+            with suppress(KeyboardInterrupt):  # how a camera is stopped; what was written stays whole
+                for index, stamp_ns, image, name in shown.each:
+                    if shown.still:
+                        pipeline = EmotionPipeline(recognizer, found)  # nobody is followed from picture to picture
+                    results = pipeline(image, "rgb8", stamp_ns)
+                    count, seen = count + 1, seen + len(results)
+                    line = json.dumps(({"file": name} if many else {}) | _record(index, stamp_ns, results))
+                    if lines:
+                        lines.write(line + "\n")
+                    elif json_file:
+                        typer.echo(line)
+                    if write:
+                        write(image, results, name)
+                    elif not json_file:
+                        typer.echo(_row(name if many else f"{index:6}", results))
+                    bar.advance(task)
+                    if count == frames:
+                        break
+        except CameraError as error:  # what came before it is worth keeping
+            if not count:
+                raise
+            ended = error
+    if shown.unread:
+        console.print(
+            f"{source}: {_pictures(len(shown.unread))} not read:\n  " + "\n  ".join(shown.unread),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        if not count:
+            raise InputError(f"{source}: none of its pictures can be read.")
+    made = ", ".join(str(path) for path in (out, to_file) if path)
     console.print(f"{seen} faces in {count} frames" + (f": {made}" if made else ""), highlight=False, soft_wrap=True)
+    if ended is not None:
+        raise ended
 
 
 class _Shown(NamedTuple):
-    """A source of frames: index, stamp in ns and RGB image each."""
+    """A source of frames: index, stamp in ns, RGB image and name each."""
 
-    each: Iterator[tuple[int, int, np.ndarray]]
+    each: Iterator[tuple[int, int, np.ndarray, str]]
     size: tuple[int, int]  # w, h
     fps: float
+    unread: list[str]  # pictures that turned out to be damaged, while they are read
     frames: int | None = None
     still: bool = False
     live: bool = False
+    pictures: Sequence[Path] = ()  # of a folder
 
 
 @contextmanager
@@ -108,26 +150,72 @@ def _opened(source: str) -> Iterator[_Shown]:
     import cv2
 
     from edgeflock.runtime.cameras import kind_of, open_source
+    from edgeflock.runtime.cameras.pictures import UNREAD, is_picture
 
     path = Path(source).expanduser()
-    if path.suffix.lower() in IMAGES and path.is_file():
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise InputError(f"{path}: not an image that OpenCV {cv2.__version__} reads.")
-        yield _Shown(iter([(0, 0, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))]), bgr.shape[1::-1], 1.0, 1, still=True)
+    if path.is_file() and (is_picture(path) or path.suffix.lower() in UNREAD):
+        image = _rgb(path)
+        yield _Shown(iter([(0, 0, image, path.name)]), image.shape[1::-1], 1.0, [], 1, still=True)
         return
     if source == "camera":
         camera, length = _camera(), None
     else:
         kind = kind_of(path)
+        if kind == "video" and path.is_dir():
+            yield _photographs(path)
+            return
         camera = open_source(kind, path, real_time=False)
         length = int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)) if kind == "video" else None
     try:
         size = camera.intrinsics.width, camera.intrinsics.height
-        each = ((f.index, f.stamp_ns, f.color) for f in iter(lambda: camera.read(), None))
-        yield _Shown(each, size, camera.fps, length if length and length > 0 else None, live=camera.live)
+        each = ((f.index, f.stamp_ns, f.color, "") for f in iter(lambda: camera.read(), None))
+        yield _Shown(each, size, camera.fps, [], length if length and length > 0 else None, live=camera.live)
     finally:
         camera.close()
+
+
+def _photographs(folder: Path) -> _Shown:
+    """The pictures of a folder, of whatever sizes; those that cannot be read are noted and passed over."""
+    from edgeflock.runtime.cameras.base import numbered
+    from edgeflock.runtime.cameras.pictures import PICTURES, is_picture, not_read
+
+    files = sorted((path for path in folder.iterdir() if path.is_file()), key=numbered)
+    pictures = [path for path in files if is_picture(path)]
+    unread = [f"{other}: make JPEG or PNG of them" for other in [not_read(files)] if other]
+    if not pictures:
+        inside = ", ".join(unread) or f"{len(files)} other files"
+        raise InputError(f"{folder}: expected pictures ({', '.join(PICTURES)}) or a recording in it, got {inside}.")
+
+    def each() -> Iterator[tuple[int, int, np.ndarray, str]]:
+        for index, path in enumerate(pictures):
+            try:
+                image = _rgb(path)
+            except (InputError, MissingExtra) as error:
+                unread.append(str(error) if isinstance(error, InputError) else f"{path}: {error}")
+            except OSError as error:
+                unread.append(f"{path}: {error.strerror}")
+            else:
+                yield index, 0, image, path.name
+
+    return _Shown(each(), (0, 0), 1.0, unread, len(pictures), still=True, pictures=pictures)
+
+
+def _rgb(path: Path) -> np.ndarray:
+    import cv2
+
+    from edgeflock.runtime.cameras.pictures import read_picture
+    from edgeflock.runtime.prepare.frame import MIN_SIDE
+
+    image = cv2.cvtColor(read_picture(path), cv2.COLOR_BGR2RGB)
+    if min(image.shape[:2]) < MIN_SIDE:
+        raise InputError(
+            f"{path}: expected at least {MIN_SIDE} pixels each way, got {image.shape[1]}x{image.shape[0]}."
+        )
+    return image
+
+
+def _pictures(count: int) -> str:
+    return "1 entry is" if count == 1 else f"{count} entries are"
 
 
 def _camera() -> FrameSource:
@@ -148,37 +236,53 @@ def _webcams() -> list[Path]:
 
 
 @contextmanager
-def _writer(out: Path, shown: _Shown) -> Iterator[Callable[[np.ndarray, list[FaceEmotion]], None]]:
+def _writer(out: Path, shown: _Shown, many: bool) -> Iterator[Callable[[np.ndarray, list[FaceEmotion], str], None]]:
+    """What draws a frame into --out: a picture, a picture per name in a folder, or a video, complete or not at all."""
     import cv2
 
     from edgeflock.runtime.faces.draw import annotate
 
     suffix = out.suffix.lower()
-    known = IMAGES if shown.still else tuple(VIDEOS)
-    if suffix not in known:
+    known = WRITTEN if shown.still else tuple(VIDEOS)
+    if many and suffix in (*WRITTEN, *VIDEOS):
+        raise InputError(f"--out of a folder of pictures is a folder, got {out}.")
+    if not many and suffix not in known:
         kind = "an image" if shown.still else "a video"
         raise InputError(f"--out of {kind} must end with {', '.join(known)}, got {out}.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    video = (
-        None
-        if shown.still
-        else cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*VIDEOS[suffix]), shown.fps, shown.size)
-    )
-    if video is not None and not video.isOpened():
-        raise InputError(f"OpenCV {cv2.__version__} cannot write {out}: take .avi.")
+    taken: set[str] = set()
 
-    def write(image: np.ndarray, results: list[FaceEmotion]) -> None:
-        drawn = cv2.cvtColor(annotate(image, results), cv2.COLOR_RGB2BGR)
-        if video is not None:
-            video.write(drawn)
-        elif not cv2.imwrite(str(out), drawn):
-            raise InputError(f"OpenCV {cv2.__version__} cannot write {out}.")
+    def picture(image: np.ndarray, results: list[FaceEmotion], name: str) -> None:
+        path = out
+        if many:
+            path = out / name if Path(name).suffix.lower() in WRITTEN else out / f"{name}.png"
+            path = path if path.name not in taken else out / f"{name}.{len(taken)}.png"
+            taken.add(path.name)
+        done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(annotate(image, results), cv2.COLOR_RGB2BGR))
+        if not done:
+            raise InputError(f"OpenCV {cv2.__version__} cannot write {path}: take .png.")
+        write_atomically(path, encoded.tobytes(), sync=False)
 
-    try:
-        yield write
-    finally:
-        if video is not None:
+    if shown.still:
+        yield picture
+        return
+    written = 0
+    with replacing(out, sync=False) as draft:
+        video = cv2.VideoWriter(str(draft), cv2.VideoWriter.fourcc(*VIDEOS[suffix]), shown.fps, shown.size)
+        if not video.isOpened():
+            raise InputError(f"OpenCV {cv2.__version__} cannot write {out}: take .avi.")
+
+        def frame(image: np.ndarray, results: list[FaceEmotion], name: str) -> None:
+            nonlocal written
+            video.write(cv2.cvtColor(annotate(image, results), cv2.COLOR_RGB2BGR))
+            written += 1
+
+        try:
+            yield frame
+        finally:
             video.release()
+        held = int(cv2.VideoCapture(str(draft)).get(cv2.CAP_PROP_FRAME_COUNT))  # the writer says nothing of a full disk
+        if held < written:
+            raise FileError(f"{out} would hold {held} of {written} frames: is the disk full? It was not written.")
 
 
 def _record(index: int, stamp_ns: int, results: list[FaceEmotion]) -> dict:
@@ -202,8 +306,8 @@ def _record(index: int, stamp_ns: int, results: list[FaceEmotion]) -> dict:
     }
 
 
-def _row(index: int, results: list[FaceEmotion]) -> str:
+def _row(name: str, results: list[FaceEmotion]) -> str:
     faces = "  ".join(
         f"#{r.face.id} {r.label:8} {r.confidence:.2f}" for r in sorted(results, key=lambda r: r.face.id or 0)
     )
-    return f"{index:6}  {faces or '-'}"
+    return f"{name}  {faces or '-'}"

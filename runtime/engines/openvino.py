@@ -51,7 +51,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(threads),
-            # A pinned thread waits for its core while others are idle: on a busy machine the median was 4 times this.
+            # A pinned thread waits for its own core: on a busy machine the median was four times as long.
             "ENABLE_CPU_PINNING": "NO",
         }
         try:

@@ -36,6 +36,11 @@ HEAD = (0.0, -0.15, 1.0, 1.08)
 """The cascade's square, as wide as the head, ends between the eyes and the crown and above the chin: its box made the
 head's, in widths of the square. Median over 140 rendered scenes."""
 
+WHITE = 0.99
+"""Share of a frame's pixels that are darker than what becomes white before the cascade looks at it."""
+MOST_GAIN = 32.0
+"""A frame that needs more shows its noise, not faces."""
+
 _TO_GREY = {"rgb8": cv2.COLOR_RGB2GRAY, "bgr8": cv2.COLOR_BGR2GRAY}
 
 
@@ -81,6 +86,9 @@ def open_detector(model: str | Path | None = None, min_face: float = MIN_FACE) -
 class HaarDetector:
     """Viola and Jones' cascade on the grey frame: upright faces that look at the camera.
 
+    The frame is first made as bright as a lit one, then equalised by parts (CLAHE), so that faces in the dark and
+    against the light are found too (docs/emotion.md has how many).
+
     The score is n / (n + 1) for n overlapping finds; it orders faces, it is no probability.
 
     Parameters
@@ -96,6 +104,7 @@ class HaarDetector:
     def __init__(self, min_face: float = MIN_FACE, step: float = 1.1, neighbours: int = 2) -> None:
         self._cascade = _cascade()
         self._min_face, self._step, self._neighbours = _checked(min_face), step, neighbours
+        self._equalise = cv2.createCLAHE(2.0, (8, 8))
         self._size: tuple[int, int] | None = None
 
     def __call__(self, image: np.ndarray, encoding: Encoding = "rgb8") -> list[Face]:
@@ -111,7 +120,10 @@ class HaarDetector:
             grey = cv2.resize(grey, self._small.shape[::-1], dst=self._small, interpolation=cv2.INTER_AREA)
         side = round(self._scale * self._min_face * min(image.shape[:2]))
         squares, finds = self._cascade.detectMultiScale2(
-            grey, scaleFactor=self._step, minNeighbors=self._neighbours, minSize=(side, side)
+            self._equalise.apply(_brightened(grey)),
+            scaleFactor=self._step,
+            minNeighbors=self._neighbours,
+            minSize=(side, side),
         )
         return _largest_first(
             Face(tuple((at + part * w) / self._scale for at, part in zip((x, y, x, y), HEAD, strict=True)), n / (n + 1))
@@ -172,6 +184,13 @@ class YuNetDetector:
             for x, y, w, h, *_, score in ([] if rows is None else rows.tolist())
         )
         return _largest_first(face for face in faces if face.box[2] - face.box[0] >= least)
+
+
+def _brightened(grey: np.ndarray) -> np.ndarray:
+    """The frame with `WHITE` of its pixels below white, if no more than `MOST_GAIN` does that."""
+    below = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel().cumsum()
+    white = int(np.searchsorted(below, WHITE * below[-1]))
+    return cv2.convertScaleAbs(grey, alpha=min(255 / max(white, 1), MOST_GAIN))
 
 
 def _cascade() -> cv2.CascadeClassifier:

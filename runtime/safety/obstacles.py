@@ -123,7 +123,7 @@ class Obstacles:
         rho = np.hypot(x, lateral)
         hit = (rho >= inner) & (rho <= outer) & (rho > 0)
         rho, x, lateral = rho[hit], x[hit], lateral[hit]
-        reach = np.minimum(limits.front, np.sqrt(rho * rho - inner * inner))
+        reach = np.minimum(limits.front, np.sqrt((rho - inner) * (rho + inner)))
         way = radius * (np.arctan2(x, lateral) - np.arcsin(reach / rho))
         way = way[way > -limits.margin]  # what lies deeper is the robot itself, or behind it
         return float(np.partition(way, MIN_POINTS - 1)[MIN_POINTS - 1]) if way.size >= MIN_POINTS else math.inf

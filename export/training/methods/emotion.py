@@ -20,6 +20,7 @@ from edgeflock.export.nets.resnet import load_trunk
 from edgeflock.export.training.loop.checkpoint import read_state
 from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.run import Run, RunConfig, build_net, prefetched
+from edgeflock.export.training.methods.augment import relight
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.face import CONTEXT_CROP
 
@@ -45,6 +46,9 @@ class EmotionConfig(RunConfig):
         le=1,
         description="share of the training samples that get another one's context, so that the net cannot leave the "
         "face to the scene",
+    )
+    light: bool = Field(
+        True, description="also vary exposure, contrast, white balance and noise, and take the colour from some"
     )
     erase: bool = Field(True, description="also shift faces and erase parts of them, as for LDLVA; GLAMOR-Net does not")
 
@@ -188,6 +192,10 @@ def make_batch(data: EmotionDataset, config: EmotionConfig, chosen: np.ndarray, 
     faces = [resized(data.face[i], config.size) for i in chosen]
     seen = mismatched(chosen, config.mismatch, rng) if config.mismatch else chosen
     contexts = [data.context[i] for i in seen] if data.context is not None else None
+    if config.augment and config.light:
+        frames = zip(faces, contexts, strict=True) if contexts is not None else zip(faces, strict=True)
+        faces, *rest = (list(parts) for parts in zip(*(relight(frame, rng) for frame in frames), strict=True))
+        contexts = rest[0] if rest else None
     if config.augment:
         faces = [augment_face(face, rng, config.erase) for face in faces]
     images = [faces]

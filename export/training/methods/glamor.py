@@ -40,6 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup": 0.0,
         "weight_decay": 0.0,
         "ema": 0.0,
+        "light": False,
     },
 }
 """Settings by name; `released` is the authors' code (`minhnhatvt/glamor-net`)."""

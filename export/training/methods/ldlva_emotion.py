@@ -20,6 +20,7 @@ from edgeflock.export.datasets.emotion import EmotionDataset, scaled
 from edgeflock.export.nets.resnet import FEATURES
 from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.run import Run, prefetched
+from edgeflock.export.training.methods.augment import relight
 from edgeflock.export.training.methods.emotion import (
     EmotionConfig,
     accuracy,
@@ -77,7 +78,8 @@ class LdlvaConfig(EmotionConfig):
                 raise InputError(
                     f"the released code has no values for {preset} {net}, only {known}: use --preset post."
                 )
-            values = {"epochs": 60, "warmup": 0.0, "ema": 0.0, "weight_decay": 0.0, **SCHEDULES[preset, net]}
+            values = {"epochs": 60, "warmup": 0.0, "ema": 0.0, "weight_decay": 0.0, "light": False}
+            values |= SCHEDULES[preset, net]
         return cls(net=net, preset=preset, **values | {key: value for key, value in given.items() if value is not None})
 
 
@@ -234,6 +236,8 @@ def _batches(data: EmotionDataset, near: np.ndarray, config: LdlvaConfig, epoch:
         rng = np.random.default_rng([config.seed, epoch, step])
         chosen = order[step * config.batch : (step + 1) * config.batch]
         faces = [resized(data.face[i], config.size) for i in chosen]
+        if config.augment and config.light:
+            faces = [relight([face], rng)[0] for face in faces]
         if config.augment:
             faces = [augment_face(face, rng) for face in faces]
         others = [resized(data.face[i], config.size) for i in near[chosen].ravel()]

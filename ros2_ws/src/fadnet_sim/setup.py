@@ -11,5 +11,7 @@ setup(
     install_requires=["setuptools"],  # checked at every start: what pip installs elsewhere must not be listed
     zip_safe=False,
     license="Apache-2.0",
-    entry_points={"console_scripts": ["base_node = fadnet_sim.base_node:main"]},
+    entry_points={
+        "console_scripts": ["base_node = fadnet_sim.base_node:main", "camera_node = fadnet_sim.camera_node:main"]
+    },
 )

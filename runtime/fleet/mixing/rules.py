@@ -72,7 +72,8 @@ class Mixing:
         Puts models together instead of the weighted mean. In rounds that bring a silo fewer than `robust.least` models
         it keeps its own.
     stale : bool
-        False mixes every model as if it came at once, the product of the states' matrices: the literature's figures.
+        Whether a model counts as old as it is. False treats each as if it had come at once, as the literature's
+        figures do.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,6 +74,23 @@ class Delays:
     def pairs(self) -> np.ndarray:
         """Delay of every pair when both silos have this one neighbour, (n, n)."""
         return self.compute_ms + self.latency_ms + np.maximum(self.core_ms, self.access_ms)
+
+    def relayed(self) -> Delays:
+        """The same where a message may pass through other silos: latencies add up, the slowest part counts.
+
+        The published stars are timed so (`get_star_overlay` of `aioz-ai/MultigraphFL`): every message takes the path
+        of least delay among the pairs. With a large model that is often shorter than the direct way, whose links count
+        one after the other.
+        """
+        way, latency, core = self.pairs, self.latency_ms.copy(), self.core_ms.copy()
+        np.fill_diagonal(way, 0)
+        for k in range(len(self)):
+            over = way[:, k, None] + way[None, k]
+            shorter = over < way
+            way = np.where(shorter, over, way)
+            latency = np.where(shorter, latency[:, k, None] + latency[None, k], latency)
+            core = np.where(shorter, np.maximum(core[:, k, None], core[None, k]), core)
+        return replace(self, latency_ms=latency, core_ms=core)
 
     def along(self, edges: np.ndarray) -> np.ndarray:
         """Delay of every edge of an overlay (m, 2), whose degrees share the silos' lines."""

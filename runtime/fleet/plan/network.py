@@ -1,6 +1,6 @@
 """Where the silos are and what lies between them: latency and bandwidth of every pair.
 
-A network comes from a `.gml` file of links, from a matrix that robots measured, or by name. Between two silos that no
+A network comes from a file of links, from a matrix that robots measured, or by name. Between two silos that no
 link joins, traffic takes the shortest path; among equally short ones the one of the fewest links.
 """
 
@@ -14,11 +14,20 @@ from pathlib import Path
 import numpy as np
 
 from edgeflock.runtime.errors import DataError, InputError, MissingExtra
+from edgeflock.runtime.fleet.plan.links import (
+    FORMATS,
+    MOST,
+    SHOWN,
+    SLOW_BPS,
+    UNITS,
+    great_circle_km,
+    read_links,
+    read_text,
+)
 
 MS_PER_KM = 0.0085  # `aioz-ai/MultigraphFL`, docs/decisions/0010; once per pair comes
 PAIR_MS = 4.0
 CORE_BPS = 1e9
-EARTH_KM = 6371.0088
 
 # Latitude and longitude in degrees: of the city, of the middle of the state where Gaia names a state.
 GAIA = {
@@ -79,6 +88,8 @@ class SiloNetwork:
         Time that one bit takes on all links of the path, one after the other.
     positions : ndarray, shape (n, 2), optional
         Longitude and latitude in degrees, or x and y.
+    notes : tuple of str
+        What reading it assumed, and what looks odd.
     """
 
     name: str
@@ -87,6 +98,7 @@ class SiloNetwork:
     latency_ms: np.ndarray
     core_ms_per_bit: np.ndarray
     positions: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.silos)
@@ -99,15 +111,27 @@ class SiloNetwork:
 
 
 def open_network(source: str, core_bps: float | None = CORE_BPS) -> SiloNetwork:
-    """Network by name, or from a `.gml` or a `.json` file.
+    """Network by name, or from a file of links or delays.
 
     Parameters
     ----------
     source : str
         `gaia`, `amazon`, `random:N` or `random:N:SEED` (N silos strewn over a square), or a path.
     core_bps : float, optional
-        Capacity of every link; None takes the edge attribute `capacity` (bit/s) of a .gml file.
+        Capacity of every link; None takes the edge attribute `capacity` (bit/s) of a file of links.
+
+    Raises
+    ------
+    InputError
+        No such network.
+    DataError
+        The file is broken; all its faults are named.
     """
+    suffix = Path(source).suffix.lower()
+    if core_bps is None and suffix not in FORMATS:
+        raise InputError(
+            f"expected a file of links ({', '.join(FORMATS)}) for its capacities, got '{source}': name bit/s."
+        )
     if source in BUILT_IN:
         return city_network(source, core_bps or CORE_BPS)
     if source.startswith("random:"):
@@ -118,22 +142,20 @@ def open_network(source: str, core_bps: float | None = CORE_BPS) -> SiloNetwork:
         return random_network(n, seed, core_bps or CORE_BPS)
     path = Path(source)
     if not path.is_file():
-        known = ", ".join(BUILT_IN)
-        raise InputError(f"no network '{source}': expected one of {known}, random:N, or a .gml or .json file.")
-    if path.suffix == ".gml":
-        return read_gml(path, core_bps)
-    if path.suffix == ".json":
+        known = f"{', '.join(BUILT_IN)}, random:N, or a file ({', '.join(FORMATS)}, .json)"
+        raise InputError(f"no network '{source}': expected one of {known}.")
+    if suffix in FORMATS:
+        return read_network(path, core_bps)
+    if suffix == ".json":
         return read_delays(path)
-    raise InputError(f"{path} is neither .gml (links) nor .json (measured delays).")
+    raise InputError(f"{path} is neither {' nor '.join(FORMATS)} (links) nor .json (measured delays).")
 
 
 def city_network(name: str, core_bps: float = CORE_BPS) -> SiloNetwork:
     """Built-in network `gaia` (11 silos) or `amazon` (22): every pair linked along the great circle."""
     cities = BUILT_IN[name]
     places = np.array(list(cities.values()))
-    lat, lon = np.radians(places.T)
-    xyz = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
-    km = 2 * EARTH_KM * np.arcsin(np.clip(np.linalg.norm(xyz[:, None] - xyz, axis=2) / 2, 0, 1))
+    km = great_circle_km(places[:, ::-1])
     apart = 1.0 - np.eye(len(cities))
     latency = (MS_PER_KM * km + PAIR_MS) * apart
     links = np.argwhere(np.triu(apart))
@@ -162,72 +184,23 @@ def random_network(n: int, seed: int = 0, core_bps: float = CORE_BPS, side_km: f
     return SiloNetwork(f"random-{n}", silos, links, _latency(total), core, places)
 
 
-def read_gml(path: Path, core_bps: float | None = CORE_BPS) -> SiloNetwork:
-    """Network of a `.gml` file.
+def read_network(path: Path, core_bps: float | None = CORE_BPS) -> SiloNetwork:
+    """Network of a file of links, see `links.read_links`.
 
-    Every edge carries `latency` (ms, adds up along the path), or else `distance` (km; 0.0085 ms/km and 4 ms per pair).
-    With `core_bps` None every edge carries `capacity` (bit/s) too. Nodes may carry `Longitude` and `Latitude`.
+    Latencies add up along a path; of distances 0.0085 ms/km do, and 4 ms come once per pair.
+    With `core_bps` None the links have the file's `capacity`.
 
     Raises
     ------
     DataError
-        Not GML, directed, doubled edges, self loops, an attribute missing or out of range, not connected.
+        See `read_links`.
     """
-    try:
-        import networkx
-    except ImportError as e:
-        raise MissingExtra.pip("Reading .gml files", "fleet", e) from e
-    try:
-        graph = networkx.read_gml(path, label="id")
-    except (networkx.NetworkXError, ValueError, KeyError, TypeError) as e:
-        raise DataError(f"{path} is not a silo network in GML: {e}. Mend the line it names, or export it again.") from e
-    if graph.is_directed() or graph.is_multigraph():
-        raise DataError(f"{path}: links go both ways, so remove 'directed 1' and 'multigraph 1' and doubled edges.")
-    ids = list(graph)
-    silos = tuple(str(graph.nodes[i].get("label", i)) for i in ids)
-    twice = next((s for s in silos if silos.count(s) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}: two nodes are labelled '{twice}'. Give every silo a label of its own.")
-    if len(ids) < 2:
-        raise DataError(f"{path} has {len(ids)} node: a network needs two silos or more.")
-    at = {node: i for i, node in enumerate(ids)}
-    edges = list(graph.edges(data=True))
-    named = {(u, v): f"{path}: edge {silos[at[u]]} - {silos[at[v]]}" for u, v, _ in edges}
-    loop = next(((u, v) for u, v, _ in edges if u == v), None)
-    if loop:
-        raise DataError(f"{named[loop]} is a self loop. Remove it: a silo needs no link to itself.")
-    measure = "latency" if edges and all("latency" in d for *_, d in edges) else "distance"
-
-    def values(attribute: str, least: float, unit: str) -> np.ndarray:
-        found = []
-        for u, v, data in edges:
-            value = data.get(attribute)
-            if value is None:
-                raise DataError(
-                    f"{named[u, v]} has no '{attribute}'. Write `{attribute} NUMBER` ({unit}) into the edge."
-                )
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < least:
-                raise DataError(
-                    f"{named[u, v]} has {attribute} {value!r}: expected a number from {least:g} up ({unit})."
-                )
-            found.append(float(value))
-        return np.array(found)
-
-    length = values(measure, 0, "ms" if measure == "latency" else "km, or `latency` in ms on every edge")
-    bps = values("capacity", 1, "bit/s") if core_bps is None else np.full(len(edges), core_bps)
-    links = np.array([(at[u], at[v]) for u, v, _ in edges]).reshape(-1, 2)
-    parts = list(networkx.connected_components(graph))
-    if len(parts) > 1:
-        lone = min(parts, key=len)
-        here, there = silos[at[next(iter(lone))]], silos[at[next(i for i in ids if i not in lone)]]
-        raise DataError(
-            f"{path} is not connected: no path from {here} to {there}. Add the missing edge, or remove {here}."
-        )
-    total, core = _routes(len(ids), links, length, 1e3 / bps)
-    places = [(d.get("Longitude"), d.get("Latitude")) for _, d in graph.nodes(data=True)]
-    known = all(isinstance(x, (int, float)) for place in places for x in place)
-    latency = total if measure == "latency" else _latency(total)
-    return SiloNetwork(path.stem, silos, links, latency, core, np.array(places, float) if known else None)
+    links = read_links(path, core_bps is None)
+    bps = np.full(len(links.ends), core_bps) if links.capacity_bps is None else links.capacity_bps
+    total, core = _routes(len(links.silos), links.ends, links.length, 1e3 / bps)
+    latency = total if links.measure == "latency" else _latency(total)
+    notes = (*links.notes, *_odd_delays(latency))
+    return SiloNetwork(path.stem, links.silos, links.ends, latency, core, links.positions, notes)
 
 
 def read_delays(path: Path) -> SiloNetwork:
@@ -239,40 +212,69 @@ def read_delays(path: Path) -> SiloNetwork:
     Raises
     ------
     DataError
-        Not that JSON, not square, a pair missing, negative or not a number.
+        Not that JSON, another key, not square, or pairs that are missing, negative, beyond `links.MOST` or not a
+        number; all such pairs are named.
     """
+    expected = 'expected {"silos": [names], "delay_ms": rows}, and "bandwidth_bps": rows if links were measured'
     try:
-        content = json.loads(path.read_text())
-        silos = tuple(map(str, content["silos"]))
-    except (ValueError, KeyError, TypeError) as e:
-        raise DataError(
-            f'{path} is no delay matrix ({type(e).__name__}: {e}). Expected {{"silos": [names], "delay_ms": rows}}.'
-        ) from e
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as e:
+        reason = "nested too deeply" if isinstance(e, RecursionError) else e
+        raise DataError(f"{path} is no delay matrix ({type(e).__name__}: {reason}): {expected}.") from None
+    if not isinstance(content, dict) or not {"silos", "delay_ms"} <= content.keys():
+        got = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+        raise DataError(f"{path} is no delay matrix: {expected}, got {got[:120] or 'none of these'}.")
+    if unknown := sorted(content.keys() - {"silos", "delay_ms", "bandwidth_bps"}):
+        raise DataError(f"{path}: '{unknown[0]}' is not known, and would be left out: {expected}.")
+    silos = content["silos"]
+    if not isinstance(silos, list) or not all(isinstance(s, (str, int)) and str(s).strip() for s in silos):
+        raise DataError(f"{path}: 'silos' needs a list of names, got {str(silos)[:80]}.")
+    silos = tuple(map(str, silos))
     n = len(silos)
     if n < 2 or len(set(silos)) < n:
         raise DataError(f"{path}: 'silos' needs two names or more, each once; got {', '.join(silos) or 'none'}.")
 
-    def matrix(key: str, positive: bool) -> np.ndarray:
-        rows = content.get(key)
+    def matrix(key: str, measure: str) -> np.ndarray:
+        rows = content[key]
         if not isinstance(rows, list) or [len(r) if isinstance(r, list) else -1 for r in rows] != [n] * n:
             raise DataError(f"{path}: '{key}' needs {n} rows of {n} numbers, one for each of 'silos'.")
-        for i in range(n):
-            for j in range(n):
-                v = rows[i][j]
-                good = isinstance(v, (int, float)) and math.isfinite(v) and (v > 0 or (v == 0 and not positive))
-                if i != j and not good:
-                    raise DataError(
-                        f"{path}: {key} from {silos[i]} to {silos[j]} is {v!r}. Measure this pair again, or leave out "
-                        "one of the two robots: every pair has to reach each other."
-                    )
+        least, most = (0 if measure == "latency" else 1), MOST[measure]
+        bad = [
+            f"{key} from {silos[i]} to {silos[j]} is {str(v)[:40]}"
+            for i, row in enumerate(rows)
+            for j, v in enumerate(row)
+            if i != j and not (type(v) in (int, float) and least <= v <= most)
+        ]
+        if bad:
+            more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+            raise DataError(
+                f"{path}: {'; '.join(bad[:SHOWN])}{more}: expected {least} to {most:g} {UNITS[measure]}. Measure "
+                f"{'this pair' if len(bad) == 1 else 'these pairs'} again, or leave out a robot of each: every pair "
+                "has to reach each other."
+            )
         return np.array([[0.0 if i == j else float(rows[i][j]) for j in range(n)] for i in range(n)])
 
-    delay = matrix("delay_ms", positive=False)
+    delay = matrix("delay_ms", "latency")
+    notes = _odd_delays(delay)
     core = np.zeros((n, n))
-    if "bandwidth_bps" in content:
-        bps = matrix("bandwidth_bps", positive=True) + np.eye(n)
+    if content.get("bandwidth_bps") is not None:
+        bps = matrix("bandwidth_bps", "capacity") + np.eye(n)
         core = 1e3 / bps * (1 - np.eye(n))
-    return SiloNetwork(path.stem, silos, np.argwhere(np.triu(np.ones((n, n)), 1)), delay, core)
+        if bps.max() < SLOW_BPS:
+            notes += (
+                f"no pair has more than {bps.max():g} bit/s: if the file has kbit/s, Mbit/s or Gbit/s, write bit/s",
+            )
+    return SiloNetwork(path.stem, silos, np.argwhere(np.triu(np.ones((n, n)), 1)), delay, core, notes=notes)
+
+
+def _odd_delays(latency_ms: np.ndarray) -> tuple[str, ...]:
+    """What delays look like that are in another unit."""
+    apart = latency_ms[~np.eye(len(latency_ms), dtype=bool)]
+    if 0 < apart.max() < 0.02:
+        return (f"no delay is longer than {apart.max():g} ms: if the file has seconds, write milliseconds",)
+    if apart.min() > 1000:
+        return (f"no delay is shorter than {apart.min():g} ms: if the file has microseconds, write milliseconds",)
+    return ()
 
 
 def _latency(km: np.ndarray) -> np.ndarray:

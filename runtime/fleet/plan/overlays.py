@@ -13,8 +13,8 @@ from edgeflock.runtime.fleet.plan.delay import Delays
 def star(n: int, hub: int = 0) -> np.ndarray:
     """Every silo to the hub, then the hub to every silo.
 
-    The published hub has the highest load centrality of the graph of all pairs. Where no detour is shorter than the
-    direct way every load is 0, and the tie falls to the first silo of the file: that is the default here.
+    The published hub has the highest load centrality in the graph of all pairs' latencies. There no detour is shorter
+    (every pair adds 4 ms), so every load is 0 and the tie falls to the first silo of the file: the default here.
     """
     others = np.delete(np.arange(n), hub)
     hubs = np.full(n - 1, hub)

@@ -18,7 +18,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
-from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.errors import BundleError, EdgeflockError, InputError
 from edgeflock.runtime.prepare.frame import STEERING_INPUT
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 from edgeflock_lab.drive import DriveOptions, node_list, parse_size, run_drive
@@ -178,12 +178,18 @@ def test_ctrl_c_still_writes_the_report_and_leaves_nobody_behind(drive, constant
 
 
 def test_a_node_that_cannot_start_ends_the_drive_with_its_words_and_its_code(drive, constant):
+    process = drive("--duration", 3, "--bundle", constant(0.0), "--precision", "fp16", *SMALL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 5, out + err  # InputError
+    assert "steering" in err and "has no precision 'fp16'" in err
+
+
+def test_a_bundle_that_does_not_verify_is_refused_before_anything_starts(drive, constant, tmp_path):
     bundle = constant(0.0)
     (bundle / "net.onnx").unlink()
     process = drive("--duration", 3, "--bundle", bundle, *SMALL)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 11, out + err  # BundleFileMissing
-    assert "steering" in err and "net.onnx" in err
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 11 and "net.onnx is listed" in err and not (tmp_path / "report").exists()
 
 
 def test_a_recording_that_cannot_be_read_ends_the_drive_in_one_line_with_the_cameras_code(drive, constant, tmp_path):
@@ -246,10 +252,13 @@ def test_paths_that_cannot_be_used_are_refused_before_anything_starts(tmp_path):
     with pytest.raises(InputError, match=r"folder for the report as --out, got the file .*best.safetensors"):
         run_drive(DriveOptions(out=tmp_path / "best.safetensors"), Console())
     options = DriveOptions(out=tmp_path / "report", bundle=tmp_path / "best.safetensors")
-    with pytest.raises(
-        InputError, match=r"bundle folder as --bundle, got a file at .*`edgeflock export steering` makes"
-    ):
+    with pytest.raises(BundleError, match=r"got weights .*best.safetensors: `edgeflock export steering --weights"):
         run_drive(options, Console())
+
+
+def test_the_keys_to_trust_reach_the_steering(tmp_path):
+    options = DriveOptions(out=Path("x"), keys=(tmp_path / "a.pub", tmp_path / "b.pub"), source="realsense")
+    assert node_list(options, None)["steering"][1]["keys"] == f"{tmp_path / 'a.pub'}:{tmp_path / 'b.pub'}"
 
 
 def test_the_topics_of_a_bag_reach_the_camera_and_nothing_else_takes_them(write_bag, tmp_path):

@@ -1,8 +1,5 @@
 """The camera node over the real middleware, with each of its sources."""
 
-import math
-import time
-
 import cv2
 import numpy as np
 import pytest
@@ -10,11 +7,10 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image
 
 from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
-from edgeflock_ros.messages import to_ns, to_stamp
+from edgeflock_ros.messages import to_ns
 
 COLOR, DEPTH = "camera/color", "camera/aligned_depth_to_color"
 
@@ -97,7 +93,7 @@ def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
     [
         ({"source": "realsense"}, 16, "got none. Plug it into a USB 3 port"),
         ({"source": "video", "path": "nowhere.mp4"}, 16, "does not exist"),
-        ({"source": "lidar"}, 5, "source: input should be 'sim', 'realsense', 'bag' or 'video', got 'lidar'"),
+        ({"source": "lidar"}, 5, "source: input should be 'realsense', 'bag' or 'video', got 'lidar'"),
         ({"fps": 0}, 5, "fps out of range. Min: 1, Max: 240, value: 0"),
     ],
 )
@@ -105,38 +101,3 @@ def test_what_cannot_start_ends_with_the_errors_exit_code_and_reason(graph, para
     process = graph.start(CAMERA, **parameters)
     assert process.wait(20) == code
     assert message in process.log.read_text()
-
-
-def test_the_simulation_is_seen_from_the_pose_on_odom(graph):
-    """Frames at 10 Hz from odometry at 100 Hz; each has the stamp of a pose, and turning round changes the view."""
-    pytest.importorskip("mujoco")
-    from fadnet_sim.world import make_world
-
-    (x, y), yaw, _ = make_world("outdoor", 2).path.at(0.0)
-    heard = listen(graph)
-    odom = graph.node.create_publisher(Odometry, "odom", 10)
-    process = graph.start(
-        "edgeflock_ros.camera_node", source="sim", world="outdoor", seed=2, width=160, height=120, fps=10
-    )
-    sent = []
-
-    def publish(turn):
-        message = Odometry()
-        message.header.stamp = to_stamp(time.time_ns())
-        message.pose.pose.position.x, message.pose.pose.position.y = float(x), float(y)
-        orientation = message.pose.pose.orientation
-        orientation.w, orientation.z = math.cos((yaw + turn) / 2), math.sin((yaw + turn) / 2)
-        odom.publish(message)
-        sent.append(to_ns(message.header.stamp))
-        time.sleep(0.01)
-
-    images = heard[f"{COLOR}/image_raw"]
-    assert graph.until(lambda: publish(0.0) or len(images) > 8, 30.0), process.log.read_text()
-    assert set(stamps(images)) <= set(sent)
-    assert np.median(np.diff(stamps(images)[2:])) / 1e6 == pytest.approx(100, abs=25)
-    ahead = decode_rgb(images[-1][1]).astype(int)
-    count = len(images)
-    assert graph.until(lambda: publish(math.pi / 2) or len(images) > count + 3)
-    assert np.abs(decode_rgb(images[-1][1]) - ahead).mean() > 10
-    assert decode_depth(heard[f"{DEPTH}/image_raw"][-1][1]).dtype == np.uint16
-    assert process.poll() is None

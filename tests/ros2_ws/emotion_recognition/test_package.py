@@ -24,7 +24,7 @@ def test_the_installed_node_starts_and_its_error_is_the_exit_code(installed):
     node = installed / "emotion_recognition/lib/emotion_recognition/emotion_node"
     command = f". {installed}/local_setup.bash && exec {node} --ros-args -p bundle:=nowhere"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)
-    assert ran.returncode == 11 and "manifest.json is missing" in ran.stderr
+    assert ran.returncode == 11 and "expected a bundle, a folder with manifest.json" in ran.stderr
 
 
 @pytest.mark.parametrize("steering", ["false", "true"])

@@ -222,7 +222,7 @@ def test_runs_as_a_process_and_ends_on_sigint(monkeypatch):
     node = rclpy.create_node("waiter")
     heard = []
     node.create_subscription(Odometry, "odom", heard.append, 10)
-    end = time.monotonic() + 60  # until it spins it does not own its signals
+    end = time.monotonic() + 60
     while not heard and process.poll() is None and time.monotonic() < end:
         rclpy.spin_once(node, timeout_sec=0.1)
     rclpy.shutdown()

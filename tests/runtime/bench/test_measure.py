@@ -108,7 +108,7 @@ def test_what_cannot_be_measured_says_why(fields, says):
 def test_the_chain_comes_through_an_entry_point(monkeypatch):
     asked = {}
 
-    def chain(bundle, engine, precision, source, rate_hz, seconds, settle_s):
+    def chain(bundle, engine, precision, source, rate_hz, seconds, settle_s, keys):
         asked.update(source=source, rate_hz=rate_hz, settle_s=settle_s)
         return Chain(np.full(90, 4_000_000), 3.0, 2, 90_000_000, 300.0, CPU, precision)
 

@@ -153,7 +153,7 @@ def test_a_thermal_zone_that_cannot_be_read_is_left_out(board):
 
 
 def test_throttling_of_x86_jetson_and_raspberry_pi(board):
-    found = board(
+    sensors = board(
         {
             "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": 3,
             "sys/class/hwmon/hwmon3/name": "soctherm_oc",
@@ -169,23 +169,22 @@ def test_throttling_of_x86_jetson_and_raspberry_pi(board):
             "sys/class/thermal/cooling_device1/cur_state": 3,
             "sys/devices/platform/soc/soc:firmware/get_throttled": "50005",
         }
-    ).throttling()
-    assert {name: count for name, count in found.items() if count} == {
-        "cpu0 core_throttle": 3,
-        "over-current oc3": 179,
-        "ina3221 curr1_crit alarm": 1,
-        "gpu-throttle-alert": 1,
-        "Raspberry Pi under-voltage": 1,
-        "Raspberry Pi throttled": 1,
-        "Raspberry Pi under-voltage has occurred": 1,
-        "Raspberry Pi throttling has occurred": 1,
+    )
+    assert sensors.throttle_events() == {"cpu0 core_throttle": 3, "over-current oc1": 0, "over-current oc3": 179}
+    assert {name for name, on in sensors.throttle_states().items() if on} == {
+        "ina3221 curr1_crit alarm",
+        "gpu-throttle-alert",
+        "Raspberry Pi under-voltage",
+        "Raspberry Pi throttled",
+        "Raspberry Pi under-voltage has occurred",
+        "Raspberry Pi throttling has occurred",
     }
-    assert found["over-current oc1"] == 0
 
 
 def test_a_board_without_sensors_says_nothing(tmp_path):
     empty = Sensors(tmp_path)
-    asked = (empty.clocks_mhz, empty.governors, empty.temperatures_c, empty.power_w, empty.energy_j, empty.throttling)
+    asked = (empty.clocks_mhz, empty.governors, empty.temperatures_c, empty.power_w, empty.energy_j)
+    asked += (empty.throttle_events, empty.throttle_states)
     assert not any(ask() for ask in asked)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -119,16 +120,77 @@ def test_camera_is_the_first_realsense_or_webcam(people, monkeypatch) -> None:
         (["people.avi", "--out", "out.png"], InputError, "--out of a video must end with .avi, .mp4"),
         (["people.png", "--out", "out.avi"], InputError, "--out of an image must end with"),
         (["people.png", "--detector", "yunet.onnx"], InputError, "YuNet's ONNX file"),
-        (["broken.png"], InputError, "not an image"),
+        (["broken.png"], InputError, "broken.png: expected a whole JPEG or PNG image"),
+        (["raw.dng"], InputError, "raw.dng: expected a picture of .jpg"),
+        (["people.avi", "--out", "people.avi"], InputError, "people.avi is read by this command"),
+        (["people.avi", "--out", "link.avi"], InputError, r"link.avi is read by this command \(as people.avi\)"),
+        (["people.png", "--json", "people.png"], InputError, "people.png is read by this command"),
+        ([".", "--json", "people.png"], InputError, "people.png is read by this command"),
+        ([".", "--out", "."], InputError, "is read by this command"),
+        ([".", "--out", "all.png"], InputError, "--out of a folder of pictures is a folder"),
+        (["people.avi", "--out", "out.avi", "--json", "out.avi"], InputError, "written twice"),
+        (["people.avi", "--json", "broken.png/faces.jsonl"], InputError, "broken.png is a file, expected a folder"),
     ],
 )
 def test_what_cannot_be_read_or_written_is_refused_before_work_starts(people, monkeypatch, arguments, error, message):
     monkeypatch.chdir(people)
     (people / "broken.png").write_bytes(b"no image")
-    before = files(people)
+    (people / "raw.dng").write_bytes(b"II*")
+    (people / "link.avi").unlink(missing_ok=True)
+    (people / "link.avi").symlink_to("people.avi")
+    before = {path: path.read_bytes() for path in people.iterdir()}
     with pytest.raises(error, match=message):
         run(*arguments)
-    assert files(people) == before
+    assert {path: path.read_bytes() for path in people.iterdir()} == before
+
+
+def test_a_folder_of_photographs_is_read_one_by_one_whatever_their_kinds_and_sizes(people, tmp_path, capsys) -> None:
+    image = cv2.imread(str(people / "people.png"))
+    folder, out = tmp_path / "photos", tmp_path / "drawn"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a2.tif"), image)
+    cv2.imwrite(str(folder / "a10.JPG"), cv2.resize(image, (800, 600)))
+    cv2.imwrite(str(folder / "b.pgm"), cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+    (folder / "cut.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes()[:5000])
+    (folder / "c.dng").write_bytes(b"II*")
+    (folder / "notes.txt").touch()
+    result = CliRunner().invoke(app, [str(folder), "--json", str(tmp_path / "new" / "faces.jsonl"), "--out", str(out)])
+    assert result.exit_code == 0
+    records = lines((tmp_path / "new" / "faces.jsonl").read_text())
+    assert [record["file"] for record in records] == ["a2.tif", "a10.JPG", "b.pgm"]
+    assert all(len(record["faces"]) == 4 for record in records)
+    assert "2 entries are not read" in result.stderr and "1 .dng" in result.stderr
+    assert f"{folder / 'cut.jpg'}: expected a whole JPEG" in result.stderr
+    assert files(out) == {"a2.tif", "a10.JPG", "b.pgm.png"} and cv2.imread(str(out / "a10.JPG")).shape == (600, 800, 3)
+
+
+def test_a_folder_none_of_whose_pictures_can_be_read_is_an_error(tmp_path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match="none of its pictures can be read"):
+        run(tmp_path)
+    (tmp_path / "a.jpg").rename(tmp_path / "a.arw")
+    with pytest.raises(InputError, match=r"expected pictures .* or a recording in it, got 1 .arw"):
+        run(tmp_path)
+
+
+def test_reports_go_into_folders_that_are_made(people, tmp_path) -> None:
+    run(people / "people.avi", "--json", tmp_path / "a" / "b" / "faces.jsonl", "--out", tmp_path / "c" / "out.mp4")
+    assert len(lines((tmp_path / "a" / "b" / "faces.jsonl").read_text())) == FRAMES
+    assert cv2.VideoCapture(str(tmp_path / "c" / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES
+
+
+def test_a_dark_grey_picture_of_12_bits_is_read_as_a_lit_one_of_8(people, tmp_path) -> None:
+    grey = cv2.imread(str(people / "people.png"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(tmp_path / "deep.png"), (grey.astype(np.uint16) * 16) + 8)
+    cv2.imwrite(str(tmp_path / "flat.png"), grey)
+    deep, flat = (lines(run(tmp_path / name, "--json", "-"))[0]["faces"] for name in ("deep.png", "flat.png"))
+    assert [face["label"] for face in deep] == [face["label"] for face in flat] and len(deep) == 4
+
+
+def test_a_full_disk_is_an_error_that_leaves_no_half_a_file(people) -> None:
+    with pytest.raises(OSError) as error:  # the command line makes its words of it, see edgeflock.runtime.cli.main
+        run(people / "people.png", "--json", "/dev/full")
+    assert error.value.errno == errno.ENOSPC
 
 
 def test_help_has_an_example() -> None:

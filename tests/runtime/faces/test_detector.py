@@ -52,6 +52,25 @@ def test_a_frame_of_another_resolution_shows_the_same_faces(haar, crowd) -> None
         assert overlap(a, 2 * b) > 0.6
 
 
+def backlit(frame):
+    """Dark, between two bright windows."""
+    windows = np.zeros(frame.shape)
+    windows[:, :40] = windows[:, -40:] = 120
+    return (frame * 0.15 + windows).astype(np.uint8)
+
+
+@pytest.mark.parametrize("change", [lambda frame: frame // 12, lambda frame: frame // 4, backlit], ids=str)
+def test_faces_in_the_dark_and_against_the_light_are_found_too(haar, crowd, change) -> None:
+    for frame, boxes in zip(crowd.frames, crowd.boxes, strict=True):
+        faces = haar(change(frame))
+        assert min(max(overlap(face.box, box) for face in faces) for box in boxes) > 0.6
+
+
+def test_the_noise_of_a_black_frame_is_no_face(haar) -> None:
+    noise = np.random.default_rng(0).poisson(0.5, (480, 640, 3)).astype(np.uint8)
+    assert haar(noise) == []
+
+
 def test_faces_smaller_than_asked_for_are_not_looked_for(crowd) -> None:
     assert open_detector(min_face=0.5)(crowd.frames[0]) == []
     for share in (0, -1, 1.1, float("nan")):

@@ -60,6 +60,31 @@ def test_the_shipped_net_reads_synthetic_faces_that_the_detector_found(pipeline)
     assert len(right) >= 14 and np.mean(right) > 0.5
 
 
+LIGHT = {
+    "grey": lambda image: (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), "mono8"),
+    "half as bright": lambda image: ((image * 0.5).astype(np.uint8), "rgb8"),
+    "a quarter as bright, grey": lambda image: (cv2.cvtColor(image // 4, cv2.COLOR_RGB2GRAY), "mono8"),
+    "warm": lambda image: (np.clip(image * np.array([1.15, 1.0, 0.75]), 0, 255).astype(np.uint8), "rgb8"),
+    "cold": lambda image: (np.clip(image * np.array([0.8, 1.0, 1.2]), 0, 255).astype(np.uint8), "rgb8"),
+    "bright": lambda image: (np.clip(image * 1.5, 0, 255).astype(np.uint8), "rgb8"),
+}
+
+
+@pytest.fixture(scope="module")
+def lit():
+    """Scenes that training has not seen."""
+    return list(each_scene(56, 11, (480, 640)))
+
+
+@pytest.mark.parametrize("change", LIGHT.values(), ids=LIGHT)
+def test_the_shipped_net_reads_grey_frames_and_other_light_as_well(shipped, lit, change) -> None:
+    right = {"as it is": 0, "changed": 0}
+    for image, box, label, _ in lit:
+        for name, (seen, encoding) in (("as it is", (image, "rgb8")), ("changed", change(image))):
+            right[name] += shipped(seen, [box], encoding)[0].label == EMOTIONS[label]
+    assert right["as it is"] > 0.6 * len(lit) and right["changed"] > 0.75 * right["as it is"]
+
+
 def test_encodings_agree(shipped, haar, crowd) -> None:
     frame = crowd.frames[0]
     rgb, bgr = (

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from edgeflock.runtime.intrinsics import Intrinsics
@@ -51,12 +51,12 @@ def distance(depth, steering, lens=LENS, limits=LIMITS):
     return obstacles.distance(steering)
 
 
-def driven(depth, steering, step=0.004):
+def driven(depth, steering, wider=0.0, step=0.004):
     """Way in m after which MIN_POINTS of the seen points are inside the body, moved along its circle step by step."""
     origin, ray = rays(LENS, LIMITS)
     points = (origin + ray * (depth / 1000.0)[..., None])[::2, ::2][depth[::2, ::2] > 0]
     x, y, _ = points[(points[:, 2] > 0.05 + 0.04 * points[:, 0]) & (points[:, 2] < 0.42)].T
-    half = LIMITS.robot_width / 2 + LIMITS.margin / 2
+    half = LIMITS.robot_width / 2 + LIMITS.margin / 2 + wider
     for way in np.arange(0, 2.5, step):
         turn = way * math.tan(steering) / LIMITS.wheelbase
         radius = LIMITS.wheelbase / math.tan(steering) if steering else math.inf
@@ -69,14 +69,17 @@ def driven(depth, steering, step=0.004):
 
 
 @settings(max_examples=60, deadline=None)
+@example(x=0.703125, y=0.26, radius=0.03, steering=0.0)
 @given(st.floats(0.7, 1.8), st.floats(-0.9, 0.9), st.floats(0.03, 0.3), st.floats(-0.6, 0.6))
 def test_the_free_way_is_what_the_body_can_really_drive(x, y, radius, steering):
     steering = 0.0 if abs(steering) < 0.005 else steering
     depth = see([(x, y, radius)])
-    answer, truth = distance(depth, steering), driven(depth, steering)
-    assume(truth > 0)
-    if min(answer, truth) < 1.5:  # later the circle comes back to points beside the start
-        assert answer == pytest.approx(truth, abs=0.03)
+    answer = distance(depth, steering)
+    # A point exactly on the body's side may count or not, so the truth lies between two bodies.
+    first, last = (driven(depth, steering, wider) for wider in (0.002, -0.002))
+    assume(first > 0)
+    if min(answer, first) < 1.5:  # later the circle comes back to points beside the start
+        assert first - 0.03 <= answer <= last + 0.03
 
 
 def test_a_wall_is_as_far_as_it_is():

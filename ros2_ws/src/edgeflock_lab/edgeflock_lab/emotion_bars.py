@@ -23,6 +23,7 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+from edgeflock.runtime.options import Keys
 
 P99_BAR_MS = 100.0
 WIDTH, HEIGHT = 640, 480
@@ -71,6 +72,7 @@ class FacesResult:
 
 def bars(
     bundle: Annotated[Path | None, typer.Option(help="Bundle (default: edgeflock's own for emotion).")] = None,
+    key: Keys = None,
     precision: Annotated[str, typer.Option(help="Of the net.")] = "int8",
     engine: Annotated[str, typer.Option(help="To run the net.")] = "onnxruntime-cpu",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine and of the detector.")] = 2,
@@ -91,6 +93,7 @@ def bars(
     node = {"precision": precision, "engine": engine, "threads": threads}
     node |= {
         "bundle": str(bundle.absolute()) if bundle else "",
+        "keys": os.pathsep.join(str(path.absolute()) for path in key or ()),
         "detector": str(detector.absolute()) if detector else "",
     }
     result = measure(node, faces, rate, seconds, steering)
@@ -181,6 +184,7 @@ def measure(node: dict[str, Any], faces: int, rate_hz: float, seconds: float, st
     except ImportError as error:
         raise MissingExtra.pip("edgeflock emotion-bars", "drive", error) from error
     from edgeflock_lab.supervisor import Supervisor, listening, stay_on_this_machine
+    from edgeflock_ros import topics
 
     stay_on_this_machine()
     humans = f"/run_{os.getpid()}/humans"
@@ -205,7 +209,7 @@ def measure(node: dict[str, Any], faces: int, rate_hz: float, seconds: float, st
         nodes.start_node("emotion", "emotion_recognition.emotion_node", {**node, "humans": humans})
         if steering:
             nodes.start_node("steering", "fadnet_nav.steering_node", {})
-        wait(lambda: watch.count_subscribers("camera/color/image_raw") == readers, START_TIMEOUT_S, "the nodes")
+        wait(lambda: watch.count_subscribers(topics.image(topics.COLOR)) == readers, START_TIMEOUT_S, "the nodes")
         camera = {"source": "video", "path": str(video), "loop": True}
         nodes.start_node("camera", "edgeflock_ros.camera_node", camera)
         wait(lambda: watch.reports and (watch.steered or not steering), START_TIMEOUT_S, "the nodes after the camera")

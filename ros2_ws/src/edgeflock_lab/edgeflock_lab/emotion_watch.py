@@ -8,6 +8,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, JointState
 
+from edgeflock_ros import topics
 from edgeflock_ros.messages import qos, to_ns
 from emotion_recognition.faces import ids_of, ids_type
 
@@ -41,11 +42,11 @@ class Watch(Node):
         self.steered: set[int] = set()
         self.reports: list[dict[str, str]] = []
         deep = qos("reliable", 100)
-        self.create_subscription(CameraInfo, "camera/color/camera_info", self._on_frame, deep)
+        self.create_subscription(CameraInfo, topics.info(topics.COLOR), self._on_frame, deep)
         # rclpy hands the message info to a callback with two arguments, which its annotations do not say.
-        self.create_subscription(ids_type(), f"{humans}/faces/tracked", self._on_tracked, deep)  # type: ignore[arg-type]
-        self.create_subscription(JointState, "steering", self._on_steering, deep)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, deep)
+        self.create_subscription(ids_type(), f"{humans}/{topics.TRACKED}", self._on_tracked, deep)  # type: ignore[arg-type]
+        self.create_subscription(JointState, topics.STEERING, self._on_steering, deep)
+        self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, deep)
 
     def _on_frame(self, message: CameraInfo) -> None:
         self.sent.append(to_ns(message.header.stamp))

@@ -28,6 +28,7 @@ from edgeflock.runtime.cameras.encodings import decode_rgb
 from edgeflock.runtime.prepare.frame import squeezed
 from edgeflock_lab.drive_record import DriveTrace, Path2D
 from edgeflock_lab.figures import FULL_SCALE, shrink
+from edgeflock_ros import topics
 from edgeflock_ros.messages import qos, to_ns
 
 GIF_FRAMES = 48
@@ -66,16 +67,16 @@ class Monitor(Node):
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)  # arrival ns, latency ms
         deep = qos("reliable", 100)
         # rclpy hands the message info to a callback with two arguments, which its annotations do not say.
-        self.create_subscription(CameraInfo, "camera/color/camera_info", self._on_frame, deep)  # type: ignore[arg-type]
-        self.create_subscription(JointState, "steering", self._on_steering, deep)
-        self.create_subscription(TwistStamped, "cmd_vel", self._on_command, deep)  # type: ignore[arg-type]
-        self.create_subscription(Odometry, "odom", self._on_odom, deep)
+        self.create_subscription(CameraInfo, topics.info(topics.COLOR), self._on_frame, deep)  # type: ignore[arg-type]
+        self.create_subscription(JointState, topics.STEERING, self._on_steering, deep)
+        self.create_subscription(TwistStamped, topics.COMMAND, self._on_command, deep)  # type: ignore[arg-type]
+        self.create_subscription(Odometry, topics.ODOMETRY, self._on_odom, deep)
         latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.create_subscription(UInt32, "sim/collisions", self._on_collisions, latched)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, deep)
-        self._start = self.create_publisher(Empty, "sim/start", latched)
+        self.create_subscription(UInt32, topics.COLLISIONS, self._on_collisions, latched)
+        self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, deep)
+        self._start = self.create_publisher(Empty, topics.START, latched)
         # Serialised: of 30 images a second only one or two are decoded.
-        self.create_subscription(Image, "camera/color/image_raw", self._on_image, qos("sensor_data"), raw=True)
+        self.create_subscription(Image, topics.image(topics.COLOR), self._on_image, qos("sensor_data"), raw=True)
 
     @property
     def over(self) -> bool:

@@ -15,6 +15,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
 from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock_ros import topics
 
 SENT = {"rgb8": (np.uint8, 3), "16UC1": (np.uint16, 1)}  # what the camera node publishes
 NUMBERED = hasattr(Subscription, "CallbackType")  # Humble's rclpy hands over no message info: misses stay unknown there
@@ -62,7 +63,7 @@ class ImageReader:
         self._missed = self._sequence = 0
         callback: Any = self._on_numbered_image if NUMBERED else on_image
         self._node = node
-        self._subscription = node.create_subscription(Image, "camera/color/image_raw", callback, qos(kind, depth))
+        self._subscription = node.create_subscription(Image, topics.image(topics.COLOR), callback, qos(kind, depth))
 
     @property
     def missed(self) -> int | str:
@@ -85,10 +86,12 @@ class ImageReader:
 class ImagePublisher:
     """Publishes one image stream and a camera_info of the same stamp per frame, from buffers made once."""
 
-    def __init__(self, node: Node, topic: str, intrinsics: Intrinsics, encoding: str, frame_id: str, kind: str) -> None:
-        self._images = node.create_publisher(Image, f"{topic}/image_raw", qos(kind))
+    def __init__(
+        self, node: Node, stream: str, intrinsics: Intrinsics, encoding: str, frame_id: str, kind: str
+    ) -> None:
+        self._images = node.create_publisher(Image, topics.image(stream), qos(kind))
         # Small and reliable, deep enough for a slow reader: what counts frames must not lose any.
-        self._infos = node.create_publisher(CameraInfo, f"{topic}/camera_info", qos("reliable", 60))
+        self._infos = node.create_publisher(CameraInfo, topics.info(stream), qos("reliable", 60))
         dtype, channels = SENT[encoding]
         i = intrinsics
         step = i.width * channels * np.dtype(dtype).itemsize

@@ -35,9 +35,11 @@ from sensor_msgs.msg import Image
 
 from edgeflock.runtime.cameras.encodings import Encoding, decode_color, is_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
 from edgeflock_ros.process import run
+from edgeflock_ros.timers import steady_timer
 from emotion_recognition.faces import EXPRESSIONS, FaceTopics
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class EmotionParameters(NetParameters):
         default=0.5, ge=0, le=60, description="s, time constant of each face's distribution; 0 = each frame alone"
     )
     humans: str = Field(
-        default="/humans", pattern=r"^(/[A-Za-z_]\w*)+$", description="namespace of the faces; REP-155 says /humans"
+        default=topics.HUMANS, pattern=r"^(/[A-Za-z_]\w*)+$", description="namespace of the faces; REP-155 says /humans"
     )
     publish_annotated: bool = Field(default=False, description="send an image with what was found: shows people")
     blur_faces: bool = Field(default=True, description="in the annotated image: only coarse blocks where a face is")
@@ -73,8 +75,8 @@ class EmotionNode(ManagedNode[EmotionParameters]):
         self._news = threading.Condition()
         self._newest: Image | None = None
         self._stop = False
-        self._reporter = self.create_timer(1.0, self._report)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._reporter = steady_timer(self, 1.0, self._report)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self.start()
 
     def load(self) -> None:
@@ -86,7 +88,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
 
         p = self.settings.value
         recognizer = EmotionRecognizer(
-            p.bundle or default_bundle("emotion"), p.precision or None, p.threads or None, p.engine or None
+            p.bundle or default_bundle("emotion"), p.precision or None, p.threads or None, p.engine or None, p.trusted
         )
         cv2.setNumThreads(p.threads or 1)  # or the detector takes every core from the nodes that drive
         detector = open_detector(p.detector or None)
@@ -94,7 +96,9 @@ class EmotionNode(ManagedNode[EmotionParameters]):
         detector(np.zeros((480, 640, 3), np.uint8), "rgb8")
         self._pipeline = EmotionPipeline(recognizer, detector, smoothing_s=p.smoothing)
         self._topics = FaceTopics(self, recognizer.labels, p.humans)
-        self._annotated = self.create_publisher(Image, "~/annotated", qos("reliable")) if p.publish_annotated else None
+        self._annotated = (
+            self.create_publisher(Image, topics.ANNOTATED, qos("reliable")) if p.publish_annotated else None
+        )
         digest = recognizer.bundle.digest
         self._constant: dict[str, Any] = {
             "detector": type(detector).__name__,

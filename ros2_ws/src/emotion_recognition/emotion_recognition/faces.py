@@ -27,6 +27,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState, RegionOfInterest
 from std_msgs.msg import Header
 
+from edgeflock_ros import topics
 from edgeflock_ros.messages import qos, to_ns
 
 if TYPE_CHECKING:
@@ -105,20 +106,20 @@ class FaceTopics:
         Namespace; REP-155 says /humans.
     """
 
-    def __init__(self, node: Node, labels: Sequence[str], humans: str = "/humans") -> None:
+    def __init__(self, node: Node, labels: Sequence[str], humans: str = topics.HUMANS) -> None:
         self._node = node
         self._labels = list(labels)
         self._words = [expression_of(label) for label in labels]
-        self._faces = f"{humans}/faces"
+        self._humans = humans
         # Ids are unique among runs and nodes too, and a topic's name may not begin with a digit.
         self._run = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
         self._profile = qos("reliable", 5)
         self._dialect = _dialect()
-        self._tracked = node.create_publisher(self._dialect.ids_type, f"{self._faces}/tracked", self._profile)
+        self._tracked = node.create_publisher(self._dialect.ids_type, f"{humans}/{topics.TRACKED}", self._profile)
         self._emotions = None
         if edgeflock_msgs:
             self._emotions = node.create_publisher(
-                edgeflock_msgs.FaceEmotions, f"{self._faces}/emotions", self._profile
+                edgeflock_msgs.FaceEmotions, f"{humans}/{topics.EMOTIONS}", self._profile
             )
         self._publishers: dict[str, tuple[Any, Any]] = {}
         self._last_seen: dict[str, int] = {}
@@ -141,9 +142,12 @@ class FaceTopics:
         self._forget(to_ns(header.stamp), seen)
 
     def _appear(self, name: str) -> tuple[Any, Any]:
-        kinds = (("roi", self._dialect.roi_type), ("expression", self._dialect.expression_type))
+        kinds = {
+            topics.region(name): self._dialect.roi_type,
+            topics.expression(name): self._dialect.expression_type,
+        }
         roi, expression = (
-            self._node.create_publisher(kind, f"{self._faces}/{name}/{topic}", self._profile) for topic, kind in kinds
+            self._node.create_publisher(kind, f"{self._humans}/{topic}", self._profile) for topic, kind in kinds.items()
         )
         self._publishers[name] = roi, expression
         return roi, expression

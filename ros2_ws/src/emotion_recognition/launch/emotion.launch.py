@@ -22,8 +22,11 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
+from edgeflock_ros.launching import started_again
+
 NODE = {
     "bundle": "bundle folder; empty = the one edgeflock brings",
+    "keys": "its signer's .pub file; several separated by ':'",
     "precision": "fp32, int8 ...; empty = edgeflock tune's choice",
     "engine": "empty = edgeflock tune's choice",
     "detector": "ONNX file of YuNet; empty = OpenCV's Haar cascade",
@@ -61,9 +64,9 @@ def _nodes(context):
         PushRosNamespace(given["namespace"]),
         # A process of its own, after the nodes that drive: what it does must not slow them.
         Node(package="emotion_recognition", executable="emotion_node", name="emotion", parameters=[parameters],
-             prefix=f"nice -n {given['nice']}", output="screen", respawn=True, respawn_delay=1.0),
+             prefix=f"nice -n {given['nice']}", output="screen", **started_again()),
     ]  # fmt: skip
-    camera = {"source": given["camera"], "path": given["camera_path"]}
+    camera = {} if given["camera"] == "sim" else {"source": given["camera"], "path": given["camera_path"]}
     recorded = given["camera_path"] and not given["camera_path"].startswith("/dev/")
     if _true(given["steering"]):
         file = Path(get_package_share_directory("fadnet_nav")) / "launch/fadnet_nav.launch.py"
@@ -74,9 +77,10 @@ def _nodes(context):
         # Arguments of the same name, such as bundle, are not meant for the steering.
         return [GroupAction([drive], scoped=True, forwarding=False), GroupAction(nodes)]
     if given["camera"] != "none":
+        package = "fadnet_sim" if given["camera"] == "sim" else "edgeflock_ros"
         nodes.append(
-            Node(package="edgeflock_ros", executable="camera_node", name="camera", parameters=[camera], output="screen",
-                 respawn=not recorded, respawn_delay=1.0)
+            Node(package=package, executable="camera_node", name="camera", parameters=[camera], output="screen",
+                 **({} if recorded else started_again()))
         )  # fmt: skip
     return [GroupAction(nodes)]
 

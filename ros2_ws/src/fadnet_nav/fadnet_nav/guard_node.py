@@ -12,7 +12,8 @@ Parameters: `GuardParameters`, all may change while driving (a refusal says why)
 
 A timer looks every 20 ms, so that a camera or steering process killed with -9 leads to a stop within frame_timeout +
 20 ms. SIGINT and SIGTERM send a zero command and wait until the base has it. Against kill -9 of the guard itself the
-base needs its own command time-out. Time is the node's clock: with `use_sim_time` all of this is simulated time.
+base needs its own command time-out. The timer runs on a steady clock, so a step of the system clock stops the robot
+within 20 ms and does not hold up the watch. With `use_sim_time` all of this is simulated time.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.safety.guard import Command, Guard
 from edgeflock.runtime.safety.limits import GuardLimits
+from edgeflock_ros import topics
 from edgeflock_ros.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
 from edgeflock_ros.params import Parameters
 from edgeflock_ros.process import run
+from edgeflock_ros.timers import steady_timer
 
 WATCHDOG_S = 0.02
 REPEAT_STOP_S = 0.1
@@ -61,14 +64,13 @@ class GuardNode(Node):
         self._command: Command | None = None
         self._sent_ns = 0
         self._kind = TwistStamped if p.stamped else Twist
-        self._commands = self.create_publisher(self._kind, "cmd_vel", qos("reliable", 5))
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        depth = "camera/aligned_depth_to_color"
-        self.create_subscription(CameraInfo, f"{depth}/camera_info", self._on_info, qos("sensor_data"))
-        self.create_subscription(Image, f"{depth}/image_raw", self._on_depth, qos(p.qos))
-        self.create_subscription(JointState, "steering", self._on_steering, qos("reliable"))
-        self.create_timer(WATCHDOG_S, self._watch)
-        self.create_timer(1.0, self._report)
+        self._commands = self.create_publisher(self._kind, topics.COMMAND, qos("reliable", 5))
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self.create_subscription(CameraInfo, topics.info(topics.DEPTH), self._on_info, qos("sensor_data"))
+        self.create_subscription(Image, topics.image(topics.DEPTH), self._on_depth, qos(p.qos))
+        self.create_subscription(JointState, topics.STEERING, self._on_steering, qos("reliable"))
+        steady_timer(self, WATCHDOG_S, self._watch)
+        steady_timer(self, 1.0, self._report)
 
     def _accept(self, new: GuardParameters) -> str | None:
         old = self.settings.value
@@ -98,14 +100,14 @@ class GuardNode(Node):
     def _watch(self) -> None:
         """Stop when nothing comes any more.
 
-        While commands flow it adds none, and before the first steering it keeps quiet: in lock-step each command is the
-        answer to one tick.
+        While commands flow it adds none. Before the first steering it stops too, for a base that still obeys a guard
+        that died; but not in simulated time, where each command may be the answer to one tick.
         """
-        if self._command is None:
+        if self._command is None and self.get_parameter("use_sim_time").value:
             return
         now = self._now_ns()
         command = self._guard.command(now)
-        began = self._command.reason is None
+        began = self._command is None or self._command.reason is None
         if command.reason is not None and (began or not 0 <= now - self._sent_ns < REPEAT_STOP_S * 1e9):
             self._send(command)
 

@@ -30,6 +30,7 @@ from sensor_msgs.msg import Image, JointState
 
 from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, ImageReader, diagnostics, qos, to_ns
 from edgeflock_ros.process import run
@@ -73,16 +74,18 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         from edgeflock.runtime.tasks.steering import SteeringPolicy
 
         p = self.settings.value
-        self._policy = SteeringPolicy(p.bundle or None, p.precision or None, p.threads or None, p.engine or None)
+        self._policy = SteeringPolicy(
+            p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted
+        )
         for _ in range(WARM_UP):
             self._policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
         self._frames = 0
-        self._steering = self.create_lifecycle_publisher(JointState, "steering", qos("reliable", 5))
-        self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._steering = self.create_lifecycle_publisher(JointState, topics.STEERING, qos("reliable", 5))
+        self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self._ackermann = None
         if AckermannDriveStamped is not None:
             self._ackermann = self.create_lifecycle_publisher(
-                AckermannDriveStamped, "ackermann_cmd", qos("reliable", 5)
+                AckermannDriveStamped, topics.ACKERMANN, qos("reliable", 5)
             )
         digest, engine = self._policy.bundle.digest, self._policy.engine
         self._constant = {"engine": engine.name, "precision": self._policy.precision, "bundle": digest}

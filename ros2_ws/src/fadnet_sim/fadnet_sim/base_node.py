@@ -21,13 +21,14 @@ from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import Empty, UInt32
 
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock_ros import topics
+from edgeflock_ros.process import run
 
 from .car import MAX_STEERING, WHEELBASE
 from .sim import Simulation
@@ -48,6 +49,7 @@ class BaseNode(Node):
 
     def __init__(self) -> None:
         super().__init__("base")
+        self.done: int | None = None
         world = self._declare("world", "indoor", "indoor | outdoor")
         seed = self._declare("seed", 2, "the world's seed", (0, 2**31 - 1))
         self.period = 1 / self._declare("fps", 30.0, "ticks per second in lock-step: the camera's rate", (1.0, 240.0))
@@ -67,20 +69,20 @@ class BaseNode(Node):
         self.skipped_s, self.timeouts, self.collisions = 0.0, 0, -1
         self.next_push_s = self.push_every
 
-        self.odom = self.create_publisher(Odometry, "odom", 10)
+        self.odom = self.create_publisher(Odometry, topics.ODOMETRY, 10)
         self.state = Odometry(child_frame_id="base_link")
         self.state.header.frame_id = "odom"
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.collision_count = self.create_publisher(UInt32, "sim/collisions", latched)
-        self.diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_subscription(TwistStamped if stamped else Twist, "cmd_vel", self.on_command, 10)
+        self.collision_count = self.create_publisher(UInt32, topics.COLLISIONS, latched)
+        self.diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        self.create_subscription(TwistStamped if stamped else Twist, topics.COMMAND, self.on_command, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # also where use_sim_time is set: this node is the clock
         self.create_timer(1.0, self.publish_diagnostics, clock=steady)
         if self.lockstep:
-            self.clock_pub = self.create_publisher(ClockMessage, "/clock", 10)
+            self.clock_pub = self.create_publisher(ClockMessage, topics.CLOCK, 10)
             self.answered, self.started = False, not hold
             if hold:
-                self.create_subscription(Empty, "sim/start", self.on_start, latched)
+                self.create_subscription(Empty, topics.START, self.on_start, latched)
             self.create_timer(0.02, self.watch_tick, clock=steady)
             self.publish_tick()
         else:
@@ -175,6 +177,9 @@ class BaseNode(Node):
             self.collisions = self.sim.collisions
             self.collision_count.publish(UInt32(data=self.collisions))
 
+    def close(self) -> None:
+        """Nothing to let go."""
+
     def publish_diagnostics(self) -> None:
         """State of the base; WARN when lock-step timed out or the physics could not keep up since the last report."""
         values = {
@@ -197,19 +202,8 @@ class BaseNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop."""
-    rclpy.init(args=args)
-    try:
-        node = BaseNode()
-        rclpy.spin(node)
-    except EdgeflockError as e:
-        print(e, file=sys.stderr)
-        return e.exit_code
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    """Run the base until a signal; parameters that make no sense end it with the error's exit code."""
+    return run(lambda: [BaseNode()], args)
 
 
 if __name__ == "__main__":

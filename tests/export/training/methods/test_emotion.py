@@ -17,16 +17,19 @@ from edgeflock.export.nets import NETS
 from edgeflock.export.nets.resnet import resnet18
 from edgeflock.export.training.cli import train_app
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
+from edgeflock.export.training.methods.augment import relight
 from edgeflock.export.training.methods.emotion import (
     EmotionConfig,
     _batches,
     augment_face,
     crop_context,
+    make_batch,
     mismatched,
     predict,
     start_net,
     train_emotion,
 )
+from edgeflock.export.training.methods.glamor import PRESETS
 from edgeflock.runtime.errors import DataError, InputError
 
 torch.set_num_threads(1)
@@ -97,6 +100,38 @@ def test_augmentation_changes_pixels_but_neither_size_nor_the_original() -> None
     made = [augment_face(face, np.random.default_rng(seed)) for seed in range(20)]
     assert all(image.shape == face.shape and image.dtype == np.uint8 for image in made)
     assert np.array_equal(face, before) and len({image.tobytes() for image in made}) == 20
+
+
+def test_light_of_another_camera_falls_on_face_and_context_alike_and_on_nothing_that_is_masked() -> None:
+    rng = np.random.default_rng(0)
+    face, context = (rng.integers(90, 130, (side, side, 3), np.uint8) for side in (96, 112))
+    context[20:60, 20:60] = 0
+    before, grey, means = [face.copy(), context.copy()], 0, []
+    for seed in range(200):
+        made = relight([face, context], np.random.default_rng(seed))
+        assert [(m.shape, m.dtype) for m in made] == [(face.shape, np.uint8), (context.shape, np.uint8)]
+        assert not made[1][20:60, 20:60].any()
+        without = [(m == m[:, :, :1]).all() for m in made]
+        assert without[0] == without[1]  # a camera without colour has none for either
+        grey += without[0]
+        means.append([made[0].mean((0, 1)), made[1][60:].mean((0, 1))])
+    assert np.array_equal(face, before[0]) and np.array_equal(context, before[1])
+    assert 30 < grey < 70  # a quarter of 200
+    means = np.array(means)
+    assert np.abs(means[:, 0] - means[:, 1]).max() < 6
+    assert means.min() < 40 and means.max() > 170  # from dark to bright
+    assert np.ptp(means[:, 0, 0] - means[:, 0, 2]) > 50  # from cold to warm
+
+
+def test_light_is_varied_in_training_unless_switched_off(faces) -> None:
+    def without_colour(**settings) -> int:
+        (batch, *_), _ = make_batch(
+            faces["train"], FER.model_copy(update={"erase": False, **settings}), np.arange(21), np.random.default_rng(3)
+        )
+        return sum(bool((image == image[:1]).all()) for image in batch)
+
+    assert 0 < without_colour() < 21 and without_colour(light=False) == without_colour(augment=False) == 0
+    assert EmotionConfig().light and not PRESETS["released"]["light"]
 
 
 def test_context_is_cropped_in_the_centre_unless_by_chance() -> None:

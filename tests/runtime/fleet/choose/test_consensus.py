@@ -17,7 +17,7 @@ from edgeflock.runtime.fleet.choose.consensus import (
 )
 from edgeflock.runtime.fleet.mixing.rules import Mixing
 from edgeflock.runtime.fleet.plan.delay import Delays
-from edgeflock.runtime.fleet.plan.network import read_gml
+from edgeflock.runtime.fleet.plan.network import read_network
 from edgeflock.runtime.fleet.plan.overlays import both_ways, ring
 from edgeflock.runtime.fleet.plan.schedule import Plan, plan_of
 
@@ -133,7 +133,7 @@ AUTHORS = {
 
 @pytest.mark.parametrize("name", AUTHORS)
 def test_the_authors_weights_let_silos_weigh_as_the_literature_says(name, networks, femnist):
-    network = read_gml(networks / f"{name}.gml")
+    network = read_network(networks / f"{name}.gml")
     delays = Delays.of(network, femnist)
     tour = find_tour(str(networks / "reference_tours.json"), network, delays)[::-1]
     table = influence_table(plan_of(network.silos, delays, 5, tour), ["authors"], stale=False)["authors"]

@@ -9,7 +9,7 @@ from edgeflock.runtime.fleet.choose.consensus import bytes_per_round, half_life,
 from edgeflock.runtime.fleet.choose.cycle_time import event
 from edgeflock.runtime.fleet.choose.paced_mesh import paced_mesh
 from edgeflock.runtime.fleet.plan.delay import Delays
-from edgeflock.runtime.fleet.plan.network import read_gml
+from edgeflock.runtime.fleet.plan.network import read_network
 from edgeflock.runtime.fleet.plan.schedule import plan_of
 
 
@@ -59,7 +59,7 @@ def beside(networks, femnist):
     """By network: round, time to consensus and bytes of the multigraph and of the paced mesh, at t = 5."""
     found = {}
     for file in FILES:
-        network = read_gml(networks / f"{file}.gml")
+        network = read_network(networks / f"{file}.gml")
         delays = Delays.of(network, femnist)
         multigraph = plan_of(network.silos, delays, 5)
         limit, share = event(multigraph, delays.compute_ms), (1 / multigraph.periods).sum() / len(network)

@@ -33,6 +33,26 @@ def test_the_delay_is_compute_latency_and_the_slowest_of_upload_download_and_cor
     assert delays.along(star(4)[:3]).tolist() == [21.0] * 3  # also where only its way down is shared
 
 
+def test_a_relayed_message_takes_the_path_of_least_delay_and_its_slowest_part(scattered):
+    n = 12
+    latency = scattered(n).latency_ms
+    delays = Delays(5.0, latency, np.where(latency > np.median(latency), 40.0, 10.0) * (1 - np.eye(n)), access_ms=2.0)
+    pairs, relayed = delays.pairs * (1 - np.eye(n)), delays.relayed()
+    paths = dict(networkx.all_pairs_dijkstra_path(networkx.from_numpy_array(pairs)))
+    detours = 0
+    for i, j in np.argwhere(~np.eye(n, dtype=bool)):
+        hops = np.array(list(networkx.utils.pairwise(paths[i][j]))).T
+        detours += hops.shape[1] > 1
+        assert relayed.latency_ms[i, j] == pytest.approx(latency[tuple(hops)].sum())
+        assert relayed.core_ms[i, j] == delays.core_ms[tuple(hops)].max()
+    assert detours
+
+
+def test_nothing_is_relayed_where_no_way_is_shorter(scattered):
+    delays = scattered(12)
+    assert np.array_equal(delays.relayed().latency_ms, delays.latency_ms)
+
+
 def test_the_tree_is_minimal(scattered):
     weights = scattered(30).pairs
     graph = networkx.from_numpy_array(weights * (1 - np.eye(30)))

@@ -1,19 +1,40 @@
-"""The simulated camera as a frame source: it renders the world from the poses on `odom`."""
+"""Node `camera` of the simulation: renders the world from poses. What it publishes: `edgeflock_ros.camera`.
+
+Subscribes (relative names)
+    odom                the pose to render from; a frame carries the stamp of the pose that it shows
+
+Parameters: `SimCameraParameters`. All are read at start.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from typing import Literal
 
 from nav_msgs.msg import Odometry
+from pydantic import Field
 from rclpy.node import Node
 
-from edgeflock.runtime.cameras.base import Frame
+from edgeflock.runtime.cameras.base import Frame, FrameSource
 from edgeflock.runtime.errors import MissingExtra
+from edgeflock_ros import topics
+from edgeflock_ros.camera import Camera, FrameParameters
 from edgeflock_ros.messages import to_ns
+from edgeflock_ros.process import run
 
 EARLY = 0.15  # of the frame period: odometry at 100 Hz, or ticks of whole physics steps, never meet it exactly
+
+
+class SimCameraParameters(FrameParameters):
+    """Parameters of the simulated camera."""
+
+    world: Literal["indoor", "outdoor"] = Field(default="indoor", description="kind of world, as the base's")
+    seed: int = Field(default=2, ge=0, le=2**31 - 1, description="seed of the world, as the base's")
+    width: int = Field(default=640, ge=16, le=1920, description="image width, px")
+    height: int = Field(default=480, ge=16, le=1080, description="image height, px")
+    fps: int = Field(default=30, ge=1, le=240, description="frames per second")
 
 
 class Poses:
@@ -30,7 +51,7 @@ class Poses:
         self._waiting: Odometry | None = None
         self._closed = False
         self._changed = threading.Condition()
-        node.create_subscription(Odometry, "odom", self._on_odom, 10)
+        node.create_subscription(Odometry, topics.ODOMETRY, self._on_odom, 10)
 
     def _on_odom(self, odom: Odometry) -> None:
         stamp = to_ns(odom.header.stamp)
@@ -85,7 +106,7 @@ class SimSource:
             from fadnet_sim.camera import SimCamera
             from fadnet_sim.world import make_world
         except ImportError as error:
-            raise MissingExtra.pip("the camera source sim", "sim", error) from error
+            raise MissingExtra.pip("the simulated camera", "sim", error) from error
         self._camera = SimCamera(make_world(world, seed), width, height)
         self._poses = poses
         self.intrinsics = self._camera.intrinsics
@@ -108,3 +129,37 @@ class SimSource:
     def close(self) -> None:
         """Free the OpenGL contexts."""
         self._camera.close()
+
+
+class SimCameraNode(Camera[SimCameraParameters]):
+    """The camera of the simulated robot."""
+
+    def __init__(self) -> None:
+        super().__init__(SimCameraParameters)
+        self._poses = Poses(self, self.settings.value.fps)
+        self.start()
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """That it is the simulation, and which world."""
+        p = self.settings.value
+        return "sim", f"{p.world} {p.seed}"
+
+    def open(self) -> FrameSource:
+        """Make the world and its renderer."""
+        p = self.settings.value
+        return SimSource(self._poses, p.world, p.seed, p.width, p.height, p.fps)
+
+    def close(self) -> None:
+        """End the thread, which may be waiting for a pose."""
+        self._poses.close()
+        super().close()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the simulated camera until a signal or an error (its exit code)."""
+    return run(lambda: [SimCameraNode()], args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The name of every topic, once.
+
+Names are relative, so that a namespace keeps two robots apart, but for those on which ROS agrees.
+"""
+
+COLOR = "camera/color"
+DEPTH = "camera/aligned_depth_to_color"
+
+
+def image(stream: str) -> str:
+    """The images of a stream (`COLOR`, `DEPTH`), named as realsense2_camera does."""
+    return f"{stream}/image_raw"
+
+
+def info(stream: str) -> str:
+    """The calibration of a stream: one message per image, of the same stamp."""
+    return f"{stream}/camera_info"
+
+
+STEERING = "steering"
+ACKERMANN = "ackermann_cmd"
+COMMAND = "cmd_vel"
+ODOMETRY = "odom"
+
+COLLISIONS = "sim/collisions"
+START = "sim/start"
+
+DIAGNOSTICS = "/diagnostics"
+CLOCK = "/clock"
+
+HUMANS = "/humans"  # namespace of the faces, in which the next four are; see REP-155
+TRACKED = "faces/tracked"
+EMOTIONS = "faces/emotions"
+
+
+def region(face: str) -> str:
+    """Where a face is."""
+    return f"faces/{face}/roi"
+
+
+def expression(face: str) -> str:
+    """What a face shows."""
+    return f"faces/{face}/expression"
+
+
+ANNOTATED = "~/annotated"
