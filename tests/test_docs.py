@@ -176,8 +176,9 @@ def arguments_of(launch):
             names |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
     tables = [node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)]
     names |= {key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)}
-    shared = [n.module for n in tree.body if isinstance(n, ast.ImportFrom) and "TOPICS" in [a.name for a in n.names]]
-    return names.union(*(arguments_of(ROOT / "ros2_ws/src/edgeflock_ros" / f"{m.replace('.', '/')}.py") for m in shared))
+    shared = [n for n in tree.body if isinstance(n, ast.ImportFrom) and "TOPICS" in [a.name for a in n.names]]
+    files = [ROOT / "ros2_ws/src/edgeflock_ros" / (n.module.replace(".", "/") + ".py") for n in shared]
+    return names.union(*map(arguments_of, files))
 
 
 LAUNCHES = [
