@@ -24,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from edgeflock.runtime.errors import EdgeflockError
 
 LAST_WORDS_S = 0.2  # a node that ends by itself: its last frames and replies are still on their way
+TURN_S = 0.1  # the longest wait of the executor
 
 
 def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
@@ -54,8 +55,10 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
         executor = SingleThreadedExecutor()
         for node in nodes:
             executor.add_node(node)
+        awake = _Awake(executor)
         while not stop.is_set() and all(node.done is None for node in nodes):
-            executor.spin_once(timeout_sec=0.1)
+            awake.turn()
+            executor.spin_once(timeout_sec=TURN_S)
         code = max((node.done or 0 for node in nodes), default=0)
         end = time.monotonic() + LAST_WORDS_S
         while not stop.is_set() and time.monotonic() < end:
@@ -70,3 +73,26 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
     return code
+
+
+class _Awake:
+    """Wakes an executor that waits longer than it was told to.
+
+    A middleware whose C library has no pthread_cond_clockwait (before glibc 2.30; the wheels) waits by system time:
+    a step back of an hour lets it wait an hour, and no timer runs. time.sleep does not care about such steps.
+    """
+
+    def __init__(self, executor: SingleThreadedExecutor) -> None:
+        self._executor = executor
+        self.turn()
+        threading.Thread(target=self._watch, name="awake", daemon=True).start()
+
+    def turn(self) -> None:
+        """The executor waits anew."""
+        self._began = time.monotonic()
+
+    def _watch(self) -> None:
+        while self._executor.context.ok():
+            time.sleep(TURN_S / 2)
+            if time.monotonic() - self._began > 1.5 * TURN_S:
+                self._executor.wake()

@@ -12,7 +12,8 @@ Parameters: `GuardParameters`, all may change while driving (a refusal says why)
 
 A timer looks every 20 ms, so that a camera or steering process killed with -9 leads to a stop within frame_timeout +
 20 ms. SIGINT and SIGTERM send a zero command and wait until the base has it. Against kill -9 of the guard itself the
-base needs its own command time-out. Time is the node's clock: with `use_sim_time` all of this is simulated time.
+base needs its own command time-out. The timer runs on a steady clock, so a step of the system clock stops the robot
+within 20 ms and does not hold up the watch. With `use_sim_time` all of this is simulated time.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from edgeflock_ros import topics
 from edgeflock_ros.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
 from edgeflock_ros.params import Parameters
 from edgeflock_ros.process import run
+from edgeflock_ros.timers import steady_timer
 
 WATCHDOG_S = 0.02
 REPEAT_STOP_S = 0.1
@@ -67,8 +69,8 @@ class GuardNode(Node):
         self.create_subscription(CameraInfo, topics.info(topics.DEPTH), self._on_info, qos("sensor_data"))
         self.create_subscription(Image, topics.image(topics.DEPTH), self._on_depth, qos(p.qos))
         self.create_subscription(JointState, topics.STEERING, self._on_steering, qos("reliable"))
-        self.create_timer(WATCHDOG_S, self._watch)
-        self.create_timer(1.0, self._report)
+        steady_timer(self, WATCHDOG_S, self._watch)
+        steady_timer(self, 1.0, self._report)
 
     def _accept(self, new: GuardParameters) -> str | None:
         old = self.settings.value
