@@ -131,7 +131,7 @@ def test_limits_change_while_driving_and_bad_ones_are_refused_with_the_reason(dr
     assert wheelbase.description and wheelbase.floating_point_range[0].to_value == 5.0 and require.description
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_its_last_word_is_a_zero_command(driving, number):
     if driving.guard.poll() is not None:
         driving.guard = driving.start("guard_node", **LIMITS)

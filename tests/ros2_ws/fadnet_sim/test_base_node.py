@@ -208,7 +208,7 @@ def test_says_what_is_wrong_with_its_parameters(drive):
 def test_runs_as_a_process_and_ends_on_sigint(graph):
     heard = graph.listen(Odometry, "odom")
     process = graph.start("fadnet_sim.base_node", seed=4)
-    assert graph.until(lambda: heard, 60), process.log.read_text()  # until it spins it does not own its signals
+    assert graph.until(lambda: heard, 60), process.log.read_text()
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0, process.log.read_text()
     assert "Traceback" not in process.log.read_text()

@@ -100,14 +100,14 @@ class GuardNode(Node):
     def _watch(self) -> None:
         """Stop when nothing comes any more.
 
-        While commands flow it adds none, and before the first steering it keeps quiet: in lock-step each command is the
-        answer to one tick.
+        While commands flow it adds none. Before the first steering it stops too, for a base that still obeys a guard
+        that died; but not in simulated time, where each command may be the answer to one tick.
         """
-        if self._command is None:
+        if self._command is None and self.get_parameter("use_sim_time").value:
             return
         now = self._now_ns()
         command = self._guard.command(now)
-        began = self._command.reason is None
+        began = self._command is None or self._command.reason is None
         if command.reason is not None and (began or not 0 <= now - self._sent_ns < REPEAT_STOP_S * 1e9):
             self._send(command)
 
