@@ -24,7 +24,7 @@ from edgeflock_ros.messages import to_ns, to_stamp
 def ends(launched):
     """Ctrl-C at a terminal; the exit code."""
     os.killpg(launched.pid, signal.SIGINT)
-    return launched.wait(30)
+    return launched.wait(60)
 
 
 @pytest.mark.parametrize("composed", ["false", "true"])
