@@ -10,6 +10,7 @@ import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.options import Keys
 
 export_app = typer.Typer(no_args_is_help=True, help="Turn trained weights into a bundle for every board.")
 
@@ -229,7 +230,7 @@ def compile_for(
         Path | None, typer.Option(help="safetensors with calibration inputs (N, ...) by name; else the bundle's own.")
     ] = None,
     sdk_python: Annotated[str, typer.Option(help="Python that the vendor's tools run in.")] = "python3.10",
-    key: Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")] = None,
+    key: Keys = None,
 ) -> None:
     """Prepare a bundle for a vendor's tools: QAIRT for the RB5 ($QNN_SDK_ROOT), operator set 13 for the Jetson Nano.
 

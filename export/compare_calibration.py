@@ -19,6 +19,7 @@ import typer
 from edgeflock.calibration.observe import OnProgress
 from edgeflock.calibration.ranges import PERCENTILE, Method, activation_ranges
 from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,6 +36,7 @@ def compare(
     choice: Annotated[
         Literal["coverage", "random"], typer.Option(help="How frames are drawn: by angle and brightness, or uniformly.")
     ] = "coverage",
+    key: Keys = None,
 ) -> None:
     """Compare the calibration methods on a steering net, beside ONNX Runtime's own calibrators.
 
@@ -65,7 +67,7 @@ def compare(
     else:
         count = min(frames, len(images))
         chosen = [np.random.default_rng(seed).choice(len(images), count, replace=False) for seed in range(draws)]
-    fp32 = onnx.load(Bundle.open(bundle or default_bundle()).artefact("fp32"))
+    fp32 = onnx.load(Bundle.open(bundle or default_bundle(), key).artefact("fp32"))
     name = fp32.graph.input[0].name
     console = Console()
     with progress(console, "comparing") as update:

@@ -23,6 +23,7 @@ from edgeflock.runtime.bundle.manifest import GateReport, Manifest
 from edgeflock.runtime.commands.doctor import doctor
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import BundleError, end_with
+from edgeflock.runtime.options import Keys
 
 app = typer.Typer(
     cls=verbs("edgeflock.commands", "edgeflock"),
@@ -58,7 +59,6 @@ bundle_app = typer.Typer(no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 
 BundlePath = Annotated[Path | None, typer.Argument(help="Bundle folder; by default the one that ships with edgeflock.")]
-Keys = Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")]
 
 
 @bundle_app.callback(epilog="Example: edgeflock bundle show")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from edgeflock.runtime.errors import InputError
 
 Keys = Annotated[
     list[Path] | None, typer.Option("--key", help="Trust bundles signed with this .pub file too; repeat for more.")
@@ -14,12 +17,28 @@ Keys = Annotated[
 """Of every verb that opens a bundle; goes to `edgeflock.runtime.bundle.bundle.Bundle.open` or a task as `keys`."""
 
 
-def next_command(*words: object) -> str:
+def refuse_unused(context: typer.Context, why: str, *names: str) -> None:
+    """Refuse options that would be dropped in silence.
+
+    Raises
+    ------
+    InputError
+        A user typed one of the parameters `names`; `why` says when they have no effect, as "without --board".
+    """
+    typed = {name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    if flags := [parameter.opts[0] for parameter in context.command.params if parameter.name in typed]:
+        raise InputError(f"no effect {why}: {', '.join(flags)}. Leave out what is not wanted, or add what is missing.")
+
+
+def next_command(*words: object, keys: Iterable[Path] | None = None) -> str:
     """Last line of a long verb: the command that usually follows it, ready to be pasted into a shell.
+
+    `keys` are those that this verb was told to trust.
 
     Examples
     --------
     >>> next_command("bundle", "verify", "my bundle")
     "next: edgeflock bundle verify 'my bundle'"
     """
-    return f"next: {shlex.join(['edgeflock', *map(str, words)])}"
+    trusted = [word for key in keys or () for word in ("--key", str(key))]
+    return f"next: {shlex.join(['edgeflock', *map(str, words), *trusted])}"

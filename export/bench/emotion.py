@@ -14,6 +14,7 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     from edgeflock.runtime.faces.pipeline import EmotionPipeline
@@ -73,6 +74,7 @@ def emotion_bars(
     threads: Annotated[list[int] | None, typer.Option(help="Threads of engine and OpenCV; repeat. Default: 2.")] = None,
     precision: Annotated[str, typer.Option(help="Of the net.")] = "int8",
     detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file; by default OpenCV's Haar cascade.")] = None,
+    key: Keys = None,
 ) -> None:
     """Time a 640x480 frame of several rendered people, from image to answers; ends with 3 over 100 ms (p99).
 
@@ -104,7 +106,7 @@ def emotion_bars(
             cv2.setNumThreads(count)
             subjects = {
                 (path.name, engine, count): EmotionPipeline(
-                    EmotionRecognizer(path, precision, count, engine), open_detector(detector)
+                    EmotionRecognizer(path, precision, count, engine, key), open_detector(detector)
                 )
                 for path in bundle or [default_bundle("emotion")]
                 for engine in engines

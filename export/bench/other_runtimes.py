@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +33,7 @@ from edgeflock.runtime.bench.record import Board
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines.base import Engine
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.options import Keys
 
 BLOCK = 25  # runs of one peer before the next has its turn; the first of them, with cold caches, is not counted
 WRONG = 10.0  # times the distance of our own INT8 from fp32: beyond it a peer does not compute this net
@@ -114,10 +115,18 @@ def convert(name: str, bundle: Bundle, folder: Path) -> None:
     PEERS[name].convert(net, samples[0], samples, folder)
 
 
-def _converted(name: str, bundle: Path, folder: Path) -> str | None:
+def _converted(name: str, bundle: Path, folder: Path, keys: Sequence[Path]) -> str | None:
     """Convert in a process of its own; what went wrong, or None."""
     folder.mkdir()
-    command = [sys.executable, "-m", "edgeflock.export.bench.other_runtimes", name, str(bundle), str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "edgeflock.export.bench.other_runtimes",
+        name,
+        str(bundle),
+        str(folder),
+        *(str(key.absolute()) for key in keys),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if done.returncode == 0:
         return None
@@ -132,6 +141,7 @@ def compare(
     engine: str | None = None,
     precision: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    keys: Sequence[Path] = (),
 ) -> PeersRecord:
     """Convert, check and measure; see the module.
 
@@ -145,6 +155,8 @@ def compare(
         Of the task, by default what it would use here: `edgeflock tune`'s choice where there is one.
     progress : callable
         Told what happens.
+    keys : sequence of Path
+        `.pub` files that the bundle was opened with: the converters open it again.
 
     Raises
     ------
@@ -203,7 +215,7 @@ def compare(
                 continue
             progress(f"converting for {name}")
             folder = Path(scratch) / name.replace(" ", "-").lower()
-            if problem := _converted(name, bundle.path, folder):
+            if problem := _converted(name, bundle.path, folder, keys):
                 missing[name] = problem
                 continue
             try:
@@ -318,7 +330,7 @@ def peers(
     engine: Annotated[str | None, typer.Option(help="Of the task (default: what it uses here).")] = None,
     precision: Annotated[str | None, typer.Option(help="Of the task (default: what it uses here).")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the record (JSON) here, the table beside it as .md.")] = None,
-    key: Annotated[list[Path] | None, typer.Option("--key", help="Trust this .pub file too; repeat for more.")] = None,
+    key: Keys = None,
 ) -> None:
     """Measure the same weights in ONNX Runtime, OpenVINO, ncnn, ExecuTorch and LiteRT, in turns, on one thread."""
     from rich.console import Console
@@ -326,7 +338,7 @@ def peers(
     console = Console()
     with console.status("") as status:
         opened = Bundle.open(bundle or default_bundle(), key)
-        record = compare(opened, seconds, engine, precision, status.update)
+        record = compare(opened, seconds, engine, precision, status.update, key or ())
     table = markdown(record)
     console.print(table, highlight=False, soft_wrap=True, markup=False)
     if out:
@@ -336,4 +348,4 @@ def peers(
 
 
 if __name__ == "__main__":
-    convert(sys.argv[1], Bundle.open(sys.argv[2]), Path(sys.argv[3]))
+    convert(sys.argv[1], Bundle.open(sys.argv[2], sys.argv[4:]), Path(sys.argv[3]))

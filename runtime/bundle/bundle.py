@@ -38,6 +38,7 @@ from edgeflock.runtime.bundle.manifest import (
 )
 from edgeflock.runtime.bundle.signing import (
     SIGNATURE_BYTES,
+    TrustedKey,
     generate_key,
     key_id,
     read_private_key,
@@ -94,7 +95,7 @@ class Bundle:
     def open(
         cls,
         path: str | Path,
-        keys: Iterable[str | Path] | None = None,
+        keys: Iterable[str | Path | TrustedKey] | None = None,
         on_check: Callable[[str], None] = lambda text: None,
     ) -> Bundle:
         """Verify a bundle: schema, signature, manifest, and every file, which is read once.
@@ -103,8 +104,8 @@ class Bundle:
         ----------
         path : str or Path
             The folder.
-        keys : iterable of path, optional
-            `.pub` files to trust besides the package's and the user's.
+        keys : iterable of path or TrustedKey, optional
+            `.pub` files or keys to trust besides the package's and the user's.
         on_check : callable, optional
             Gets one line of text after each check that passed.
 
@@ -112,7 +113,7 @@ class Bundle:
         ------
         BundleFileMissing, BundleTampered, BundleSignatureInvalid, BundleKeyUntrusted, BundleSchemaTooNew, BundleError
         """
-        folder = Path(path).resolve()
+        folder = _folder(path)
         raw = _read(folder, MANIFEST)
         document = _parse(raw, folder)
         on_check(f"schema version {document['schema_version']} is known")
@@ -175,7 +176,7 @@ def read_manifest(path: str | Path) -> tuple[Manifest, str]:
     ------
     BundleFileMissing, BundleSchemaTooNew, BundleError
     """
-    folder = Path(path).resolve()
+    folder = _folder(path)
     raw = _read(folder, MANIFEST)
     return _validate(_parse(raw, folder), folder), hashlib.sha256(raw).hexdigest()
 
@@ -273,7 +274,7 @@ def sign_bundle(folder: str | Path, private_key: str | Path) -> Path:
     BundleError
         And its subclasses: what is wrong with a file, the manifest or the key.
     """
-    folder = Path(folder).resolve()
+    folder = _folder(folder)
     document = _parse(_read(folder, MANIFEST), folder)
     key = read_private_key(private_key)
     document["key_id"] = key_id(key.public_key().public_bytes_raw())
@@ -285,6 +286,35 @@ def sign_bundle(folder: str | Path, private_key: str | Path) -> Path:
             write_atomically(draft / name, data)
             (draft / name).replace(folder / name)
     return folder
+
+
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".npz", ".h5", ".index", ".ckpt")
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z")
+
+
+def _folder(path: str | Path) -> Path:
+    """The folder, links resolved; refused with what to do where something else stands there."""
+    folder = Path(path).expanduser().resolve()
+    if folder.is_dir():
+        return folder
+    wanted = f"expected a bundle, a folder with {MANIFEST}, got"
+    if not folder.exists():
+        raise BundleFileMissing(f"{wanted} {path}, where nothing is: check the path.")
+    kind, suffix = "the file", folder.suffix.lower()
+    if suffix == ".onnx":
+        kind, way_out = "the ONNX file", f"`edgeflock bench run --net {path}` measures it as it is."
+    elif suffix in _WEIGHTS:
+        kind, way_out = (
+            "weights",
+            f"`edgeflock export steering --weights {path}` (registration, emotion) makes a bundle.",
+        )
+    elif suffix in _PACKED:
+        kind, way_out = "an archive", "unpack it first and name the folder."
+    elif folder.name in (MANIFEST, SIGNATURE, VECTORS):
+        way_out = f"name its folder, {folder.parent}."
+    else:
+        way_out = "`edgeflock export` makes a bundle of trained weights."
+    raise BundleError(f"{wanted} {kind} {path}: {way_out}")
 
 
 def _parse(raw: bytes, folder: Path) -> dict[str, Any]:
@@ -342,6 +372,13 @@ def _check_files(folder: Path, manifest: Manifest, on_check: Callable[[str], Non
         on_check(f"{name} has the SHA-256 of the manifest, {got[:16]}...")
 
 
+def _missing(path: Path, folder: Path) -> str:
+    inner = sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST}")) if path.name == MANIFEST else []
+    if not inner:
+        return f"{path} is missing: is {folder} a bundle folder?"
+    return f"{folder} is no bundle itself, it holds {', '.join(map(str, inner[:5]))}: name one of them."
+
+
 def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     if path.is_symlink():
@@ -349,7 +386,7 @@ def _read(folder: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise BundleFileMissing(f"{path} is missing: is {folder} a bundle folder?") from None
+        raise BundleFileMissing(_missing(path, folder)) from None
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error}.") from None
 

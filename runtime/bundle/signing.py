@@ -1,22 +1,31 @@
 """Ed25519 keys: who may sign a bundle that this machine drives with.
 
 A public key file (`*.pub`) is one line, `<64 hex digits of the raw key> <comment>`; lines that start with '#' are
-skipped. Keys come from the package (`runtime/keys`), from `~/.config/edgeflock/keys` and from the caller. A key is
-named by its key id, the first 16 hex digits of the SHA-256 of the raw public key.
+skipped. The public keys of OpenSSH and PEM files are read too. Keys come from the package (`runtime/keys`), from
+`~/.config/edgeflock/keys` and from the caller. A key is named by its key id, the first 16 hex digits of the SHA-256 of
+the raw public key.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+    load_ssh_private_key,
+    load_ssh_public_key,
+)
 
 from edgeflock.runtime.errors import BundleError, BundleKeyUntrusted, BundleSignatureInvalid, FileError
 from edgeflock.runtime.files import config_folder
@@ -50,34 +59,55 @@ def user_keys() -> Path:
 
 
 def read_public_key(path: str | Path) -> TrustedKey:
-    """Read a `.pub` file.
+    """Read a `.pub` file: ours, OpenSSH's (`ssh-keygen -t ed25519`) or PEM (`openssl pkey -pubout`).
 
     Raises
     ------
     BundleError
-        The file is not there or is not one hex key of 32 bytes.
+        The file is not there or holds no single Ed25519 public key.
     """
     path = Path(path)
+    wanted = f"expected one Ed25519 public key in {path}: '<64 hex> <comment>', 'ssh-ed25519 ...' or PEM"
     try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
-        (line,) = lines
-        digits, _, comment = line.strip().partition(" ")
-        raw = bytes.fromhex(digits)
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            f"cannot read the public key {path}: {error}. Expected one line '<64 hex> <comment>'."
-        ) from None
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{wanted}; it cannot be read as text ({error}).") from None
+    if "PRIVATE KEY" in text:
+        raise BundleError(f"{wanted}; got a private key, which nobody else needs: name the .pub file beside it.")
+    if "BEGIN" in text:
+        return _loaded(lambda: load_pem_public_key(text.encode()), path.stem, path, wanted)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if len(lines) != 1:
+        raise BundleError(f"{wanted}; got {len(lines)} lines: one key a file.")
+    kind, _, rest = lines[0].partition(" ")
+    if kind.startswith(("ssh-", "ecdsa-", "sk-")):
+        return _loaded(lambda: load_ssh_public_key(lines[0].encode()), rest.partition(" ")[2], path, wanted)
+    try:
+        raw = bytes.fromhex(kind)
+    except ValueError:
+        raise BundleError(f"{wanted}; got a line that begins with {kind[:20]!r}.") from None
     if len(raw) != 32:
-        raise BundleError(f"the public key {path} has {len(raw)} bytes, an Ed25519 key has 32 (64 hex digits).")
-    return TrustedKey(raw, comment.strip(), path)
+        raise BundleError(f"{wanted}; got {len(raw)} bytes, an Ed25519 key has 32 (64 hex digits).")
+    return TrustedKey(raw, rest.strip(), path)
 
 
-def trusted_keys(extra: Iterable[str | Path] = ()) -> dict[str, TrustedKey]:
-    """Every key that this machine trusts, by key id: the package's, the user's and `extra` `.pub` files."""
-    paths = [*sorted(PACKAGE_KEYS.glob("*.pub")), *extra]
+def _loaded(load: Callable[[], object], comment: str, path: Path, wanted: str) -> TrustedKey:
+    try:
+        key = load()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BundleError(f"{wanted}; got a damaged one ({error}).") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise BundleError(f"{wanted}; got a {type(key).__name__}: make an Ed25519 key, `edgeflock bundle keygen`.")
+    return TrustedKey(key.public_bytes_raw(), comment.strip(), path)
+
+
+def trusted_keys(extra: Iterable[str | Path | TrustedKey] = ()) -> dict[str, TrustedKey]:
+    """Every key that this machine trusts, by key id: the package's, the user's and `extra` keys or `.pub` files."""
+    found = [*sorted(PACKAGE_KEYS.glob("*.pub")), *extra]
     with suppress(FileError):  # this user has no home, so no keys there either
-        paths += sorted(user_keys().glob("*.pub"))
-    return {key.key_id: key for key in map(read_public_key, paths)}
+        found += sorted(user_keys().glob("*.pub"))
+    keys = (key if isinstance(key, TrustedKey) else read_public_key(key) for key in found)
+    return {key.key_id: key for key in keys}
 
 
 def verify(message: bytes, signature: bytes, signer: str, keys: dict[str, TrustedKey], what: str) -> TrustedKey:
@@ -95,7 +125,8 @@ def verify(message: bytes, signature: bytes, signer: str, keys: dict[str, Truste
         known = ", ".join(sorted(keys)) or "none"
         raise BundleKeyUntrusted(
             f"{what} is signed by key {signer}, which this machine does not trust (trusted: {known}). If you trust the "
-            f"signer, put its .pub file into {user_keys()} or name it with --key."
+            f"signer, put its .pub file into ~/.config/edgeflock/keys, or name it each time: --key of a command, "
+            f"`keys` of a ROS node and in Python."
         )
     try:
         Ed25519PublicKey.from_public_bytes(key.raw).verify(signature, message)
@@ -108,18 +139,27 @@ def verify(message: bytes, signature: bytes, signer: str, keys: dict[str, Truste
 
 
 def read_private_key(path: str | Path) -> Ed25519PrivateKey:
-    """Read an unencrypted PKCS#8 PEM key.
+    """Read an unencrypted Ed25519 key in PKCS#8 PEM or OpenSSH's form.
 
     Raises
     ------
     BundleError
         The file is not there or is not such a key.
     """
-    wanted = "Expected an unencrypted Ed25519 key in PEM form, as `edgeflock bundle keygen` writes it."
+    wanted = "Expected an unencrypted Ed25519 private key, as `edgeflock bundle keygen` or `ssh-keygen` writes it."
     try:
-        key = load_pem_private_key(Path(path).read_bytes(), password=None)
+        content = Path(path).read_bytes()
+        load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in content else load_pem_private_key
+        key = load(content, password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BundleError(f"cannot read the private key {path}: {error}. {wanted}") from None
+        if any(word in str(error).lower() for word in ("password", "bcrypt")):  # bcrypt: only encrypted ones need it
+            raise BundleError(
+                f"the private key {path} is encrypted. {wanted} `ssh-keygen -p -f {path}` takes the passphrase off one "
+                f"of OpenSSH's form, `openssl pkey -in {path} -out NEW.pem` makes a plain copy of a PEM."
+            ) from None
+        public = Path(path).suffix == ".pub"
+        hint = " A .pub file is the public half: name the file beside it." if public else ""
+        raise BundleError(f"cannot read the private key {path}: {error}. {wanted}{hint}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BundleError(f"the private key {path} is a {type(key).__name__}. {wanted}")
     return key

@@ -12,6 +12,7 @@ import typer
 
 from edgeflock.runtime.errors import CameraError, FileError, InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs, replacing, write_atomically
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +52,7 @@ def emotion(
     precision: Annotated[str | None, typer.Option(help="One of the bundle's; by default its own choice.")] = None,
     engine: Annotated[str | None, typer.Option(help="Engine; by default what `edgeflock tune` found.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    key: Keys = None,
 ) -> None:
     """Read the faces of pictures, a video or a camera.
 
@@ -77,7 +79,10 @@ def emotion(
         read = [Path(source).expanduser(), bundle, detector, *shown.pictures]
         check_outputs(files=[None if many else out, to_file], folders=[out if many else None], inputs=read)
         write = stack.enter_context(_writer(out, shown, many)) if out else None
-        recognizer, found = EmotionRecognizer(bundle, precision, threads, engine), open_detector(detector, min_face)
+        recognizer, found = (
+            EmotionRecognizer(bundle, precision, threads, engine, key),
+            open_detector(detector, min_face),
+        )
         pipeline = EmotionPipeline(recognizer, found, smoothing_s=smoothing)
         if "synthetic" in json.dumps(recognizer.bundle.manifest.training):
             console.print("This bundle's net was trained on synthetic faces: see docs/emotion.md before real use.")

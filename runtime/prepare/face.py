@@ -167,7 +167,8 @@ class EmotionPreprocess:
                 raise InputError(
                     f"input '{spec.name}' of the bundle wants {spec.model_dump()}, this edgeflock prepares "
                     f"{known[spec.name].model_dump() if spec.name in known else _names(known.values())}: "
-                    f"export the bundle again or install a newer edgeflock."
+                    f"let the net itself begin with what makes the one of the other and export it again; "
+                    f"`edgeflock bench run --scope net` measures the bundle as it is."
                 )
         self.needs_face = len(specs) == 1
         self.inputs = inputs or {spec.name: np.zeros(spec.shape, np.float32) for spec in specs}

@@ -105,7 +105,8 @@ class FramePreprocess:
             if getattr(spec, field) != value:
                 raise InputError(
                     f"input '{spec.name}' of the bundle wants {field}={getattr(spec, field)!r}, this edgeflock "
-                    f"prepares frames with {field}={value!r}: export the bundle again or install a newer edgeflock."
+                    f"prepares frames with {field}={value!r} only. Let the net itself begin with what makes the one of "
+                    f"the other and export it again; `edgeflock bench run --scope net` measures the bundle as it is."
                 )
         self.spec = spec
         self.buffer = np.zeros(spec.shape, np.float32) if buffer is None else buffer

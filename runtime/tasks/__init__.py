@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +26,10 @@ def open_task(
     precision: str | None = None,
     threads: int | None = None,
     engine: str | None = None,
+    keys: Iterable[str | Path] | None = None,
 ) -> NetTask:
     """Task of a bundle, by its manifest; parameters and errors as for `NetTask`."""
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, keys)
     if opened.manifest.task not in TASKS:
         raise BundleError(
             f"the bundle {opened.manifest.name} is for task '{opened.manifest.task}', this edgeflock knows "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +36,8 @@ class NetTask(ABC):
         precision on ONNX Runtime's CPU.
     threads : int, optional
         CPU threads of the engine; by default what `edgeflock tune` found, else 1.
+    keys : iterable of path, optional
+        `.pub` files to trust besides the package's and the user's, where `bundle` is a path.
 
     Attributes
     ----------
@@ -66,8 +69,9 @@ class NetTask(ABC):
         precision: str | None = None,
         threads: int | None = None,
         engine: str | None = None,
+        keys: Iterable[str | Path] | None = None,
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, keys)
         manifest = self.bundle.manifest
         if manifest.task != self.task:
             raise BundleError(f"the bundle {manifest.name} is for task '{manifest.task}', not for '{self.task}'.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,8 +83,9 @@ class EmotionRecognizer(NetTask):
         precision: str | None = None,
         threads: int | None = None,
         engine: str | None = None,
+        keys: Iterable[str | Path] | None = None,
     ) -> None:
-        super().__init__(bundle or default_bundle("emotion"), precision, threads, engine)
+        super().__init__(bundle or default_bundle("emotion"), precision, threads, engine, keys)
         manifest = self.bundle.manifest
         self.labels = manifest.outputs[0].labels or []
         self._preprocess = EmotionPreprocess(manifest.inputs, self.inputs)

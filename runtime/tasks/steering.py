@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,8 +46,9 @@ class SteeringPolicy(NetTask):
         precision: str | None = None,
         threads: int | None = None,
         engine: str | None = None,
+        keys: Iterable[str | Path] | None = None,
     ) -> None:
-        super().__init__(bundle or default_bundle(), precision, threads, engine)
+        super().__init__(bundle or default_bundle(), precision, threads, engine, keys)
         (spec,) = self.bundle.manifest.inputs
         self._preprocess = FramePreprocess(spec, self.inputs[spec.name])
         self._angle = self.outputs[STEERING_OUTPUT.name]

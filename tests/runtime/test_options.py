@@ -2,8 +2,38 @@
 
 import doctest
 
+import pytest
+import typer
+from click import Context
+
 from edgeflock.runtime import options
+from edgeflock.runtime.cli import app
 
 
 def test_the_next_command_can_be_pasted():
     assert doctest.testmod(options) == (0, 1)
+
+
+def commands(group, *words):
+    """Every verb that is installed here, with the words that it is called by."""
+    for name in group.list_commands(Context(group)):
+        command = group.get_command(Context(group), name)
+        if hasattr(command, "list_commands"):
+            yield from commands(command, *words, name)
+        else:
+            yield " ".join([*words, name]), command
+
+
+VERBS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("verb", [verb for verb, c in VERBS.items() if "bundle" in {p.name for p in c.params}])
+def test_every_verb_that_opens_a_bundle_can_be_told_whom_to_trust(verb):
+    """The refusal of a stranger's bundle advises `--key`."""
+    assert "--key" in {word for parameter in VERBS[verb].params for word in parameter.opts}
+
+
+def test_the_verbs_that_open_bundles_are_all_there():
+    pytest.importorskip("torch")
+    named = {verb for verb, c in VERBS.items() if "bundle" in {p.name for p in c.params}}
+    assert {"register", "emotion", "tune", "bench run", "bench emotion", "calibrate compare"} <= named

@@ -80,7 +80,7 @@ def test_runtimes_take_turns_and_each_block_begins_uncounted():
 
 
 def test_a_converter_that_fails_is_a_reason(tmp_path):
-    assert "KeyError" in _converted("no such runtime", default_bundle(), tmp_path / "x")
+    assert "KeyError" in _converted("no such runtime", default_bundle(), tmp_path / "x", ())
 
 
 def test_what_is_not_installed_comes_with_its_install_line(monkeypatch):

@@ -20,6 +20,7 @@ from edgeflock.runtime.bundle.bundle import (
     Manifest,
     canonical,
     generate_key,
+    read_manifest,
     sign_bundle,
     write_bundle,
 )
@@ -211,6 +212,30 @@ def test_a_missing_file_is_named(bundle, pub, name):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BundleFileMissing, match="nowhere"):
         Bundle.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("net.onnx", r"the ONNX file .*net.onnx: `edgeflock bench run --net .*net.onnx`"),
+        ("best.safetensors", r"weights .*best.safetensors: `edgeflock export steering --weights .*best.safetensors`"),
+        ("model.pth", r"weights .*`edgeflock export steering --weights"),
+        ("bundle.tar.gz", "an archive .*unpack it first"),
+        ("bundle.zip", "an archive .*unpack it first"),
+        ("manifest.json", "name its folder"),
+        ("notes.txt", "`edgeflock export` makes a bundle"),
+    ],
+)
+@pytest.mark.parametrize("opened", [Bundle.open, read_manifest, lambda path: sign_bundle(path, "key.pem")])
+def test_a_file_where_a_bundle_belongs_says_what_it_is_good_for(tmp_path, opened, name, says):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(BundleError, match=f"expected a bundle, a folder with manifest.json, got .*{says}"):
+        opened(tmp_path / name)
+
+
+def test_a_folder_of_bundles_names_them(bundle, pub):
+    with pytest.raises(BundleFileMissing, match=rf"holds {bundle}: name one of them"):
+        Bundle.open(bundle.parent, pub)
 
 
 def test_an_unsigned_bundle_is_refused(tmp_path, manifest, contents, pub):

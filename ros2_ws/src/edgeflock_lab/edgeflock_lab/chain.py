@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,14 @@ SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
 def chain(
-    bundle: Path, engine: str, precision: str, source: str, rate_hz: float, seconds: float, settle_s: float
+    bundle: Path,
+    engine: str,
+    precision: str,
+    source: str,
+    rate_hz: float,
+    seconds: float,
+    settle_s: float,
+    keys: Sequence[Path] = (),
 ) -> Chain:
     """Run the nodes on a source for a while and listen.
 
@@ -38,6 +46,8 @@ def chain(
         Of measurement.
     settle_s : float
         Not counted, after every node was heard of.
+    keys : sequence of Path
+        `.pub` files to trust besides the installed ones.
 
     Raises
     ------
@@ -59,6 +69,7 @@ def chain(
             engine=engine,
             precision=precision,
             bundle=bundle,
+            keys=tuple(keys),
             fps=round(rate_hz),
         )
         world = None

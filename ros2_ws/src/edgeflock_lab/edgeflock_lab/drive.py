@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +52,7 @@ class DriveOptions:
     precision: str | None = None
     engine: str | None = None
     bundle: Path | None = None
+    keys: tuple[Path, ...] = ()
     lockstep: bool = False
     speed: float = 1.0
     fps: int = 30
@@ -76,6 +79,7 @@ def drive(
     ] = None,
     engine: Annotated[str | None, typer.Option(help="To run the net (default: what `edgeflock tune` chose).")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
+    key: Keys = None,
     lockstep: Annotated[bool, typer.Option("--lockstep", help="Simulated time waits for every command.")] = False,
     speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
     fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second (sim, live camera).")] = 30,
@@ -98,6 +102,7 @@ def drive(
         precision=precision,
         engine=engine,
         bundle=bundle,
+        keys=tuple(key or ()),
         lockstep=lockstep,
         speed=speed,
         fps=fps,
@@ -202,7 +207,8 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
         camera |= {"source": kind, "path": str(path), "wait_for_readers": LISTENERS, **named}
         guard |= {"require_depth": kind == "realsense"}
     bundle = str(options.bundle.absolute()) if options.bundle else ""
-    net = {"bundle": bundle, "precision": options.precision or "", "engine": options.engine or ""}
+    keys = os.pathsep.join(str(key.absolute()) for key in options.keys)
+    net = {"bundle": bundle, "keys": keys, "precision": options.precision or "", "engine": options.engine or ""}
     nodes["steering"] = ("fadnet_nav.steering_node", {**net, **clock})
     nodes["guard"] = ("fadnet_nav.guard_node", guard)
     nodes["camera"] = (camera_module, camera)
@@ -228,12 +234,8 @@ def _check_environment(options: DriveOptions) -> None:
     """What rcl would answer with an exit, or a traceback, of its own."""
     if options.out.exists() and not options.out.is_dir():
         raise InputError(f"expected a folder for the report as --out, got the file {options.out}: name another one.")
-    if options.bundle is not None and not options.bundle.is_dir():
-        what = "a file" if options.bundle.exists() else "nothing"
-        raise InputError(
-            f"expected a bundle folder as --bundle, got {what} at {options.bundle}: `edgeflock export steering` makes "
-            "one from trained weights; leave --bundle out for the one that ships."
-        )
+    if options.bundle is not None:
+        Bundle.open(options.bundle, options.keys)
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
     if not (domain.isdigit() and int(domain) <= MAX_DOMAIN):
         raise InputError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
     from edgeflock_lab.drive_record import DriveRecord
@@ -29,6 +30,7 @@ def bars(
     duration: Annotated[float, typer.Option(min=0.5, help="Driving time in each world, s.")] = 60.0,
     precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Of the net.")] = "int8",
     bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
+    key: Keys = None,
     speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
     size: Annotated[str, typer.Option(help="Of the image, px.")] = "640x480",
     out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
@@ -51,6 +53,7 @@ def bars(
             duration=duration,
             precision=precision,
             bundle=bundle,
+            keys=tuple(key or ()),
             lockstep=True,
             speed=speed,
             width=width,

@@ -23,6 +23,7 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+from edgeflock.runtime.options import Keys
 
 P99_BAR_MS = 100.0
 WIDTH, HEIGHT = 640, 480
@@ -71,6 +72,7 @@ class FacesResult:
 
 def bars(
     bundle: Annotated[Path | None, typer.Option(help="Bundle (default: edgeflock's own for emotion).")] = None,
+    key: Keys = None,
     precision: Annotated[str, typer.Option(help="Of the net.")] = "int8",
     engine: Annotated[str, typer.Option(help="To run the net.")] = "onnxruntime-cpu",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine and of the detector.")] = 2,
@@ -91,6 +93,7 @@ def bars(
     node = {"precision": precision, "engine": engine, "threads": threads}
     node |= {
         "bundle": str(bundle.absolute()) if bundle else "",
+        "keys": os.pathsep.join(str(path.absolute()) for path in key or ()),
         "detector": str(detector.absolute()) if detector else "",
     }
     result = measure(node, faces, rate, seconds, steering)

@@ -14,6 +14,7 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.options import Keys
 from fadnet_sim.expert import PurePursuit
 from fadnet_sim.path import ReferencePath
 from fadnet_sim.scene import Kind
@@ -35,6 +36,7 @@ def record(
         str, typer.Option(help="expert, or a bundle folder: the net drives and the expert labels (DAgger).")
     ] = "expert",
     jobs: Annotated[int, typer.Option(min=1, help="Worlds recorded at the same time.")] = os.cpu_count() or 1,
+    key: Keys = None,
 ) -> None:
     """Record driving data with the expert's labels, as DroNet folders.
 
@@ -56,7 +58,7 @@ def record(
         bar = progress.add_task("", total=len(todo))
         try:
             for job in as_completed(
-                [pool.submit(record_world, out, kind, seed, frames, driver) for kind, seed in todo]
+                [pool.submit(record_world, out, kind, seed, frames, driver, key) for kind, seed in todo]
             ):
                 progress.console.print(f"{job.result()}: {frames} frames")
                 progress.advance(bar)
@@ -92,7 +94,9 @@ def _start_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert") -> Path:
+def record_world(
+    out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert", keys: list[Path] | None = None
+) -> Path:
     """Record one world; returns the folder, which is left alone if it is complete already."""
     from edgeflock.export.datasets.formats.dronet import DronetWriter, is_complete
     from edgeflock.runtime.prepare.frame import grey_320x240
@@ -103,7 +107,7 @@ def record_world(out: Path, kind: Kind, seed: int, frames: int, driver: str = "e
         return folder
     place = make_world(kind, seed)
     sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
-    drive = None if driver == "expert" else _net(driver)
+    drive = None if driver == "expert" else _net(driver, keys)
     episode_s = EPISODE_S if drive is None else NET_EPISODE_S
     about = {
         "world": kind,
@@ -158,8 +162,8 @@ def _drive_expert(sim: Simulation, expert: PurePursuit, speed: float, rng: np.ra
         sim.step(FRAME_S / 5, expert(*sim.pose) + wrong, speed)
 
 
-def _net(bundle: str) -> Callable[[np.ndarray], float]:
+def _net(bundle: str, keys: list[Path] | None) -> Callable[[np.ndarray], float]:
     from edgeflock.runtime.tasks.steering import SteeringPolicy
 
-    policy = SteeringPolicy(bundle)
+    policy = SteeringPolicy(bundle, keys=keys)
     return lambda color: policy(color, "rgb8").angle

@@ -28,6 +28,7 @@ from edgeflock.runtime.errors import EdgeflockError
 from edgeflock_ros import topics
 from edgeflock_ros.messages import ERROR, OK, WARN, ImagePublisher, diagnostics, to_stamp
 from edgeflock_ros.params import Parameters
+from edgeflock_ros.timers import steady_timer
 
 OnFrame = Callable[[np.ndarray, Time], None]
 READ_TIMEOUT_S = 2.0
@@ -64,7 +65,7 @@ class Camera(Node, Generic[Model]):
         self._source: FrameSource | None = None
         self._frames = self._reported = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
-        self.create_timer(1.0, self._report)
+        steady_timer(self, 1.0, self._report)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
 

@@ -4,11 +4,13 @@
     activate    subscribes; deactivate ends that; cleanup drops the bundle
 
 Parameters hold from the next configure, so a change needs the state unconfigured. With `autostart` (default) the node
-configures and activates itself, for a start without a lifecycle manager.
+configures and activates itself, for a start without a lifecycle manager. A node that a person deactivated and that dies
+comes back inactive (see `kept`); one that was shut down stays down.
 """
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from typing import Generic, Literal, TypeVar
 
@@ -25,11 +27,17 @@ class NetParameters(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     bundle: str = Field(default="", description="folder of the bundle; empty = the one that edgeflock brings")
+    keys: str = Field(default="", description=".pub files to trust besides the installed ones, separated by ':'")
     engine: str = Field(default="", description="onnxruntime-cpu, openvino ...; empty = what edgeflock tune chose")
     precision: str = Field(default="", description="fp32, int8 ...; empty = what edgeflock tune or the bundle chose")
     threads: int = Field(default=0, ge=0, le=64, description="of the engine; 0 = what edgeflock tune chose, else 1")
     qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the image subscription")
     autostart: bool = Field(default=True, description="configure and activate at start, without a lifecycle manager")
+
+    @property
+    def trusted(self) -> list[str]:
+        """`keys` as a list."""
+        return [path for path in self.keys.split(os.pathsep) if path]
 
 
 Model = TypeVar("Model", bound=NetParameters)
@@ -101,11 +109,13 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         """Begin to answer frames."""
         result = super().on_activate(state)  # the publishers
         self.begin()
+        self.settings.keep(autostart=True)
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop answering."""
+        """Stop answering; a process that takes this one's place does not answer either."""
         self.release()
+        self.settings.keep(autostart=False)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
@@ -116,7 +126,7 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
-        """End the process in order."""
+        """End the process in order; with code 0, so the launch file does not start it again."""
         self.release()
         self.done = 0
         return TransitionCallbackReturn.SUCCESS

@@ -39,6 +39,7 @@ from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
 from edgeflock_ros.process import run
+from edgeflock_ros.timers import steady_timer
 from emotion_recognition.faces import EXPRESSIONS, FaceTopics
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
         self._news = threading.Condition()
         self._newest: Image | None = None
         self._stop = False
-        self._reporter = self.create_timer(1.0, self._report)
+        self._reporter = steady_timer(self, 1.0, self._report)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self.start()
 
@@ -87,7 +88,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
 
         p = self.settings.value
         recognizer = EmotionRecognizer(
-            p.bundle or default_bundle("emotion"), p.precision or None, p.threads or None, p.engine or None
+            p.bundle or default_bundle("emotion"), p.precision or None, p.threads or None, p.engine or None, p.trusted
         )
         cv2.setNumThreads(p.threads or 1)  # or the detector takes every core from the nodes that drive
         detector = open_detector(p.detector or None)

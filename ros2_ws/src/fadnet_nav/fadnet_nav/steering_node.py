@@ -74,7 +74,9 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         from edgeflock.runtime.tasks.steering import SteeringPolicy
 
         p = self.settings.value
-        self._policy = SteeringPolicy(p.bundle or None, p.precision or None, p.threads or None, p.engine or None)
+        self._policy = SteeringPolicy(
+            p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted
+        )
         for _ in range(WARM_UP):
             self._policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
         self._frames = 0

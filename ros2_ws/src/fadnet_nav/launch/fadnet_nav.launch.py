@@ -14,10 +14,13 @@ from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction, S
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
+from edgeflock_ros.launching import started_again
+
 ARGUMENTS = [
     DeclareLaunchArgument("camera", default_value="sim", choices=["sim", "realsense", "bag", "video"]),
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
     DeclareLaunchArgument("bundle", default_value="", description="bundle folder; empty = the one edgeflock brings"),
+    DeclareLaunchArgument("keys", default_value="", description="its signer's .pub file; several separated by ':'"),
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
@@ -43,25 +46,27 @@ def _nodes(context):
     world = {"world": given["world"], "seed": int(given["seed"])}
     simulated = given["camera"] == "sim"
     camera = [str(params), world if simulated else {"source": given["camera"], "path": given["camera_path"]}]
-    steering = [str(params), {name: given[name] for name in ("bundle", "precision", "engine")}]
-    # What fails is started again, but a recording that has ended is not.
-    again = {"output": "screen", "respawn": not given["camera_path"], "respawn_delay": 1.0}
+    steering = [str(params), {name: given[name] for name in ("bundle", "keys", "precision", "engine")}]
+    # A recording that cannot be read is not tried again for ever.
+    recorded = given["camera_path"] and not given["camera_path"].startswith("/dev/")
+    filmed = {"output": "screen", **({} if recorded else started_again())}
     nodes = [
         PushRosNamespace(given["namespace"]),
         Node(package="fadnet_nav", executable="guard_node", name="guard", parameters=[str(params)], output="screen",
-             respawn=True, respawn_delay=0.2),
+             **started_again(0.2)),
     ]  # fmt: skip
     if given["composed"].lower() in ("true", "1"):
         if simulated:
             raise ValueError("composed: expected a camera of the robot, got camera:=sim: leave composed out.")
         # Two nodes in one process: the names are the nodes' own, their parameters do not collide.
-        nodes.append(Node(package="fadnet_nav", executable="composed", parameters=[*camera, steering[-1]], **again))
+        nodes.append(Node(package="fadnet_nav", executable="composed", parameters=[*camera, steering[-1]], **filmed))
     else:
         package = "fadnet_sim" if simulated else "edgeflock_ros"
-        nodes.append(Node(package=package, executable="camera_node", name="camera", parameters=camera, **again))
+        nodes.append(Node(package=package, executable="camera_node", name="camera", parameters=camera, **filmed))
         nodes.append(
-            Node(package="fadnet_nav", executable="steering_node", name="steering", parameters=steering, **again)
-        )
+            Node(package="fadnet_nav", executable="steering_node", name="steering", parameters=steering,
+                 output="screen", **started_again())
+        )  # fmt: skip
     if given["use_sim"].lower() in ("true", "1") or (not given["use_sim"] and simulated):
         nodes.append(
             Node(package="fadnet_sim", executable="base_node", name="base", parameters=[world], output="screen")
