@@ -154,7 +154,7 @@ def test_the_lifecycle_runs_both_ways_and_a_bad_bundle_leaves_it_unconfigured(gr
 @pytest.mark.parametrize(
     ("parameters", "code", "message"),
     [
-        ({"bundle": "nowhere"}, 11, "manifest.json is missing"),
+        ({"bundle": "nowhere"}, 11, "a folder with manifest.json, got nowhere"),
         ({"precision": "int4"}, 5, "int4"),
         ({"qos": "best"}, 5, "qos: input should be 'sensor_data' or 'reliable', got 'best'"),
     ],
