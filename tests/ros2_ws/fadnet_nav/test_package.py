@@ -62,10 +62,10 @@ def test_the_launch_file_starts_a_robot_that_drives(graph, installed, road_bag, 
     given = {"camera": "bag", "camera_path": road_bag(150), "bundle": bundle, "namespace": "robot1"}
     commands = graph.listen(TwistStamped, "/robot1/cmd_vel")
     launched = graph.launch(installed, "fadnet_nav", composed=composed, **given)
-    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.2, 30), launched.log.read_text()
+    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.2), launched.log.read_text()
     os.killpg(launched.pid, signal.SIGINT)  # as Ctrl-C at a terminal does
-    assert launched.wait(15) == 0
-    assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0, 1.0)
+    assert launched.wait(60) == 0
+    assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0)
 
 
 def started(launched, executable):
@@ -93,4 +93,4 @@ def test_the_launch_file_starts_what_failed_again_but_not_what_a_person_shut_dow
     assert len(started(launched, "steering_node")) == 1
     assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0)  # by the new guard, from its start
     os.killpg(launched.pid, signal.SIGINT)
-    assert launched.wait(15) == 0
+    assert launched.wait(60) == 0
