@@ -4,7 +4,6 @@ import doctest
 
 import pytest
 import typer
-from click import Context
 
 from edgeflock.runtime import options
 from edgeflock.runtime.cli import app
@@ -16,8 +15,8 @@ def test_the_next_command_can_be_pasted():
 
 def commands(group, *words):
     """Every verb that is installed here, with the words that it is called by."""
-    for name in group.list_commands(Context(group)):
-        command = group.get_command(Context(group), name)
+    for name in group.list_commands(typer.Context(group)):
+        command = group.get_command(typer.Context(group), name)
         if hasattr(command, "list_commands"):
             yield from commands(command, *words, name)
         else:
