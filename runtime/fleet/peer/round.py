@@ -111,6 +111,7 @@ class Peer:
         """Begin: ask the others where they stand, and fetch the latest model if they are far ahead."""
         self._context.now = now_ns
         self._presence.start()
+        self._edges.offer_again()
         self._join()
         return self._context.flush()
 
@@ -218,6 +219,27 @@ class Peer:
         if self._context.phase == "waiting":
             times += [self._edges.deadline(name) for name in self._edges.waits_for()]
         return min(times)
+
+    @property
+    def settled(self) -> bool:
+        """Whether this robot is done and knows of none that still needs it."""
+        known = self._presence.known()
+        offered = any(to in known for to, _ in self._exchange.out)
+        busy = offered or self._exchange.coming or self._edges.doubts
+        return (
+            self._context.phase == "done"
+            and min(known.values(), default=self.config.last) >= self.config.last
+            and not busy
+        )
+
+    def keys(self) -> dict[str, bytes]:
+        """Raw public keys (32 bytes) of the other robots that are members in this round; a transport proves them."""
+        roster, round_ = self._context.roster, self.round
+        return {
+            robot.name: bytes.fromhex(robot.key)
+            for robot in roster.robots
+            if robot.holds(round_) and robot.name != self.own
+        }
 
     @property
     def in_doubt(self) -> int:
