@@ -224,13 +224,10 @@ class Peer:
     def settled(self) -> bool:
         """Whether this robot is done and knows of none that still needs it."""
         known = self._presence.known()
+        behind = any(round_ < self.config.last for round_ in known.values())
         offered = any(to in known for to, _ in self._exchange.out)
-        busy = offered or self._exchange.coming or self._edges.doubts
-        return (
-            self._context.phase == "done"
-            and min(known.values(), default=self.config.last) >= self.config.last
-            and not busy
-        )
+        busy = behind or offered or self._exchange.coming or self._edges.doubts
+        return self._context.phase == "done" and not busy
 
     def keys(self) -> dict[str, bytes]:
         """Raw public keys (32 bytes) of the other robots that are members in this round; a transport proves them."""

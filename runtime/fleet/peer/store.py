@@ -62,7 +62,7 @@ class Store:
     def boot(self, least: int) -> int:
         """Number of this start: higher than all before, and `least` or more.
 
-        A robot whose disk was replaced counts from `least` on, so let that rise with time (seconds of the system clock).
+        A robot whose disk was replaced counts from `least` on, so let that rise with time (seconds of the clock).
         """
         path = self._folder / "boot"
         try:
