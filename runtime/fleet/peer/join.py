@@ -158,15 +158,18 @@ async def join(
         )
         validation = Validation(trainer, task, place.out, place.worse)
 
+        async def look(round_: int, model: np.ndarray) -> None:
+            with contextlib.suppress(TrainerDied):  # it is started again; the next look comes
+                verdict = await validation.judge(round_, model)
+                said = "passes" if verdict.accepted else "does not pass: the model before stays"
+                say(f"round {round_}: {task.metric} {verdict.figure:.4g} {task.unit}, {said}")
+
         async def mixed(found: Mixed) -> None:
             names = ", ".join(found.heard) or "nobody"
             late = f", without {', '.join(found.missing)}" if found.missing else ""
             say(f"round {found.round}: mixed with {names}{late}")
-            if found.round % place.evaluate == 0 or found.round == config.last:
-                with contextlib.suppress(TrainerDied):  # it is started again; the next look comes
-                    verdict = await validation.judge(found.round, found.model)
-                    said = "passes" if verdict.accepted else "does not pass: the model before stays"
-                    say(f"round {found.round}: {task.metric} {verdict.figure:.4g} {task.unit}, {said}")
+            if found.round % place.evaluate == 0:
+                await look(found.round, found.model)
 
         def connect(keys: Mapping[str, bytes]) -> TcpTransport:
             peers = {name: TcpPeer(*place.peers[name], raw) for name, raw in keys.items() if name in place.peers}
@@ -178,6 +181,8 @@ async def join(
                 lambda: read_roster(place.roster, fleet_key).roster, events, place.out / "status.json", mixed,
             )  # fmt: skip
             await driver.run(_stop_on_signals())
+        if driver.finished.is_set():
+            await look(peer.round, peer.model)
         return validation
     finally:
         trainer.close()

@@ -323,8 +323,6 @@ class Peer:
             self._exchange.wanted(header)
         elif isinstance(header, Ack):
             self._edges.on_ack(header)
-            if self._context.phase == "done":
-                self._add_late()
         elif isinstance(header, Pull):
             self._on_pull(header)
         elif isinstance(header, Leave):
@@ -408,6 +406,8 @@ class Peer:
         while self._context.phase == "waiting" and not self._edges.waits_for():
             self._close()
             self._begin()
+        if self._context.phase == "done":
+            self._add_late()
 
     def _close(self) -> None:
         k, edges = self.round, self._edges
