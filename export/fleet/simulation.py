@@ -7,7 +7,6 @@ A run is a folder: `checkpoint.safetensors` has all that goes on after an interr
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import time
@@ -27,7 +26,7 @@ from safetensors.numpy import save
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
 from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, write_atomically
+from edgeflock.runtime.files import check_same_run, sha256_of, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.mixing.robust import robust_rule
 from edgeflock.runtime.fleet.mixing.rules import Mixing
@@ -275,7 +274,7 @@ class _Simulation:
         """What must agree for a run to be continued; beside it only the number of rounds may grow."""
         settings = self.task.model_dump(mode="json", exclude={"data", "val", "init"})
         digests = {split: one["sha256"] for split, one in self.described["data"].items()}
-        init = hashlib.sha256(self.task.init.read_bytes()).hexdigest() if self.task.init else None
+        init = sha256_of(self.task.init) if self.task.init else None
         plan = self.plan.hash if self.plan is not None else None
         return {"task": type(self.task).__name__, **settings, **self.config.model_dump(), "plan": plan} | {
             "data": digests,
