@@ -13,12 +13,15 @@ from edgeflock.calibration.camera import Board, CameraCalibration, Model, View, 
 from edgeflock.runtime.bundle.bundle import Bundle, read_manifest, sign_bundle, write_bundle
 from edgeflock.runtime.bundle.signing import TrustedKey, read_private_key
 from edgeflock.runtime.cameras import FrameSource, Intrinsics, kind_of, open_source
-from edgeflock.runtime.errors import BundleKeyUntrusted, CameraError, InputError
+from edgeflock.runtime.cameras.base import numbered
+from edgeflock.runtime.cameras.pictures import PICTURES, is_picture, not_read, read_picture
+from edgeflock.runtime.cameras.rosbag import is_recording
+from edgeflock.runtime.errors import BundleKeyUntrusted, CameraError, InputError, MissingExtra
 
 LIVE = "realsense"
 """Source that means the first RealSense on USB."""
 
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_NO_BOARD = "no board found"
 _EVERY_NS = 400_000_000  # a board is moved by hand: frames closer than that show the same pose, or are blurred
 
 OnFrame = Callable[[int, int, str], None]
@@ -75,7 +78,10 @@ def calibrate_from(
     size, looked = (0, 0), 0
     for name, grey in _images(source, topic):
         looked += 1
-        if looked == 1:
+        if isinstance(grey, str):
+            dropped[name] = grey
+            continue
+        if size == (0, 0):
             size = grey.shape[1], grey.shape[0]
         elif grey.shape != size[::-1]:
             raise InputError(
@@ -84,7 +90,7 @@ def calibrate_from(
             )
         corners = board.find(grey)
         if corners is None:
-            dropped[name] = "no board found"
+            dropped[name] = _NO_BOARD
         else:
             found, repeated = distinct([*found, View(name, *corners)], size)
             dropped |= repeated
@@ -94,10 +100,7 @@ def calibrate_from(
         if len(found) >= views:
             break
     if not found:
-        raise InputError(
-            f"expected a board of {board.columns}x{board.rows} inner corners in {source}, found it in none of {looked} "
-            "pictures: count the corners where four squares meet, keep a white border around the board, avoid glare."
-        )
+        raise InputError(_nowhere(board, source, looked, dropped))
     result = calibrate(found, size, board, model)
     result.dropped.update(dropped)
     return result
@@ -136,22 +139,69 @@ def open_to_sign(bundle: Path, key: Path) -> Bundle:
         ) from error
 
 
+def _nowhere(board: Board, source: str, looked: int, dropped: dict[str, str]) -> str:
+    """What to do where no picture shows the board."""
+    unread = {name: reason for name, reason in dropped.items() if reason != _NO_BOARD}
+    if looked == len(unread):
+        first = next(iter(unread.values()), "it holds no frame")
+        return f"expected pictures in {source}, none of {looked} is one: {first}."
+    text = (
+        f"expected a board of {board.columns}x{board.rows} inner corners in {source}, found it in none of "
+        f"{looked - len(unread)} pictures: count the corners where four squares meet, keep a white border around the "
+        "board, avoid glare"
+    )
+    if board.marker_m is not None:
+        other = (
+            "leave out --legacy" if board.legacy else "add --legacy for one printed by OpenCV before 4.6 or calib.io"
+        )
+        text += f". Of a ChArUco also check --dictionary ({board.dictionary}), and {other}"
+    return f"{text}."
+
+
 def _open(source: str, topic: str | None) -> FrameSource:
+    kind = "realsense" if source == LIVE else kind_of(source)
+    if topic and kind != "bag":
+        raise InputError(f"--topic {topic} names a topic of a bag, {source} is none: leave it out.")
     if source == LIVE:
         return open_source("realsense")
-    kind = kind_of(source)
-    return open_source(kind, source, real_time=False, **({"topic": topic} if topic and kind == "bag" else {}))
+    return open_source(kind, source, real_time=False, **({"topic": topic} if topic else {}))
 
 
-def _images(source: str, topic: str | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and grey uint8 (H, W) of every picture worth looking at."""
+def pictures_in(source: str) -> list[Path]:
+    """The pictures of a folder, by name; none where `source` is a recording or a camera.
+
+    Raises
+    ------
+    InputError
+        It is a folder with neither pictures nor a recording; names what lies there.
+    """
     folder = Path(source).expanduser()
-    pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGES) if folder.is_dir() else []
+    if not folder.is_dir() or is_recording(folder):
+        return []
+    inside = sorted(folder.iterdir(), key=numbered)
+    if found := [path for path in inside if path.is_file() and is_picture(path)]:
+        return found
+    below = [path for path in inside if path.is_dir() and any(map(is_picture, path.iterdir()))]
+    if below:
+        got = f"pictures in {', '.join(map(str, below[:5]))}: name one of these folders"
+    else:
+        others = not_read(inside) or f"{len(inside)} other files"
+        got = f"{others}: make JPEG or PNG of them" if not_read(inside) else others
+    raise InputError(f"{source}: expected pictures ({', '.join(PICTURES)}) or a recording in it, got {got}.")
+
+
+def _images(source: str, topic: str | None) -> Iterator[tuple[str, np.ndarray | str]]:
+    """Name and grey uint8 (H, W) of every picture worth looking at, or why it cannot be read."""
+    pictures = pictures_in(source)
+    if pictures and topic:
+        raise InputError(f"--topic {topic} names a topic of a bag, {source} holds pictures: leave it out.")
     for path in pictures:
-        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-        if grey is None:
-            raise InputError(f"expected a picture, got {path}, which OpenCV cannot read: remove it.")
-        yield path.name, grey
+        try:
+            image = read_picture(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        except (InputError, MissingExtra, OSError) as error:
+            yield path.name, f"it cannot be read ({error})"
+        else:
+            yield path.name, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     if pictures:
         return
     with closing(_open(source, topic)) as opened:

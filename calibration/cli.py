@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from edgeflock.runtime.commands.registry import verbs
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError, MissingExtra, ResultError
+from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.options import next_command, refuse_unused
 
 calibrate_app = typer.Typer(
     cls=verbs("edgeflock.calibrate", "edgeflock calibrate"),
@@ -24,6 +26,7 @@ def calibration() -> None:
 
 @calibrate_app.command()
 def camera(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(help='Folder of pictures, video, bag, RealSense recording, /dev/videoN, or "realsense".')
     ],
@@ -33,11 +36,18 @@ def camera(
     square: Annotated[float, typer.Option(help="Side of a square in metres.")] = 0.025,
     marker: Annotated[float | None, typer.Option(help="Side of a marker in metres: the board is a ChArUco.")] = None,
     dictionary: Annotated[str, typer.Option(help="Of the ChArUco markers.")] = "DICT_5X5_100",
+    legacy: Annotated[
+        bool, typer.Option("--legacy", help="ChArUco printed by OpenCV before 4.6, or by calib.io.")
+    ] = False,
     model: Annotated[
         Literal["plumb_bob", "rational_polynomial"], typer.Option(help="5 coefficients, or 8 for wide lenses.")
     ] = "plumb_bob",
     views: Annotated[int, typer.Option(min=8, help="Distinct views after which no more are read.")] = 40,
     max_rms: Annotated[float, typer.Option(min=0, help="Refuse a larger reprojection error, px.")] = 0.5,
+    min_coverage: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Refuse where the inner corners were seen in a smaller share of the image."),
+    ] = 0.4,
     topic: Annotated[str | None, typer.Option(help="Colour topic of a bag.")] = None,
     out: Annotated[Path, typer.Option(help="camera_info YAML of ROS, or .json.")] = Path("camera.yaml"),
     name: Annotated[str, typer.Option(help="Name of the camera in the YAML.")] = "camera",
@@ -57,14 +67,41 @@ def camera(
     from rich.progress import Progress, TextColumn
 
     from edgeflock.calibration.camera import Board, check_file_name, draw, write_camera
-    from edgeflock.calibration.capture import calibrate_from, factory_intrinsics, store_camera
-    from edgeflock.runtime.bundle.signing import read_private_key
+    from edgeflock.calibration.capture import (
+        calibrate_from,
+        factory_intrinsics,
+        open_to_sign,
+        pictures_in,
+        store_camera,
+    )
 
     check_file_name(out)
+    if board is None:
+        refuse_unused(
+            context,
+            "without --board",
+            "square",
+            "marker",
+            "dictionary",
+            "legacy",
+            "model",
+            "views",
+            "max_rms",
+            "min_coverage",
+        )
+    if marker is None:
+        refuse_unused(context, "without --marker", "dictionary", "legacy")
     if bundle and not key:
         raise InputError("expected a private key to sign the bundle with: give --key (`edgeflock bundle keygen`).")
-    if key:
-        read_private_key(key)  # a wrong key shall not show up after minutes of work
+    if bundle is None:
+        refuse_unused(context, "without --bundle", "key")
+    picture = out.with_suffix(".png")
+    read = [Path(source).expanduser(), key]
+    of_pictures = read[:1] if board and pictures_in(source) else []
+    check_outputs([out, picture if board else None], inputs=read, whole=[*of_pictures, bundle])
+    if bundle and key:
+        open_to_sign(bundle, key)  # a wrong key shall not show up after minutes of work
+        check_outputs(folders=[bundle])
     console = Console()
     if board is None:
         found = factory_intrinsics(source, topic)
@@ -79,17 +116,17 @@ def camera(
 
             result = calibrate_from(
                 source,
-                Board(columns, rows, square, marker, dictionary),
+                Board(columns, rows, square, marker, dictionary, legacy),
                 model,
                 views=views,
                 topic=topic,
                 on_frame=update,
             )
         for view, reason in result.dropped.items():
-            console.print(f"left out {view}: {reason}", highlight=False)
+            console.print(f"left out {view}: {reason}", highlight=False, markup=False, soft_wrap=True)
         try:
-            draw(out.with_suffix(".png"), result)
-            console.print(f"picture: {out.with_suffix('.png')}", highlight=False)
+            draw(picture, result)
+            console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
         except MissingExtra as missing:
             console.print(f"No picture: {missing}")
         found = result.intrinsics
@@ -100,8 +137,8 @@ def camera(
             + " px",
             highlight=False,
         )
-        if problems := result.problems(max_rms):
-            raise InputError(f"the calibration is refused: {'; '.join(problems)}.")
+        if problems := result.problems(max_rms, min_coverage):
+            raise ResultError(f"the calibration is refused, {out} is not written: {'; '.join(problems)}.")
     write_camera(out, found, name)
     console.print(
         f"{found.width}x{found.height}, fx {found.fx:.2f}, fy {found.fy:.2f}, cx {found.cx:.2f}, cy {found.cy:.2f}, "
@@ -110,7 +147,8 @@ def camera(
     )
     if bundle and key:
         store_camera(bundle, found, key)
-        console.print(f"stored in {bundle}, signed", highlight=False)
+        console.print(f"stored in {bundle}, signed", highlight=False, soft_wrap=True)
+        console.print(next_command("bundle", "verify", bundle, "--key", key.with_suffix(".pub")), soft_wrap=True)
 
 
 def _corners(board: str) -> tuple[int, int]:

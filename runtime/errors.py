@@ -120,6 +120,12 @@ class LibraryError(EdgeflockError):
     exit_code = 18
 
 
+class ResultError(EdgeflockError):
+    """The command ran as asked, but what came out would be worth less than nothing, so it is not called a result."""
+
+    exit_code = 19
+
+
 class TransportError(EdgeflockError):
     """The way to other robots cannot be opened, or it is closed."""
 

@@ -14,12 +14,15 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeflock.runtime.errors import FileError, InputError
+from edgeflock.runtime.errors import FileError, InputError, in_our_words
+
+_TRIED_BYTES = 4096  # a full disk still takes the name of an empty file
 
 _BLOCK = 1 << 20
 
@@ -46,7 +49,12 @@ def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        yield target
+        try:
+            yield target
+        except OSError as error:
+            if error.filename is None:
+                error.filename = str(path)
+            raise
         return
     draft = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
@@ -101,11 +109,14 @@ def _sync(path: Path) -> None:
 
 
 def check_outputs(
-    files: Iterable[Path | None] = (), folders: Iterable[Path | None] = (), inputs: Iterable[Path | None] = ()
+    files: Iterable[Path | None] = (),
+    folders: Iterable[Path | None] = (),
+    inputs: Iterable[Path | None] = (),
+    whole: Iterable[Path | None] = (),
 ) -> None:
     """Refuse outputs that cannot be written or that would destroy an input, before long work begins.
 
-    Looks only, makes nothing. None stands for an option that was not given.
+    Leaves nothing behind. None stands for an option that was not given.
 
     Parameters
     ----------
@@ -115,6 +126,9 @@ def check_outputs(
         Folders to be filled.
     inputs : iterable of Path
         What is read: no output may be one of them, neither by another name nor through a link.
+    whole : iterable of Path
+        Folders of which all that lies in them is read or signed, such as bundles and data sets: no output may be one of
+        them or lie in one. Files among them are inputs like the others.
 
     Raises
     ------
@@ -123,7 +137,13 @@ def check_outputs(
     FileError
         The place may not be written by this user, or its disk is full.
     """
-    read = [Path(path) for path in inputs if path is not None and Path(path).exists()]
+    closed = [Path(path) for path in whole if path is not None]
+    read = [path for path in (*(Path(path) for path in inputs if path is not None), *closed) if path.exists()]
+    for path in (Path(path) for path in folders if path is not None):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"expected a folder to write into, got the file {path}: choose another name.")
+        _check_not_read(path, read, closed)
+        _check_place(path, Path(os.path.realpath(path)))
     named: dict[Path, Path] = {}
     for path in (Path(path) for path in files if path is not None):
         real = Path(os.path.realpath(path))
@@ -132,36 +152,38 @@ def check_outputs(
         named[real] = path
         if path.is_dir():
             raise InputError(f"expected a file to write, got the folder {path}: name a file in it.")
-        _check_not_read(path, read)
+        _check_not_read(path, read, closed)
         if not path.exists() or path.is_file():  # a device takes what it gets
             _check_place(path, real.parent)
-    for path in (Path(path) for path in folders if path is not None):
-        if path.exists() and not path.is_dir():
-            raise InputError(f"expected a folder to write into, got the file {path}: choose another name.")
-        _check_not_read(path, read)
-        _check_place(path, Path(os.path.realpath(path)))
 
 
-def _check_not_read(output: Path, inputs: Iterable[Path]) -> None:
+def _check_not_read(output: Path, inputs: Iterable[Path], closed: Iterable[Path]) -> None:
     for path in inputs:
         if output.exists() and output.samefile(path):
             same = "" if output == path else f" (as {path})"
             raise InputError(f"{output} is read by this command{same} and would be overwritten: choose another output.")
+    real = Path(os.path.realpath(output))
+    for folder in closed:
+        if folder.is_dir() and real.is_relative_to(os.path.realpath(folder)):
+            raise InputError(f"{output} lies in {folder}, all of which this command reads: choose a place outside it.")
 
 
 def _check_place(output: Path, folder: Path) -> None:
-    """Whether something new can be made in a folder that may have to be made itself."""
+    """Try whether something can be made in a folder that may be new itself: permissions tell only half of it."""
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
         raise InputError(f"cannot write {output}: {folder} is a file, expected a folder. Choose another output.")
-    if not os.access(folder, os.W_OK | os.X_OK) or (output.is_file() and not os.access(output, os.W_OK)):
+    if output.is_file() and not os.access(output, os.W_OK):
         raise FileError(
-            f"cannot write {output}: this user may not write in {folder}. Choose another output, or change the "
-            "permissions."
+            f"cannot write {output}: this user may not change it. Choose another output, or change the permissions."
         )
-    if shutil.disk_usage(folder).free == 0:
-        raise FileError(f"cannot write {output}: the disk of {folder} is full. Make room or choose another disk.")
+    try:
+        with tempfile.TemporaryFile(dir=folder) as tried:
+            tried.write(bytes(_TRIED_BYTES))
+    except OSError as error:
+        error.filename, error.filename2 = str(folder), None
+        raise FileError(f"cannot write {output}: {in_our_words(error)}") from error
 
 
 def cache_folder(name: str) -> Path:

@@ -8,10 +8,25 @@ from typing import Annotated
 
 import typer
 
+from edgeflock.runtime.errors import InputError
+
 Keys = Annotated[
     list[Path] | None, typer.Option("--key", help="Trust bundles signed with this .pub file too; repeat for more.")
 ]
 """Of every verb that opens a bundle; goes to `edgeflock.runtime.bundle.bundle.Bundle.open` or a task as `keys`."""
+
+
+def refuse_unused(context: typer.Context, why: str, *names: str) -> None:
+    """Refuse options that would be dropped in silence.
+
+    Raises
+    ------
+    InputError
+        A user typed one of the parameters `names`; `why` says when they have no effect, as "without --board".
+    """
+    typed = {name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    if flags := [parameter.opts[0] for parameter in context.command.params if parameter.name in typed]:
+        raise InputError(f"no effect {why}: {', '.join(flags)}. Leave out what is not wanted, or add what is missing.")
 
 
 def next_command(*words: object) -> str:

@@ -165,7 +165,7 @@ def _open_folder(path: Path, split: str, size: int) -> VolumeDataset:
     read: dict[str, Volume] = {}
     for name in names:
         image = read_nifti(scans[name])
-        voxels = normalise(nifti_data(image, str(scans[name])))
+        voxels = normalise(nifti_data(image, str(scans[name])), name=str(scans[name]))
         grey = np.rint(resample(voxels, (size,) * 3) * 255).astype(np.uint8)
         labels = scans.get(f"{name}_seg")
         read[name] = Volume(grey, None if labels is None else _labels(labels, voxels.shape, size))

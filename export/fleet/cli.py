@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import typer
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from edgeflock.export.fleet.learning_cli import experiments, simulate
@@ -32,12 +34,14 @@ from edgeflock.export.fleet.options import (
     wrote_json,
 )
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.fleet.verbs import keys_app
 
 if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
     from edgeflock.runtime.fleet.plan.schedule import Plan
 
 fleet_app = typer.Typer(no_args_is_help=True)
+fleet_app.add_typer(keys_app, name="keys")
 INFLUENCE_LINES = {
     "least": "least",
     "most": "most",
@@ -274,6 +278,39 @@ def _print_plan(made: Plan, compute_ms: float) -> None:
         f"{max(alone)}); models at most {made.staleness} rounds old; {', '.join(measures)}\nplan {made.hash}",
         highlight=False,
     )
+
+
+@fleet_app.command(epilog="Example: edgeflock fleet faults --seeds 200")
+def faults(
+    seeds: Annotated[int, typer.Option(min=1, help="Fleets to run, each from a seed of its own.")] = 100,
+    first: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write a line of JSON for every run.")] = None,
+) -> None:
+    """Run fleets of real peers under random faults, in virtual time, and look whether every promise holds.
+
+    Ends with 1 when one does not; its seed brings the same run again.
+    """
+    from edgeflock.export.fleet.fault_runs import Scenario, run
+    from edgeflock.runtime.files import check_outputs, replacing
+
+    check_outputs(files=[as_json])
+    outcomes = []
+    for seed in track(range(first, first + seeds), "fleets", console=Console(stderr=True)):
+        outcomes.append(run(Scenario.of(seed)))
+        for why in outcomes[-1].broken:
+            typer.echo(f"seed {seed}: {why}")
+    if as_json:
+        with replacing(as_json) as draft:
+            draft.write_text("".join(one.model_dump_json() + "\n" for one in outcomes))
+    broken = sum(bool(one.broken) for one in outcomes)
+    happened = Counter(event.kind for one in outcomes for event in one.scenario.events)
+    refused: Counter[str] = sum((Counter(one.refused) for one in outcomes), Counter())
+    typer.echo("faults of robots: " + ", ".join(f"{kind} {n}" for kind, n in happened.most_common()))
+    typer.echo("refused: " + ", ".join(f"{code} {n}" for code, n in refused.most_common()))
+    rounds = sum(one.tally.get("rounds", 0) for one in outcomes)
+    typer.echo(f"{rounds} rounds of robots in {seeds} fleets; promises broken in {broken}")
+    if broken:
+        raise typer.Exit(1)
 
 
 fleet_app.command(

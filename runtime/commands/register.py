@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +14,24 @@ import typer
 
 from edgeflock.runtime.errors import MissingExtra
 from edgeflock.runtime.figures import new_figure
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.files import check_outputs, replacing
+from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
     from edgeflock.runtime.tasks.registration import RegistrationResult
 
+WRITTEN = WARPED, FLOW, REPORT, LABELS, PICTURE = (
+    "warped.nii.gz",
+    "flow.nii.gz",
+    "report.json",
+    "warped_labels.nii.gz",
+    "register.png",
+)
+"""Names of the files in --out."""
 SQUARE = 8
 """Squares of the checkerboard along each side."""
+FEW = 0.01
+"""Share of the voxels within --window below which it is doubted: a liver fills about 2 % of an abdomen."""
 
 
 def register(
@@ -50,68 +62,93 @@ def register(
     """
     from rich.console import Console
 
-    from edgeflock.runtime.prepare.volume import check_same_space, nibabel, nifti_data, read_nifti, warp
+    from edgeflock.runtime.prepare.volume import (
+        check_same_space,
+        check_window,
+        nibabel,
+        nifti_data,
+        read_nifti,
+        warp,
+        within,
+    )
     from edgeflock.runtime.tasks.registration import Registration
 
+    if window is not None:
+        check_window(window)
+    made = {name: out / name for name in WRITTEN if labels or name != LABELS}
+    check_outputs(made.values(), [out], [fixed, moving, labels], whole=[bundle])
     console, nib = Console(), nibabel()
     images = {name: read_nifti(path) for name, path in (("fixed", fixed), ("moving", moving))}
     check_same_space(images["fixed"], images["moving"], (str(fixed), str(moving)))
-    segmentation = None if labels is None else read_nifti(labels)
-    if segmentation is not None:
-        check_same_space(images["moving"], segmentation, (str(moving), str(labels)))
     volumes = {
         name: nifti_data(image, str(path)) for (name, image), path in zip(images.items(), (fixed, moving), strict=True)
     }
+    segmentation = None if labels is None else read_nifti(labels)
+    if segmentation is not None:
+        check_same_space(images["moving"], segmentation, (str(moving), str(labels)))
+        marked = nifti_data(segmentation, str(labels))
     with console.status("opening the bundle"):
         task = Registration(bundle, precision, threads, engine, key)
     with console.status("registering"):
-        result = task(volumes["fixed"], volumes["moving"], window)
+        result = task(volumes["fixed"], volumes["moving"], window, (str(fixed), str(moving)))
 
-    out.mkdir(parents=True, exist_ok=True)
     affine = images["fixed"].affine
-    with console.status("writing"):
-        _save(nib, result.warped, images["moving"], affine, out / "warped.nii.gz")
+    report = _report(task, result, volumes)
+    report["files"] = {"fixed": str(fixed), "moving": str(moving), "bundle": str(bundle)}
+    if window is not None:
+        shares = {name: within(volume, window) for name, volume in volumes.items()}
+        report["window"] = {"low": window[0], "high": window[1], "within": shares}
+    with console.status("writing"), ExitStack() as all_or_none:
+        drafts = {name: all_or_none.enter_context(replacing(path)) for name, path in made.items() if name != PICTURE}
+        _save(nib, result.warped, images["moving"], affine, drafts[WARPED])
         world = np.tensordot(affine[:3, :3].astype(np.float32), result.flow, 1)
         field = nib.Nifti1Image(np.moveaxis(world, 0, -1)[:, :, :, None], affine)
         field.header.set_intent("displacement vector", name="edgeflock flow, mm, RAS")
-        nib.save(field, out / "flow.nii.gz")
+        nib.save(field, drafts[FLOW])
         if segmentation is not None:
-            moved = warp(nifti_data(segmentation, str(labels)), result.flow, nearest=True)
-            _save(nib, moved, segmentation, affine, out / "warped_labels.nii.gz")
-        report = _report(task, result, volumes)
-        report["files"] = {"fixed": str(fixed), "moving": str(moving), "bundle": str(bundle)}
-        (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-        try:
-            draw(out / "register.png", volumes["fixed"], volumes["moving"], result)
-        except MissingExtra as missing:
-            console.print(f"No picture: {missing}")
-    found, times = report["correlation"], report["ms"]
+            _save(nib, warp(marked, result.flow, nearest=True), segmentation, affine, drafts[LABELS])
+        drafts[REPORT].write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    try:
+        with replacing(made[PICTURE]) as draft:
+            draw(draft, volumes["fixed"], volumes["moving"], result)
+    except MissingExtra as missing:
+        console.print(f"No picture: {missing}")
+        del made[PICTURE]
+    for name in WRITTEN:
+        if name not in made and (out / name).exists():
+            console.print(f"{out / name} is not of this run: it was there before.", highlight=False, soft_wrap=True)
+    if window is not None:
+        console.print(
+            "within the window: "
+            + ", ".join(f"{share:.1%} of {name}" for name, share in shares.items())
+            + (", the rest is black or white: is it the right one?" if min(shares.values()) < FEW else ""),
+            highlight=False,
+        )
+    times, found = report["ms"], {k: "none" if v is None else f"{v:.4f}" for k, v in report["correlation"].items()}
     console.print(
-        f"{out}: correlation {found['before']:.4f} before, {found['after']:.4f} after; folded voxels "
+        f"{out}: correlation {found['before']} before, {found['after']} after; folded voxels "
         f"{result.jacobian.folded:.2%}; net {times['net']:.0f} ms, all {sum(times.values()):.0f} ms "
         f"({task.engine.name} {task.precision})",
         highlight=False,
         soft_wrap=True,
     )
+    console.print(next_command("tune", bundle), highlight=False, markup=False, soft_wrap=True)
 
 
 def _save(nib: Any, data: np.ndarray, like: Any, affine: np.ndarray, path: Path) -> None:
     """With the header of `like`; whole numbers stay whole where they were stored so without a slope."""
-    stored = like.get_data_dtype()
-    slope, intercept = like.dataobj.slope, like.dataobj.inter
-    if stored.kind not in "ui" or (slope, intercept) != (1, 0):
-        stored = np.dtype(np.float32)
+    from edgeflock.runtime.prepare.volume import holds_whole_numbers
+
+    stored = like.get_data_dtype() if holds_whole_numbers(like) else np.dtype(np.float32)
     if stored.kind in "ui" and data.dtype.kind == "f":
         limits = np.iinfo(stored)
         data = np.clip(np.rint(data), limits.min, limits.max)
-    image = nib.Nifti1Image(data.astype(stored), affine, like.header)
-    image.set_data_dtype(stored)
+    image = nib.Nifti1Image(data.astype(stored), affine, like.header, dtype=stored)
     nib.save(image, path)
 
 
 def _report(task: Any, result: RegistrationResult, volumes: dict[str, np.ndarray]) -> dict[str, Any]:
-    fixed = volumes["fixed"].ravel()
-    before, after = (float(np.corrcoef(fixed, other.ravel())[0, 1]) for other in (volumes["moving"], result.warped))
+    before, after = (_correlation(volumes["fixed"], other) for other in (volumes["moving"], result.warped))
     length = np.sqrt((result.flow**2).sum(0))
     return {
         "bundle": task.bundle.manifest.name,
@@ -130,6 +167,13 @@ def _report(task: Any, result: RegistrationResult, volumes: dict[str, np.ndarray
     }
 
 
+def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """None where one of them is the same everywhere."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
 def draw(path: Path, fixed: np.ndarray, moving: np.ndarray, result: RegistrationResult) -> None:
     """Middle slices along the three axes: checkerboards of fixed with moving and with warped, and the Jacobian.
 
@@ -140,7 +184,7 @@ def draw(path: Path, fixed: np.ndarray, moving: np.ndarray, result: Registration
     """
     from edgeflock.runtime.prepare.volume import jacobian_determinant, normalise
 
-    grey = [normalise(volume) for volume in (fixed, moving, result.warped)]
+    grey = [normalise(v) if np.ptp(v) else np.zeros(v.shape, np.float32) for v in (fixed, moving, result.warped)]
     figure = new_figure(9, 9, "The picture")
     axes = figure.subplots(3, 3, squeeze=False)
     for axis, row in enumerate(axes):
@@ -157,4 +201,4 @@ def draw(path: Path, fixed: np.ndarray, moving: np.ndarray, result: Registration
     for plot in axes.flat:
         plot.set_axis_off()
     figure.colorbar(shown, ax=list(axes[:, 2]), shrink=0.5, label="1 keeps the volume, 0 folds")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, format="png")

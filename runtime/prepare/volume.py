@@ -6,13 +6,14 @@ warped(x) = moving(x + flow(x)).
 
 from __future__ import annotations
 
+import gzip
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError, MissingExtra, ResultError
 
 SLAB = 2
 """Planes computed at a time: the work of two fits the caches, which made `warp` twice as fast as in one go."""
@@ -34,27 +35,57 @@ def check_volume(volume: np.ndarray, name: str) -> np.ndarray:
     return volume
 
 
-def normalise(volume: np.ndarray, window: tuple[float, float] | None = None) -> np.ndarray:
+def normalise(volume: np.ndarray, window: tuple[float, float] | None = None, name: str = "the volume") -> np.ndarray:
     """Intensities as float32 in 0..1.
 
     Parameters
     ----------
     volume : ndarray
     window : (float, float), optional
-        What becomes 0 and 1, such as (-25, 265) Hounsfield units for the liver. By default 0 and 255 for uint8, the
-        0.5 and 99.5 percentile for everything else.
+        What becomes 0 and 1, such as (-25, 265) Hounsfield units for the liver, or (0, 255) for voxels that are shades
+        already: the type of the numbers does not tell. By default the 0.5 and 99.5 percentile; where they are equal,
+        since nearly all is background, the smallest and largest value.
+    name : str
+        Of the volume, for messages.
+
+    Raises
+    ------
+    InputError
+        The volume is constant, or the window does not rise.
+    ResultError
+        No voxel lies within the window, so all would be black and white.
     """
     if window is None:
-        window = (0, 255) if volume.dtype == np.uint8 else tuple(np.percentile(volume, (0.5, 99.5)))
-    low, high = window
-    if not high > low:
-        raise InputError(
-            f"a window of intensities must rise, got {low:g}..{high:g}: the volume is constant, or pass one."
-        )
+        low, high = np.percentile(volume, (0.5, 99.5))
+        if low == high:
+            low, high = float(volume.min()), float(volume.max())
+        if low == high:
+            raise InputError(f"{name}: expected a scan, got {low:g} in every voxel: name another file.")
+    else:
+        low, high = check_window(window)
+        if not ((volume > low) & (volume < high)).any():
+            raise ResultError(
+                f"{name}: no voxel lies within the window {low:g}..{high:g}, its values are {volume.min():g}.."
+                f"{volume.max():g}, so all of it would be black or white. Choose a window of these values (a CT stored "
+                f"without its intercept is 1024 above Hounsfield units), or leave it out."
+            )
     scaled = volume.astype(np.float32)
     scaled -= np.float32(low)
     scaled *= np.float32(1 / (high - low))
     return np.clip(scaled, 0, 1, out=scaled)
+
+
+def check_window(window: tuple[float, float]) -> tuple[float, float]:
+    """The window, InputError unless it rises."""
+    low, high = window
+    if not (np.isfinite([low, high]).all() and high > low):
+        raise InputError(f"expected a window of two intensities that rise, such as -25 265, got {low:g} {high:g}.")
+    return low, high
+
+
+def within(volume: np.ndarray, window: tuple[float, float]) -> float:
+    """Share of the voxels that lie within a window."""
+    return float(((volume > window[0]) & (volume < window[1])).mean())
 
 
 def resample(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -171,31 +202,59 @@ def nibabel() -> Any:
 
 def read_nifti(path: str | Path) -> Any:
     """A NIfTI image, its data not read yet; InputError if there is none."""
-    from gzip import BadGzipFile
-
+    nib = nibabel()
     try:
-        return nibabel().load(path)
-    except (OSError, BadGzipFile, nibabel().filebasedimages.ImageFileError) as error:
+        image = nib.load(path)
+    except Exception as error:  # its errors, zlib's and those of a damaged header have no common base
         raise InputError(f"{path}: expected a NIfTI file (.nii or .nii.gz), reading it failed: {error}") from None
+    if not isinstance(image, nib.spatialimages.SpatialImage):
+        raise InputError(f"{path}: expected a NIfTI file (.nii or .nii.gz) of voxels, got {type(image).__name__}.")
+    return image
+
+
+def holds_whole_numbers(image: Any) -> bool:
+    """Whether an image stores integers that its header does not scale."""
+    scale = getattr(image.dataobj, "slope", 1), getattr(image.dataobj, "inter", 0)
+    return image.get_data_dtype().kind in "ui" and scale == (1, 0)
 
 
 def nifti_data(image: Any, name: str) -> np.ndarray:
-    """Checked voxels of an image, float32 with the header's slope, or uint8 where they are stored so."""
-    try:
-        return check_volume(
-            np.asarray(image.dataobj) if image.get_data_dtype() == np.uint8 else image.get_fdata(dtype=np.float32), name
+    """Checked voxels of an image: whole numbers as they are stored where the header has no slope, else float32."""
+    stored = image.get_data_dtype()
+    if stored.kind not in "uif":
+        kind, way_out = (
+            ("colours", "save one channel, or the grey values") if stored.fields else (stored, "save its magnitude")
         )
-    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{name}: expected one real number in each voxel, got {kind}: {way_out}.")
+    try:
+        _check_whole(image.get_filename())
+        voxels = np.asarray(image.dataobj) if holds_whole_numbers(image) else image.get_fdata(dtype=np.float32)
+    except Exception as error:  # as in `read_nifti`
         raise InputError(f"{name}: expected a whole NIfTI file, reading its voxels failed: {error}") from None
+    return check_volume(voxels, name)
+
+
+def _check_whole(path: str | None) -> None:
+    """Read a .gz to its end, where its checksum stands: nibabel stops before and takes damaged voxels as they are."""
+    if path is not None and path.endswith(".gz"):
+        with gzip.open(path) as packed:
+            while packed.read(1 << 20):
+                pass
 
 
 def check_same_space(fixed: Any, moving: Any, names: tuple[str, str]) -> None:
     """InputError unless two NIfTI images have the same orientation, shape and affine."""
     nib = nibabel()
     way_out = (
-        "Bring moving onto fixed's grid first: nibabel.processing.resample_from_to(moving, fixed), or roughly align "
-        "the two with a rigid registration."
+        "Bring moving onto fixed's grid first: nibabel.processing.resample_from_to(moving, fixed), which needs scipy "
+        "(pip install scipy), or roughly align the two with a rigid registration."
     )
+    for image, name in zip((fixed, moving), names, strict=True):
+        if not (np.isfinite(image.affine).all() and np.linalg.det(image.affine)):
+            raise InputError(
+                f"{name}: expected an affine that places each voxel in the world, got {image.affine.tolist()}: "
+                "nibabel.Nifti1Image(data, affine) sets one."
+            )
     for what, (a, b) in {
         "orientation": ["".join(nib.aff2axcodes(image.affine)) for image in (fixed, moving)],
         "shape": [image.shape[:3] for image in (fixed, moving)],

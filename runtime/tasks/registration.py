@@ -105,7 +105,11 @@ class Registration(NetTask):
             )
 
     def __call__(
-        self, fixed: np.ndarray | str | Path, moving: np.ndarray | str | Path, window: tuple[float, float] | None = None
+        self,
+        fixed: np.ndarray | str | Path,
+        moving: np.ndarray | str | Path,
+        window: tuple[float, float] | None = None,
+        names: tuple[str, str] = ("fixed", "moving"),
     ) -> RegistrationResult:
         """Register moving onto fixed.
 
@@ -117,44 +121,50 @@ class Registration(NetTask):
         window : (float, float), optional
             Intensities that become black and white, such as (-25, 265) Hounsfield units for the liver; see
             `edgeflock.runtime.prepare.volume.normalise`.
+        names : (str, str)
+            Of the two in messages, where they are arrays.
 
         Raises
         ------
         InputError
-            Not such volumes, NaN in them, or two that do not lie on one grid.
+            Not such volumes, NaN in them, a constant one, or two that do not lie on one grid.
+        ResultError
+            No voxel of a volume lies within the window.
         MissingExtra
             nibabel is not installed and a path was given.
         EngineError
             The engine failed.
         """
         if isinstance(fixed, (str, Path)) and isinstance(moving, (str, Path)):
+            names = (str(fixed), str(moving))
             images = read_nifti(fixed), read_nifti(moving)
-            check_same_space(*images, (str(fixed), str(moving)))
-            fixed, moving = (nifti_data(image, str(name)) for image, name in zip(images, (fixed, moving), strict=True))
+            check_same_space(*images, names)
+            fixed, moving = (nifti_data(image, name) for image, name in zip(images, names, strict=True))
         if not isinstance(fixed, np.ndarray) or not isinstance(moving, np.ndarray):
             raise InputError(
                 f"expected two arrays or two paths, got {type(fixed).__name__} and {type(moving).__name__}."
             )
         started = time.perf_counter_ns()
-        volumes = {"fixed": check_volume(fixed, "fixed"), "moving": check_volume(moving, "moving")}
+        volumes = {"fixed": check_volume(fixed, names[0]), "moving": check_volume(moving, names[1])}
         shape = volumes["fixed"].shape
         if volumes["moving"].shape != shape:
             raise InputError(
                 f"fixed and moving must have the same shape, got {shape} and {volumes['moving'].shape}: resample one "
                 f"onto the other's grid first."
             )
+        named = dict(zip(("fixed", "moving"), names, strict=True))
         for spec in self.bundle.manifest.inputs:
             assert isinstance(spec, VolumeInput)  # `check` saw to it
             low, high = spec.range
             buffer = self.inputs[spec.name][0, 0]
-            buffer[:] = resample(normalise(volumes[spec.name], window), buffer.shape)
+            buffer[:] = resample(normalise(volumes[spec.name], window, named[spec.name]), buffer.shape)
             buffer *= high - low
             buffer += low
         prepared = time.perf_counter_ns()
         inference_ns = self.run()
         flow = self.outputs["flow"][0]
         jacobian = Jacobian.of(flow)
-        scale = np.array(shape, np.float32) / flow.shape[1:]
+        scale = np.array(shape, np.float32) / np.array(flow.shape[1:], np.float32)
         flow = resample(flow, shape) * scale[:, None, None, None]
         warped = warp(volumes["moving"], flow)
         finished = time.perf_counter_ns()

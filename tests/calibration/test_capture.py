@@ -13,7 +13,7 @@ from edgeflock.calibration.cli import calibrate_app
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.cameras import Intrinsics
 from edgeflock.runtime.cameras.realsense import _intrinsics, librealsense
-from edgeflock.runtime.errors import BundleTampered, CameraError, InputError, MissingExtra
+from edgeflock.runtime.errors import BundleTampered, CameraError, InputError, MissingExtra, ResultError
 
 MATRIX = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
 SIZE = (320, 240)
@@ -133,10 +133,61 @@ def test_pictures_of_two_sizes(folder, tmp_path):
         calibrate_from(str(tmp_path), BOARD)
 
 
-def test_a_picture_that_cannot_be_read(tmp_path):
+def test_pictures_that_cannot_be_read_are_named_and_the_others_used(folder, tmp_path):
+    for path in folder.glob("*.png"):
+        (tmp_path / path.name).hardlink_to(path)
+    jpeg = cv2.imencode(".jpg", cv2.imread(str(folder / "00.png")))[1].tobytes()
+    (tmp_path / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (tmp_path / "0.png").write_bytes(b"")
+    result = calibrate_from(str(tmp_path), BOARD)
+    assert {name for name, reason in result.dropped.items() if "cannot be read" in reason} == {"cut.jpg", "0.png"}
+    assert len(result.views) == 12
+
+
+def test_a_folder_where_nothing_can_be_read(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="which OpenCV cannot read"):
+    with pytest.raises(InputError, match=r"none of 1 is one: it cannot be read \(.*a\.png: expected a whole"):
         calibrate_from(str(tmp_path), BOARD)
+
+
+@pytest.mark.parametrize("suffix", [".pgm", ".tif", ".bmp", ".JPG"])
+def test_pictures_of_other_kinds_are_read(folder, tmp_path, suffix):
+    for path in folder.glob("*.png"):
+        cv2.imwrite(str(tmp_path / f"{path.stem}{suffix}"), cv2.imread(str(path), 0))
+    expect_lens(calibrate_from(str(tmp_path), BOARD).intrinsics)
+
+
+def test_a_folder_without_pictures_says_what_lies_there(folder, tmp_path):
+    def says(text):
+        with pytest.raises(InputError, match=rf"expected pictures \(.*\.png.*\) or a recording in it, got {text}"):
+            calibrate_from(str(tmp_path), BOARD)
+
+    says("0 other files")
+    (tmp_path / "a.DNG").write_bytes(b"x")
+    says(r"1 \.dng: make JPEG or PNG of them")
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left/a.png").write_bytes((folder / "00.png").read_bytes())
+    says(f"pictures in {tmp_path / 'left'}: name one of these folders")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_charuco_printed_long_ago_needs_the_word_for_it(tmp_path, legacy):
+    """With an even number of rows of squares OpenCV before 4.6 began with a white square."""
+    board = cv2.aruco.CharucoBoard((8, 6), 0.04, 0.03, cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_5X5_100))
+    board.setLegacyPattern(legacy)
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.copyMakeBorder(board.generateImage((640, 480)), *[30] * 4, 0, value=255))
+    with pytest.raises(InputError, match="at least 8 views that differ, got 1"):  # found, and too few
+        calibrate_from(str(tmp_path), Board(7, 5, 0.04, 0.03, legacy=legacy))
+    with pytest.raises(InputError, match=("add --legacy" if legacy else "leave out --legacy")):
+        calibrate_from(str(tmp_path), Board(7, 5, 0.04, 0.03, legacy=not legacy))
+
+
+def test_a_topic_where_there_are_no_topics_is_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="holds pictures: leave it out"):
+        calibrate_from(str(folder), BOARD, topic="/image")
+    (tmp_path / "v.avi").write_bytes(b"x")
+    with pytest.raises(InputError, match="is none: leave it out"):
+        factory_intrinsics(str(tmp_path / "v.avi"), "/image")
 
 
 # ---- into a bundle
@@ -190,15 +241,48 @@ def test_the_command_stores_into_a_bundle(bundle, key, record_realsense, tmp_pat
 
 
 def test_the_command_refuses_what_should_not_be_used(folder, tmp_path):
-    done = run(folder, "--board", "5x4", "--square", 0.03, "--max-rms", 0.001, "--out", tmp_path / "camera.yaml")
-    assert isinstance(done.exception, InputError) and "RMS of at most 0.001 px" in str(done.exception)
+    arguments = (folder, "--board", "5x4", "--square", 0.03, "--out", tmp_path / "camera.yaml")
+    for option, limit, says in (
+        ("--max-rms", 0.001, "RMS of at most 0.001 px"),
+        ("--min-coverage", 1, "inner corners in at least 100% of the image (--min-coverage)"),
+    ):
+        done = run(*arguments, option, limit)
+        assert isinstance(done.exception, ResultError) and says in str(done.exception)
     assert not (tmp_path / "camera.yaml").exists()
 
 
-def test_the_command_refuses_before_the_work(tmp_path):
+def test_the_command_refuses_before_the_work(tmp_path, key):
     for board in ("9", "9x", "x6", "9x6x3"):
-        assert "COLUMNSxROWS" in str(run(tmp_path, "--board", board).exception)
+        assert "COLUMNSxROWS" in str(run(tmp_path / "v.avi", "--board", board).exception)
     assert "give --key" in str(run(tmp_path, "--bundle", tmp_path).exception)
     assert "ending in .yaml" in str(run(tmp_path, "--out", tmp_path / "camera.txt").exception)
     (tmp_path / "bad.pem").write_text("no key")
-    assert "bad.pem" in str(run(tmp_path, "--key", tmp_path / "bad.pem").exception)
+    assert "bad.pem" in str(run(tmp_path / "v.avi", "--key", tmp_path / "bad.pem", "--bundle", tmp_path).exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--square", 0.03, "--views", 9], "no effect without --board: --square, --views"),
+        (["--board", "5x4", "--dictionary", "DICT_4X4_50"], "no effect without --marker: --dictionary"),
+        (["--board", "5x4", "--key", "k.pem"], "no effect without --bundle: --key"),
+    ],
+)
+def test_options_that_would_be_dropped_are_refused(folder, arguments, says):
+    assert says in str(run(folder, *arguments).exception)
+
+
+def test_outputs_are_no_inputs_and_can_be_written(folder, bundle, key, tmp_path):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    pictures = (folder, "--board", "5x4", "--out")
+    for out, says in (
+        (folder / "camera.yaml", "all of which this command reads"),
+        (folder / "00.yaml", "all of which this command reads"),
+        ("/proc/new/camera.yaml", "cannot write"),
+        (key.with_suffix(".json"), None),
+    ):
+        done = run(*pictures, out, *(["--max-rms", 0.0001] if says is None else []))
+        assert (says or "RMS of at most") in str(done.exception)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    done = run(*pictures, bundle / "camera.json", "--bundle", bundle, "--key", key)
+    assert "all of which this command reads" in str(done.exception)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +38,14 @@ from pathlib import Path
 from edgeflock.runtime.files import write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 write_atomically(Path(sys.argv[1]), bytes(5000))
+"""
+
+FULL_BEFORE = """
+import resource, sys
+from pathlib import Path
+from edgeflock.runtime.files import check_outputs
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+check_outputs(folders=[Path(sys.argv[1]) / "new"])
 """
 
 
@@ -142,18 +149,44 @@ def test_two_outputs_of_one_name_are_refused(tmp_path):
         check_outputs([tmp_path / "a", tmp_path / "b/../a"])
 
 
-def test_a_place_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
+def test_a_place_that_may_not_be_written_is_refused(tmp_path):
+    """Of /proc not even root makes anything, whatever the permissions say."""
+    for arguments in ({"files": [Path("/proc/new/out.json")]}, {"folders": [Path("/proc/new")]}):
+        with pytest.raises(FileError, match=r"cannot write /proc/new.*/proc:"):
+            check_outputs(**arguments)
+    (tmp_path / "kept").write_bytes(b"x")
+
+
+def test_a_file_that_is_protected_is_refused(tmp_path, monkeypatch):
     """As root nothing is forbidden, so the system's answer is given here."""
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(FileError, match=f"may not write in {tmp_path}"):
-        check_outputs([tmp_path / "new/out.json"])
+    (tmp_path / "kept").write_bytes(b"x")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(FileError, match="may not change it"):
+        check_outputs([tmp_path / "kept"])
 
 
-def test_a_full_disk_is_said_before_the_work(tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)._replace(free=0)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(FileError, match="full"):
-        check_outputs(folders=[tmp_path / "new"])
+def test_a_full_disk_is_said_before_the_work(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", FULL_BEFORE, tmp_path], capture_output=True, text=True)
+    assert f"FileError: cannot write {tmp_path / 'new'}: {tmp_path}: " in ended.stderr and names(tmp_path) == []
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_nothing_is_written_into_a_folder_that_is_read_whole(tmp_path, link):
+    (tmp_path / "data/train").mkdir(parents=True)
+    where = tmp_path / "data"
+    if link:
+        where = tmp_path / "link"
+        where.symlink_to("data")
+    for arguments in ({"files": [where / "new/a.json"]}, {"folders": [where / "train"]}, {"folders": [where]}):
+        with pytest.raises(InputError, match=r"all of which this command reads|would be overwritten"):
+            check_outputs(**arguments, whole=[tmp_path / "data"])
+    check_outputs([tmp_path / "data2/a.json"], whole=[tmp_path / "data", None])
+
+
+def test_a_device_that_is_full_is_named():
+    with pytest.raises(OSError, match="No space") as failed:
+        write_atomically(Path("/dev/full"), "x")
+    assert failed.value.filename == "/dev/full"
 
 
 # ---- folders

@@ -95,6 +95,7 @@ class Mixing:
         if robust is not None:
             self._check_robust(robust)
         self.by_server = self.rule == "server"
+        self.hub = int(np.bincount(plan.edges[:, 0]).argmax())  # of a star
         self.differences = plan.mutual and self.rule not in ("push_sum", "server")
         self.age = plan.periods - 1 if stale else np.zeros_like(plan.periods)
         self._states: dict[bytes, np.ndarray] = {}
@@ -160,8 +161,7 @@ class Mixing:
             return 1 / (1 + np.maximum(degree[source], degree[target]))
         if self.rule == "fdla":
             return self._fdla(strong)
-        hub = np.bincount(source).argmax()
-        return np.where(target == hub, 1 / self.plan.n, 1.0)
+        return np.where(target == self.hub, 1 / self.plan.n, 1.0)
 
     def _fdla(self, strong: np.ndarray) -> np.ndarray:
         """FDLA of every connected part of a state."""
@@ -180,15 +180,23 @@ class Mixing:
         """How many models each silo sends in round k: (n,)."""
         return np.bincount(self.plan.edges[(k + self.age) % self.plan.periods == 0, 0], minlength=self.plan.n)
 
-    def receivers(self, k: int, silo: int) -> list[int]:
-        """Silos to which this one's model of round k goes."""
-        edges = self.plan.edges[(k + self.age) % self.plan.periods == 0]
-        return edges[edges[:, 0] == silo, 1].tolist()
+    def receivers(self, k: int, silo: int) -> dict[int, int]:
+        """Silos to which this one's state of round k goes, and in which round each mixes it.
+
+        Under `server` the hub sends what it has *after* mixing.
+        """
+        e = np.flatnonzero(((k + self.age) % self.plan.periods == 0) & (self.plan.edges[:, 0] == silo))
+        return {int(j): k + int(a) for j, a in zip(self.plan.edges[e, 1], self.age[e], strict=True)}
 
     def senders(self, k: int, silo: int) -> dict[int, int]:
         """Silos whose models this one mixes in round k, and of which round each model is."""
         e = np.flatnonzero(self.plan.strong(k) & (self.plan.edges[:, 1] == silo))
         return {int(j): k - int(a) for j, a in zip(self.plan.edges[e, 0], self.age[e], strict=True)}
+
+    def share(self, k: int, sender: int, receiver: int) -> float:
+        """Weight of the sender's state at the receiver in round k; 0 where nothing binds them."""
+        e = np.flatnonzero((self.plan.edges == (sender, receiver)).all(axis=1))
+        return float(self.weights(k)[e].sum())
 
     def still_needed(self, k: int) -> set[int]:
         """Rounds up to k whose models will be mixed after round k: keep these, as they were before mixing."""
@@ -216,7 +224,14 @@ class Mixing:
             found[0].flat[:: n + 1] -= 1 - 1 / (1 + self._sends(k))
         return found
 
-    def mix(self, k: int, silo: int, own: Mapping[int, np.ndarray], received: Mapping[int, np.ndarray]) -> np.ndarray:
+    def mix(
+        self,
+        k: int,
+        silo: int,
+        own: Mapping[int, np.ndarray],
+        received: Mapping[int, np.ndarray],
+        sent: Mapping[int, np.ndarray] | None = None,
+    ) -> np.ndarray:
         """State of one silo after round k.
 
         Parameters
@@ -231,6 +246,9 @@ class Mixing:
             States by sender, each of the round that `senders(k, silo)` states; under `server` a silo gets the hub's
             *after* mixing. What is missing is skipped and its weight stays with the own model; the mean is kept
             if the other end skips the edge too. (Push-sum loses a missing model's mass with it: the mean moves.)
+        sent : mapping of int to ndarray, float32 (d,), optional
+            In mutual plans, by receiver: the own state of that round as a lossy codec brought it there. Both ends then
+            take the difference of the same two models, so that no rounding moves the mean (CHOCO-SGD).
 
         Returns
         -------
@@ -242,37 +260,34 @@ class Mixing:
             A model has another shape or type, or holds NaN or infinity; a sender is none of this round's.
         """
         now = _checked(own, k, None, "its own model")
-        senders = self.senders(k, silo)
+        senders, sent = self.senders(k, silo), sent or {}
         if strangers := received.keys() - senders.keys():
             names = ", ".join(self.plan.roster[j] if 0 <= j < self.plan.n else str(j) for j in sorted(strangers))
             raise InputError(f"round {k} brings {self.plan.roster[silo]} no model of {names}.")
-        shares = self.weights(k)[self.plan.edges[:, 1] == silo]
-        share = dict(zip(self.plan.edges[self.plan.edges[:, 1] == silo, 0].tolist(), shares, strict=True))
         heard, weights = [], []
         for j, round_ in senders.items():
             if j not in received:
                 continue
             model = _checked(received, j, now.shape, f"the model of {self.plan.roster[j]}")
-            if self.differences and round_ != k:
-                model = now + (model - _checked(own, round_, now.shape, "its own model"))
+            if self.differences and (round_ != k or j in sent):
+                then = sent[j] if j in sent else _checked(own, round_, now.shape, "its own model")
+                model = now + (model - then)
             heard.append(model)
-            weights.append(np.float32(share[j]))
+            weights.append(np.float32(self.share(k, j, silo)))
         if self.robust is not None:
             if len(heard) < self.robust.least:
                 return now.copy()
             mixed = self.robust(now, np.stack(heard), np.array(weights))
-        elif self.rule == "push_sum":
-            mixed = now * np.float32(1 / (1 + self._sends(k)[silo]))
-            for model, w in zip(heard, weights, strict=True):
-                mixed += w * model
+        elif self.by_server and silo != self.hub:
+            mixed = heard[0].copy() if heard else now.copy()
         else:
-            mixed = now.copy()
+            mixed = now * np.float32(1 / (1 + self._sends(k)[silo])) if self.rule == "push_sum" else now.copy()
             for model, w in zip(heard, weights, strict=True):
-                mixed += w * (model - now)
+                mixed += w * (model if self.rule == "push_sum" else model - now)
         return _checked({0: mixed}, 0, now.shape, "the mixed model")
 
     def mix_all(self, k: int, models: Mapping[int, np.ndarray]) -> np.ndarray:
-        """States of all silos after round k, float32 (n, d).
+        """States of all silos after round k, float32 (n, d): of every silo what `mix` gives it, bit for bit.
 
         Parameters
         ----------
@@ -284,16 +299,13 @@ class Mixing:
         now = _checked(models, k, None, "the models")
         if now.ndim != 2 or len(now) != self.plan.n:
             raise InputError(f"expected the models of {self.plan.n} silos, one a row; got the shape {now.shape}.")
-        if self.robust is None:
-            mixed = now.copy()
-            for age, matrix in self.matrices(k).items():
-                mixed += matrix.astype(np.float32) @ _checked(models, k - age, now.shape, "the models")
-            return _checked({0: mixed}, 0, now.shape, "the mixed models")
         mixed = np.empty_like(now)
-        for i in range(self.plan.n):
+        order = range(self.plan.n)
+        for i in sorted(order, key=lambda i: i != self.hub) if self.by_server else order:
             senders = self.senders(k, i)
-            own = {r: models[r][i] for r in {k, *senders.values()}}
-            mixed[i] = self.mix(k, i, own, {j: models[r][j] for j, r in senders.items()})
+            own = {r: _checked(models, r, now.shape, "the models")[i] for r in {k, *senders.values()}}
+            after = self.by_server and i != self.hub
+            mixed[i] = self.mix(k, i, own, {j: (mixed if after else models[r])[j] for j, r in senders.items()})
         return mixed
 
 

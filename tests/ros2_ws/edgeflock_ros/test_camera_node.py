@@ -52,9 +52,9 @@ def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(g
     assert graph.until(look, 60), process.log.read_text()
     info = heard[f"{COLOR}/camera_info"][0][1]
     assert info.k.tolist() == pytest.approx([288, 0, 160, 0, 288, 120, 0, 0, 1])
-    last = stamps(images)[-1]
+    first, last = stamps(heard[f"{COLOR}/camera_info"])[0], stamps(images)[-1]  # the topics are joined one by one
     assert graph.until(lambda: last in stamps(heard[f"{COLOR}/camera_info"]))
-    assert {stamp for stamp in stamps(images) if stamp <= last} <= set(stamps(heard[f"{COLOR}/camera_info"]))
+    assert {s for s in stamps(images) if first <= s <= last} <= set(stamps(heard[f"{COLOR}/camera_info"]))
     ages_s = [(arrival - to_ns(m.header.stamp)) / 1e9 for arrival, m in images]
     assert 0 < np.median(ages_s) < 10  # stamped when handed over; it was recorded at the beginning of 1970
     assert graph.until(lambda: any(m.status[0].message == "streaming" for _, m in diagnostics))
@@ -67,9 +67,9 @@ def test_a_rosbag_is_played_with_its_depth_and_the_process_ends_with_it(graph, r
     assert decode_rgb(heard[f"{COLOR}/image_raw"][0][1])[60, 80].tolist() == [120, 120, 120]
     assert decode_depth(heard[f"{DEPTH}/image_raw"][0][1])[60, 80] == 6000
     assert heard[f"{DEPTH}/camera_info"][0][1].k[0] == 100.0
-    assert process.wait(15) == 0 and "after 90 frames" in process.log.read_text()
+    assert process.wait(60) == 0 and "after 90 frames" in process.log.read_text()
     times = np.array(stamps(heard[f"{COLOR}/camera_info"]))
-    assert np.median(np.diff(times)) / 1e6 == pytest.approx(33.3, abs=5)
+    assert np.median(np.diff(times)) / 1e6 == pytest.approx(33.3, abs=15)
 
 
 def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
@@ -99,5 +99,5 @@ def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
 )
 def test_what_cannot_start_ends_with_the_errors_exit_code_and_reason(graph, parameters, code, message):
     process = graph.start(CAMERA, **parameters)
-    assert process.wait(20) == code
+    assert process.wait(60) == code
     assert message in process.log.read_text()

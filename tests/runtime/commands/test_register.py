@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from edgeflock.runtime.commands.register import register
-from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.errors import EdgeflockError, FileError, InputError, ResultError
 from edgeflock.runtime.prepare.volume import warp
 
 nib = pytest.importorskip("nibabel")
@@ -78,6 +78,9 @@ def test_a_window_reaches_the_net(scans, shift_bundle, tmp_path):
         scans["fixed"], scans["moving"], "--bundle", shift_bundle, "--out", tmp_path / "out", "--window", -25, 265
     )
     assert done.exit_code == 0, done.output
+    assert "within the window: 89.6% of fixed" in done.output and f"next: edgeflock tune {shift_bundle}" in done.output
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["window"]["low"] == -25 and 0.8 < report["window"]["within"]["fixed"] < 1
 
 
 def test_scans_on_two_grids_are_refused_before_anything_is_written(scans, shift_bundle, tmp_path):
@@ -90,3 +93,81 @@ def test_scans_on_two_grids_are_refused_before_anything_is_written(scans, shift_
         done = run(*arguments, "--bundle", shift_bundle, "--out", tmp_path / "out")
         assert isinstance(done.exception, InputError) and "(20, 24, 19)" in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+def refused(*arguments) -> EdgeflockError:
+    done = run(*arguments)
+    assert isinstance(done.exception, EdgeflockError), done.output
+    return done.exception
+
+
+def test_a_window_that_shows_nothing_has_no_result(scans, shift_bundle, tmp_path):
+    error = refused(
+        scans["fixed"], scans["moving"], "--window", 5000, 6000, "--bundle", shift_bundle, "--out", tmp_path / "out"
+    )
+    assert isinstance(error, ResultError) and "fixed.nii.gz: no voxel lies within the window" in str(error)
+    assert error.exit_code == 19 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["warped.nii.gz", "flow.nii.gz", "warped_labels.nii.gz"])
+@pytest.mark.parametrize("link", [None, "hard", "symbolic"])
+def test_an_input_that_has_the_name_of_an_output_stays(scans, shift_bundle, tmp_path, name, link):
+    out = tmp_path / "out"
+    out.mkdir()
+    if link == "hard":
+        (out / name).hardlink_to(scans["moving"])
+    elif link == "symbolic":
+        (out / name).symlink_to(scans["moving"])
+    else:
+        scans["moving"] = scans["moving"].rename(out / name)
+    before = (out / name).read_bytes()
+    arguments = (scans["fixed"], scans["moving"], "--labels", scans["labels"], "--bundle", shift_bundle, "--out", out)
+    assert "is read by this command" in str(refused(*arguments))
+    assert (out / name).read_bytes() == before and [path.name for path in out.iterdir()] == [name]
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_net_runs(scans, shift_bundle, tmp_path):
+    (tmp_path / "file").write_text("x")
+    pair = (scans["fixed"], scans["moving"], "--bundle", shift_bundle, "--out")
+    assert "expected a folder to write into, got the file" in str(refused(*pair, tmp_path / "file"))
+    assert "lies in" in str(refused(*pair, shift_bundle / "new"))
+    assert isinstance(refused(*pair, "/proc/new"), FileError)
+
+
+def test_a_constant_scan_is_named_and_its_constant_answer_is_no_correlation(scans, shift_bundle, tmp_path):
+    nib.save(nib.Nifti1Image(np.full(SHAPE, 7, np.int16), AFFINE), tmp_path / "flat.nii.gz")
+    pair = (scans["fixed"], tmp_path / "flat.nii.gz", "--bundle", shift_bundle, "--out", tmp_path / "out")
+    assert "flat.nii.gz: expected a scan, got 7 in every voxel" in str(refused(*pair))
+    done = run(*pair, "--window", 0, 100)
+    assert done.exit_code == 0 and json.loads((tmp_path / "out/report.json").read_text())["correlation"] == {
+        "before": None,
+        "after": None,
+    }
+
+
+def test_what_an_earlier_run_left_is_named(scans, shift_bundle, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "warped_labels.nii.gz").write_bytes(b"old")
+    done = run(scans["fixed"], scans["moving"], "--bundle", shift_bundle, "--out", out)
+    assert "warped_labels.nii.gz is not of this run" in done.output.replace("\n", "")
+    assert (out / "warped_labels.nii.gz").read_bytes() == b"old"
+
+
+def test_a_full_disk_leaves_the_folder_as_it_was(scans, shift_bundle, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text("old")
+
+    save, calls = nib.save, []
+
+    def full(image, path):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        save(image, path)
+
+    monkeypatch.setattr(nib, "save", full)
+    done = run(scans["fixed"], scans["moving"], "--bundle", shift_bundle, "--out", out)
+    assert isinstance(done.exception, OSError) and [path.name for path in out.iterdir()] == ["report.json"]
+    assert (out / "report.json").read_text() == "old"

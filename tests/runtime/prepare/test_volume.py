@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.errors import InputError, ResultError
 from edgeflock.runtime.prepare.volume import (
     check_same_space,
     check_volume,
@@ -87,7 +89,7 @@ def test_jacobian_of_scaling_mirror_and_shear(rng):
 
 
 def test_intensities_become_0_to_1(rng):
-    np.testing.assert_allclose(normalise(np.array([[[0, 51, 255]]], np.uint8)), [[[0, 0.2, 1]]], atol=1e-6)
+    np.testing.assert_allclose(normalise(np.array([[[0, 51, 255]]], np.uint8), (0, 255)), [[[0, 0.2, 1]]], atol=1e-6)
     hounsfield = np.array([[[-1000, -25, 120, 265, 2000]]], np.int16)
     np.testing.assert_allclose(normalise(hounsfield, (-25, 265)), [[[0, 0, 0.5, 1, 1]]], atol=1e-6)
     grey = normalise(rng.normal(300, 50, (20, 20, 20)))
@@ -117,9 +119,35 @@ def test_other_arrays_are_refused(volume, message):
         check_volume(volume, "fixed")
 
 
-def test_a_constant_volume_has_no_window():
-    with pytest.raises(InputError, match=r"must rise, got 3\.\.3"):
-        normalise(np.full((4, 4, 4), 3.0))
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_the_type_of_the_numbers_does_not_tell_their_range(rng, dtype):
+    """Templates ship as uint8 with a largest value of 133; LDR's HDF5 files hold shades, whose reader says so."""
+    dark = rng.integers(0, 134, (20, 20, 20))
+    np.testing.assert_array_equal(normalise(dark.astype(dtype)), normalise(dark.astype(np.float64)))
+
+
+def test_a_scan_that_is_nearly_all_background_is_none_the_less_a_scan():
+    sparse = np.zeros((40, 40, 40), np.int16)
+    sparse[18:21, 20:23, 16:18] = 500
+    np.testing.assert_array_equal(normalise(sparse), sparse / np.float32(500))
+
+
+def test_a_constant_volume_is_named():
+    with pytest.raises(InputError, match=r"scan\.nii: expected a scan, got 3 in every voxel"):
+        normalise(np.full((4, 4, 4), 3.0), name="scan.nii")
+
+
+@pytest.mark.parametrize("window", [(5000, 6000), (-25, -5), (100, 500)])
+def test_a_window_that_no_voxel_lies_within_is_no_window(window):
+    """All black, all white, or both: 100 and 500 themselves become black and white."""
+    with pytest.raises(ResultError, match=r"scan\.nii: no voxel lies within.*values are 100\.\.500"):
+        normalise(np.array([[[100, 500], [100, 500]]] * 2), window, "scan.nii")
+
+
+@pytest.mark.parametrize("window", [(265, -25), (1, 1), (float("nan"), 1), (0, float("inf"))])
+def test_a_window_that_does_not_rise_is_refused(window):
+    with pytest.raises(InputError, match="expected a window of two intensities that rise"):
+        normalise(np.arange(8.0).reshape(2, 2, 2), window)
 
 
 # ---- NIfTI
@@ -143,8 +171,53 @@ def test_voxels_come_with_the_headers_slope(nifti, tmp_path):
     nib.save(image, tmp_path / "a.nii.gz")
     loaded = nifti_data(read_nifti(tmp_path / "a.nii.gz"), "a")
     np.testing.assert_allclose(loaded, 2 * image.get_fdata() - 5)
-    nib.save(nifti(dtype=np.uint8), tmp_path / "b.nii")
-    assert nifti_data(read_nifti(tmp_path / "b.nii"), "b").dtype == np.uint8
+    for dtype in (np.uint8, np.int16, np.int32):  # labels of a FreeSurfer atlas do not fit into float32
+        nib.save(nifti(dtype=dtype), tmp_path / "b.nii")
+        assert nifti_data(read_nifti(tmp_path / "b.nii"), "b").dtype == dtype
+
+
+def test_colours_and_complex_numbers_are_refused_by_name(tmp_path):
+    nib = pytest.importorskip("nibabel")
+    rgb = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for data, says in ((rgb, "got colours: save one channel"), (np.ones((4, 4, 4), np.complex64), "got complex64")):
+        nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "scan.nii.gz")
+        with pytest.raises(InputError, match=rf"scan\.nii\.gz: expected one real number in each voxel, {says}"):
+            nifti_data(read_nifti(tmp_path / "scan.nii.gz"), str(tmp_path / "scan.nii.gz"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "checksum", "header", "plain", "surface"])
+def test_damaged_files_are_refused_by_name(nifti, tmp_path, damage):
+    nib = pytest.importorskip("nibabel")
+    path = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).normal(size=(9, 9, 9)), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    elif damage == "checksum":
+        content[-6] ^= 255
+    elif damage == "header":
+        plain = bytearray(gzip.decompress(content))
+        plain[40:42], plain[70:72] = b"\xff\x7f", b"\x63\x63"  # dimensions and type of the voxels
+        content = gzip.compress(plain)
+    elif damage == "plain":
+        content = gzip.decompress(content)
+    if damage == "surface":
+        path = tmp_path / "scan.gii"
+        nib.save(nib.GiftiImage(), path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"scan\.(nii\.gz|gii): expected a"):
+        nifti_data(read_nifti(path), str(path))
+
+
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_an_affine_that_places_nothing_is_refused_by_name(nifti, value):
+    other = nifti()
+    other.affine[2, 2] = value
+    with pytest.raises(InputError, match="b: expected an affine"):
+        check_same_space(nifti(), other, ("a", "b"))
 
 
 def test_pairs_on_one_grid_are_taken_also_with_a_rounded_affine(nifti):

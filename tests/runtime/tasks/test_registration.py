@@ -48,6 +48,7 @@ def test_warps_on_the_grid_of_the_volumes(task):
     fixed, moving = volumes(shape)
     result = task(fixed, moving)
     flow = np.broadcast_to(SHIFT * np.array(shape)[:, None, None, None] / 16, (3, *shape))
+    assert result.flow.dtype == result.warped.dtype == np.float32
     np.testing.assert_allclose(result.flow, flow, atol=1e-5)
     expected = map_coordinates(moving, np.indices(shape) + flow, order=1, mode="nearest")
     np.testing.assert_allclose(result.warped, expected, atol=0.1)
@@ -92,7 +93,7 @@ def test_files_are_read_with_their_affine(task, tmp_path):
         (np.zeros((4, 4, 4)), np.zeros((4, 4, 5)), r"same shape, got \(4, 4, 4\) and \(4, 4, 5\)"),
         (np.zeros((4, 4)), np.zeros((4, 4)), r"fixed: expected a volume"),
         (np.zeros((4, 4, 4)), np.full((4, 4, 4), np.nan), "moving: expected finite values, 64 voxels"),
-        (np.ones((4, 4, 4)), np.ones((4, 4, 4)), "the volume is constant"),
+        (np.ones((4, 4, 4)), np.ones((4, 4, 4)), "fixed: expected a scan, got 1 in every voxel"),
         ("scan.nii", np.ones((4, 4, 4)), "two arrays or two paths, got str and ndarray"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock_ros.parent import die_with_parent
 
 if TYPE_CHECKING:
     from rclpy.context import Context
@@ -27,7 +27,6 @@ Listener = TypeVar("Listener", bound="Node")
 
 GRACE_S = 5.0
 TAIL_LINES = 12
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def free_domain() -> int:
@@ -79,11 +78,6 @@ def listening(make: Callable[[Context], Listener]) -> Iterator[tuple[Listener, C
         rclpy.shutdown(context=context)
 
 
-def _die_with_parent() -> None:
-    """In the child: SIGTERM when drive dies, even by kill -9, so that no robot goes on alone (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class Supervisor:
     """Context manager around the processes of one run.
 
@@ -116,7 +110,7 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
                 env={**os.environ, "RCUTILS_COLORIZED_OUTPUT": "0"},
             )
 

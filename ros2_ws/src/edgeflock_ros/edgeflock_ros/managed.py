@@ -4,7 +4,8 @@
     activate    subscribes; deactivate ends that; cleanup drops the bundle
 
 Parameters hold from the next configure, so a change needs the state unconfigured. With `autostart` (default) the node
-configures and activates itself, for a start without a lifecycle manager.
+configures and activates itself, for a start without a lifecycle manager. A node that a person deactivated and that dies
+comes back inactive (see `kept`); one that was shut down stays down.
 """
 
 from __future__ import annotations
@@ -108,11 +109,13 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         """Begin to answer frames."""
         result = super().on_activate(state)  # the publishers
         self.begin()
+        self.settings.keep(autostart=True)
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop answering."""
+        """Stop answering; a process that takes this one's place does not answer either."""
         self.release()
+        self.settings.keep(autostart=False)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
@@ -123,7 +126,7 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
-        """End the process in order."""
+        """End the process in order; with code 0, so the launch file does not start it again."""
         self.release()
         self.done = 0
         return TransitionCallbackReturn.SUCCESS

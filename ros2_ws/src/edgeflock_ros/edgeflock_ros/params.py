@@ -9,8 +9,10 @@ from pydantic import BaseModel, ValidationError
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from edgeflock.runtime.errors import InputError
+from edgeflock_ros.kept import Kept
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,9 +39,11 @@ class Parameters(Generic[Model]):
     def __init__(self, node: Node, model: type[Model], accept: Callable[[Model], str | None] | None = None) -> None:
         self._model = model
         self._accept = accept
+        self._kept = Kept(node)
         try:
             fields: Any = [(name, field.default, descriptor(field)) for name, field in model.model_fields.items()]
-            self.value: Model = model(**{p.name: p.value for p in node.declare_parameters("", fields)})
+            self._declared: Model = model(**{p.name: p.value for p in node.declare_parameters("", fields)})
+            self.value = self._restored(node)
         except ValidationError as error:
             raise InputError(f"{node.get_name()}: {reasons(error)}") from error
         except ParameterException as error:
@@ -58,7 +62,23 @@ class Parameters(Generic[Model]):
         if refused:
             return SetParametersResult(successful=False, reason=refused)
         self.value = new
+        self.keep(**own)
         return SetParametersResult(successful=True)
+
+    def keep(self, **values: Any) -> None:
+        """Let a process that takes this one's place after a failure begin with these values."""
+        declared = self._declared.model_dump()
+        kept = {**self._kept.values, **values}
+        self._kept.replace({name: value for name, value in kept.items() if value != declared[name]})
+
+    def _restored(self, node: Node) -> Model:
+        kept = self._kept.values
+        if not kept:
+            return self._declared
+        node.set_parameters([Parameter(name, value=value) for name, value in kept.items()])
+        said = ", ".join(f"{name}={value}" for name, value in kept.items())
+        node.get_logger().warning(f"started again, with what was set on the node that ended: {said}")
+        return self._model(**{**self._declared.model_dump(), **kept})
 
 
 def reasons(error: ValidationError) -> str:

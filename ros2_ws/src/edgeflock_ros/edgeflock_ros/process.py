@@ -1,7 +1,9 @@
-"""One way to run a node as a process: it ends in order on SIGINT and SIGTERM, and errors become exit codes.
+"""One way to run a node as a process: it ends in order on SIGINT, SIGTERM and SIGHUP, and errors become exit codes.
 
 rclpy's own signal handlers shut the context down before a node can say its last word; so the process owns the signals
 (docs/decisions/0009), leaves the loop, lets the node close (the guard still sends a zero command) and exits with 0.
+SIGHUP comes when a terminal is closed or an ssh session breaks; what `nohup` starts goes on. A node ends with the
+launch that started it.
 
 SIGKILL leaves the process's shared-memory segment behind (/dev/shm/fastrtps_*, 16 MB with shm16.xml). A node started
 again does not mind; `fastdds shm clean` removes what no process holds. Never delete the *_el lock files by hand while
@@ -10,6 +12,7 @@ ROS runs: readers then go silently deaf.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -22,6 +25,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock_ros.kept import FOLDER
+from edgeflock_ros.parent import die_with_parent
 
 LAST_WORDS_S = 0.2  # a node that ends by itself: its last frames and replies are still on their way
 TURN_S = 0.1  # the longest wait of the executor
@@ -43,13 +48,16 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
     int
         Exit code: 0, or that of the EdgeflockError that ended the node.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
+    if FOLDER in os.environ:
+        die_with_parent()  # which would start this node again, and now cannot
     nodes: list[Any] = []
     code = 0
     try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         nodes = make()
         # Several threads make rclpy slower and less smooth (docs/decisions/0006).
         executor = SingleThreadedExecutor()

@@ -22,6 +22,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
+from edgeflock_ros.launching import started_again
+
 NODE = {
     "bundle": "bundle folder; empty = the one edgeflock brings",
     "keys": "its signer's .pub file; several separated by ':'",
@@ -62,7 +64,7 @@ def _nodes(context):
         PushRosNamespace(given["namespace"]),
         # A process of its own, after the nodes that drive: what it does must not slow them.
         Node(package="emotion_recognition", executable="emotion_node", name="emotion", parameters=[parameters],
-             prefix=f"nice -n {given['nice']}", output="screen", respawn=True, respawn_delay=1.0),
+             prefix=f"nice -n {given['nice']}", output="screen", **started_again()),
     ]  # fmt: skip
     camera = {} if given["camera"] == "sim" else {"source": given["camera"], "path": given["camera_path"]}
     recorded = given["camera_path"] and not given["camera_path"].startswith("/dev/")
@@ -78,7 +80,7 @@ def _nodes(context):
         package = "fadnet_sim" if given["camera"] == "sim" else "edgeflock_ros"
         nodes.append(
             Node(package=package, executable="camera_node", name="camera", parameters=[camera], output="screen",
-                 respawn=not recorded, respawn_delay=1.0)
+                 **({} if recorded else started_again()))
         )  # fmt: skip
     return [GroupAction(nodes)]
 

@@ -14,6 +14,8 @@ from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction, S
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
+from edgeflock_ros.launching import started_again
+
 ARGUMENTS = [
     DeclareLaunchArgument("camera", default_value="sim", choices=["sim", "realsense", "bag", "video"]),
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
@@ -45,24 +47,26 @@ def _nodes(context):
     simulated = given["camera"] == "sim"
     camera = [str(params), world if simulated else {"source": given["camera"], "path": given["camera_path"]}]
     steering = [str(params), {name: given[name] for name in ("bundle", "keys", "precision", "engine")}]
-    # What fails is started again, but a recording that has ended is not.
-    again = {"output": "screen", "respawn": not given["camera_path"], "respawn_delay": 1.0}
+    # A recording that cannot be read is not tried again for ever.
+    recorded = given["camera_path"] and not given["camera_path"].startswith("/dev/")
+    filmed = {"output": "screen", **({} if recorded else started_again())}
     nodes = [
         PushRosNamespace(given["namespace"]),
         Node(package="fadnet_nav", executable="guard_node", name="guard", parameters=[str(params)], output="screen",
-             respawn=True, respawn_delay=0.2),
+             **started_again(0.2)),
     ]  # fmt: skip
     if given["composed"].lower() in ("true", "1"):
         if simulated:
             raise ValueError("composed: expected a camera of the robot, got camera:=sim: leave composed out.")
         # Two nodes in one process: the names are the nodes' own, their parameters do not collide.
-        nodes.append(Node(package="fadnet_nav", executable="composed", parameters=[*camera, steering[-1]], **again))
+        nodes.append(Node(package="fadnet_nav", executable="composed", parameters=[*camera, steering[-1]], **filmed))
     else:
         package = "fadnet_sim" if simulated else "edgeflock_ros"
-        nodes.append(Node(package=package, executable="camera_node", name="camera", parameters=camera, **again))
+        nodes.append(Node(package=package, executable="camera_node", name="camera", parameters=camera, **filmed))
         nodes.append(
-            Node(package="fadnet_nav", executable="steering_node", name="steering", parameters=steering, **again)
-        )
+            Node(package="fadnet_nav", executable="steering_node", name="steering", parameters=steering,
+                 output="screen", **started_again())
+        )  # fmt: skip
     if given["use_sim"].lower() in ("true", "1") or (not given["use_sim"] and simulated):
         nodes.append(
             Node(package="fadnet_sim", executable="base_node", name="base", parameters=[world], output="screen")

@@ -21,7 +21,6 @@ from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -29,6 +28,7 @@ from std_msgs.msg import Empty, UInt32
 
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock_ros import topics
+from edgeflock_ros.process import run
 
 from .car import MAX_STEERING, WHEELBASE
 from .sim import Simulation
@@ -49,6 +49,7 @@ class BaseNode(Node):
 
     def __init__(self) -> None:
         super().__init__("base")
+        self.done: int | None = None
         world = self._declare("world", "indoor", "indoor | outdoor")
         seed = self._declare("seed", 2, "the world's seed", (0, 2**31 - 1))
         self.period = 1 / self._declare("fps", 30.0, "ticks per second in lock-step: the camera's rate", (1.0, 240.0))
@@ -176,6 +177,9 @@ class BaseNode(Node):
             self.collisions = self.sim.collisions
             self.collision_count.publish(UInt32(data=self.collisions))
 
+    def close(self) -> None:
+        """Nothing to let go."""
+
     def publish_diagnostics(self) -> None:
         """State of the base; WARN when lock-step timed out or the physics could not keep up since the last report."""
         values = {
@@ -198,19 +202,8 @@ class BaseNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop."""
-    rclpy.init(args=args)
-    try:
-        node = BaseNode()
-        rclpy.spin(node)
-    except EdgeflockError as e:
-        print(e, file=sys.stderr)
-        return e.exit_code
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    """Run the base until a signal; parameters that make no sense end it with the error's exit code."""
+    return run(lambda: [BaseNode()], args)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from edgeflock.runtime.fleet.choose.paced_mesh import paced_mesh
 from edgeflock.runtime.fleet.mixing.robust import Clipping, Median, MultiKrum, TrimmedMean
 from edgeflock.runtime.fleet.mixing.rules import RULES, Mixing, default_rule
 from edgeflock.runtime.fleet.plan.overlays import both_ways, ring
-from edgeflock.runtime.fleet.plan.schedule import Plan, plan_of
+from edgeflock.runtime.fleet.plan.schedule import Plan, make_plan, plan_of
 
 
 def models_of(n, d=7, seed=0):
@@ -277,3 +277,32 @@ def test_robust_rules_go_with_plain_shares_only(gaia, gaia_delays, ring_plan):
     mst = plan_of(gaia.silos, gaia_delays, 1, "mst")
     with pytest.raises(InputError, match="negative"):
         Mixing(mst, "fdla", robust=Clipping(radius=1.0))
+
+
+def test_receivers_and_senders_name_the_same_edges():
+    delays = np.random.default_rng(1).uniform(5, 40, (5, 5))
+    for base in ("ring", "mst", "complete"):
+        mixing = Mixing(make_plan("abcde", delays + delays.T, 4, base))
+        for k in range(1, 13):
+            sent = {(i, j, at) for i in range(5) for j, at in mixing.receivers(k, i).items()}
+            heard = {
+                (i, j, at)
+                for at in range(k, k + 4)
+                for j in range(5)
+                for i, of in mixing.senders(at, j).items()
+                if of == k
+            }
+            assert sent == heard
+
+
+def test_what_a_codec_made_of_both_models_keeps_the_mean():
+    delays = np.random.default_rng(1).uniform(5, 40, (3, 3))
+    mixing = Mixing(make_plan("abc", delays + delays.T, 1, "mst"))
+    models = np.random.default_rng(2).normal(size=(3, 50)).astype(np.float32)
+    coarse = models.round(1)
+    mixed = []
+    for i in range(3):
+        beside = mixing.senders(1, i)
+        theirs, own = {j: coarse[j] for j in beside}, {j: coarse[i] for j in beside}
+        mixed.append(mixing.mix(1, i, {1: models[i]}, theirs, own))
+    np.testing.assert_allclose(np.mean(mixed, axis=0), models.mean(axis=0), atol=1e-6)

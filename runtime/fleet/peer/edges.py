@@ -1,0 +1,389 @@
+"""What passes over a peer's edges in each round, and whether both ends mix it.
+
+**Both or none.** Where edges go both ways the mean of all models is kept only if both ends of an edge mix or neither
+does. So of each pair the one whose name comes first decides. The other says ACCEPTED when it holds the first one's
+model, and is bound from then on. The first, holding the other's model and that word, says MIXED; or SKIPPED when its
+patience ends. Who is bound and hears neither in time goes on without, and adds the edge's difference later, when the
+word comes; it takes no further model over that edge before. Losses and delays therefore never move the mean, a crash
+moves it by what the robot that crashed has lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeflock.runtime.fleet.peer.context import Context
+from edgeflock.runtime.fleet.peer.exchange import Exchange
+from edgeflock.runtime.fleet.peer.patience import Patience
+from edgeflock.runtime.fleet.peer.view import View
+from edgeflock.runtime.fleet.peer.wire import Ack, Code, Offer, Refused
+
+AT_ONCE = 2
+"""Models of one neighbour that are fetched or held at a time."""
+REMEMBERED = 64
+"""Outcomes of an edge that are remembered for the other end, and rounds whose beginning is."""
+Edge = tuple[str, int]
+"""A neighbour and the round in which its model is mixed."""
+
+
+@dataclass
+class Received:
+    """A neighbour's model that waits to be mixed in round `offer.mix`.
+
+    `outcome` is of an edge that both ends must mix: None until it is decided.
+    """
+
+    offer: Offer
+    model: np.ndarray
+    weight: float
+    bound: bool = False
+    outcome: Code | None = None
+
+
+@dataclass
+class Doubt:
+    """A round closed before the other end said whether it mixed; `change` is to be added if it did."""
+
+    peer: str
+    mix: int
+    view: str | None
+    change: np.ndarray
+
+
+class Edges:
+    """Models that come and go over the edges of the view in force.
+
+    Parameters
+    ----------
+    context : Context
+    exchange : Exchange
+    view : View
+    size : int
+        Length of a state.
+    rounds : dict of str to int
+        Where each robot is, as `Presence` has it.
+
+    Attributes
+    ----------
+    own : dict of int to ndarray
+        The own states before mixing, by round, as long as they are needed.
+    late : list of ndarray
+        What the other ends have mixed in the meantime; to be added.
+    """
+
+    def __init__(self, context: Context, exchange: Exchange, view: View, size: int, rounds: dict[str, int]) -> None:
+        self._context, self._exchange, self.view = context, exchange, view
+        self._size, self._rounds = size, rounds
+        config = context.config
+        self.patience = Patience(config.ns("floor_s"), config.ns("ceiling_s"), config.mads)
+        self.own: dict[int, np.ndarray] = {}
+        self.late: list[np.ndarray] = []
+        self.doubts: list[Doubt] = []
+        self.mixed_with: dict[str, deque[tuple[int, str | None]]] = {}
+        self._past_views: deque[str | None] = deque(maxlen=REMEMBERED)
+        self._received: dict[Edge, Received] = {}
+        self._early: dict[Edge, Offer] = {}  # offers that find no room yet
+        self._ready: set[Edge] = set()
+        self._over: set[Edge] = set()  # edges of open rounds that will not be mixed
+        self._sent: dict[Edge, np.ndarray] = {}  # what neighbours make of the own models
+        self._trained_ns: dict[int, int] = {}
+
+    # ---- the own model goes out
+
+    def trained(self, k: int, state: np.ndarray) -> None:
+        """The own training of a round is over: offer its state to those that mix it."""
+        self._trained_ns[k] = self._context.now
+        self._trained_ns = dict(list(self._trained_ns.items())[-REMEMBERED:])
+        self.own[k] = state
+        if not self.view.after_mixing:
+            self.offer_all(k)
+
+    def mixed(self, k: int, state: np.ndarray) -> None:
+        """The round is mixed: the hub of a star now offers what came of it."""
+        if self.view.after_mixing and k in self.own:
+            self.own[k] = state
+            self.offer_all(k)
+
+    def offer_all(self, of: int) -> None:
+        """Offer the own state of a round to all that mix it and are not told yet."""
+        for j, k in self.view.receivers(of).items():
+            if not self._closed(k) and (j, k) not in self._over:
+                self._offer(j, k, of)
+
+    def _offer(self, to: str, mix: int, of: int) -> None:
+        model = self._exchange.offer(to, mix, of, self.own[of], self.view.hash)
+        self._sent.pop((to, mix), None)
+        if model is not None:
+            self._sent[to, mix] = model
+
+    def on_ack(self, ack: Ack) -> None:
+        """Take what a neighbour says of an offer."""
+        outgoing = self._exchange.acknowledged(ack)
+        if outgoing is None:
+            return
+        j, offer = ack.sender, outgoing.offer
+        k = offer.mix
+        if ack.code == Code.PLAN or k == 0:
+            return
+        if ack.code == Code.UNKNOWN_BASE:
+            if offer.of in self.own and not self._closed(k):
+                self._offer(j, k, offer.of)
+            return
+        if ack.code not in (Code.ACCEPTED, Code.MIXED, Code.SKIPPED, Code.STALE):
+            self._context.count(j, f"told_{ack.code.value}")
+        if not self.view.both_or_none and not any(doubt.peer == j for doubt in self.doubts):
+            return
+        if self.view.decides(j):
+            if ack.code == Code.ACCEPTED and offer.view == self.view.hash and not self._closed(k):
+                self._ready.add((j, k))
+                self._decide(j, k)
+            elif ack.code != Code.ACCEPTED:
+                self.skip(j, k)
+        elif ack.code == Code.MIXED:
+            self._resolve(j, k, offer.view, True)
+        elif ack.code != Code.ACCEPTED:
+            self._resolve(j, k, offer.view, False)
+
+    # ---- neighbours' models come in
+
+    def on_offer(self, offer: Offer) -> None:
+        """Fetch what is offered, or say at once what becomes of it."""
+        try:
+            if answer := self._answer(offer):
+                self._context.ack(offer, answer)
+        except Refused as refused:
+            self.give_up(offer, refused)
+
+    def _answer(self, offer: Offer) -> Code | None:
+        """What to tell the sender at once; None: the body is fetched, is here, or finds no room yet."""
+        context, j, k = self._context, offer.sender, offer.mix
+        here = self._received.get((j, k))
+        if (k, offer.view) in self.mixed_with.get(j, ()):
+            return Code.MIXED
+        if here is not None and here.offer.boot != offer.boot:
+            del self._received[j, k]  # it crashed and trained this round anew; what it bound before is forgotten
+            here = None
+        if self._closed(k):
+            if k in self._trained_ns and here is None:
+                self._saw(j, k)
+            return Code.SKIPPED if self.view.decides(j) else Code.STALE
+        if offer.view != self.view.hash:
+            return Code.SKIPPED if offer.view in self._past_views and self.view.decides(j) else Code.PLAN
+        if self.view.senders(k).get(j) != offer.of or self._misses_own(offer.of):
+            return Code.STALE
+        if here is not None:
+            return here.outcome or (Code.ACCEPTED if here.bound or not self.view.both_or_none else None)
+        if (j, k) in self._over:
+            return Code.SKIPPED if self.view.decides(j) else Code.STALE
+        if k > context.round + context.config.behind + (self.view.mixing.plan.staleness if self.view.mixing else 0):
+            return None
+        held = [at for at in self._received if at[0] == j] + [at for at in self._exchange.coming if at[0] == j]
+        if len(held) >= AT_ONCE and (j, offer.boot, offer.number) not in self._exchange.coming:
+            self._early[j, k] = offer
+            return None
+        self._exchange.check(offer, self._size)
+        self._exchange.fetch(offer)
+        return None
+
+    def take_early(self) -> None:
+        """Fetch what came before there was room for it; to be called when a round is over."""
+        for at in sorted(self._early, key=lambda at: at[1]):
+            self.on_offer(self._early.pop(at))
+
+    def take(self, offer: Offer, model: np.ndarray) -> None:
+        """Keep a model that passed the gate, to be mixed in its round."""
+        if self._closed(offer.mix) or offer.view != self.view.hash:
+            self.on_offer(offer)  # the round closed, or the plan changed, while it came
+            return
+        j, k = offer.sender, offer.mix
+        self._received[j, k] = Received(offer, model, self.view.share(k, j))
+        self._exchange.keep_base(offer, model)
+        if not self.view.both_or_none:
+            self._saw(j, k)
+            self._context.ack(offer, Code.ACCEPTED)
+        elif self.view.decides(j):
+            self._decide(j, k)
+        else:
+            self._bind(j)
+
+    def give_up(self, offer: Offer, refused: Refused) -> None:
+        """Refuse a model: say so, and end its edge in this round."""
+        self._context.refuse(offer.sender, refused)
+        if refused.code == Code.HASH:  # forged or damaged on the way: it is offered, and fetched, again
+            return
+        self._context.ack(offer, refused.code)
+        if refused.code != Code.UNKNOWN_BASE and not self._closed(offer.mix):
+            self.skip(offer.sender, offer.mix)
+
+    # ---- both or none
+
+    def _decide(self, j: str, k: int) -> None:
+        here = self._received.get((j, k))
+        if here is not None and here.outcome is None and (j, k) in self._ready:
+            here.outcome = Code.MIXED
+            self.mixed_with.setdefault(j, deque(maxlen=REMEMBERED)).append((k, here.offer.view))
+            self._saw(j, k)
+            self._context.ack(here.offer, Code.MIXED)
+
+    def skip(self, j: str, k: int) -> None:
+        """End an edge of an open round without mixing, as the end that decides or that refused."""
+        here = self._received.get((j, k))
+        if here is not None and here.outcome == Code.MIXED:
+            return  # too late, it was decided
+        self._received.pop((j, k), None)
+        self._over.add((j, k))
+        self._exchange.drop(lambda to, offer: to == j and offer.mix == k)
+        if here is not None and self.view.decides(j):
+            self._context.ack(here.offer, Code.SKIPPED)
+
+    def _bind(self, j: str) -> None:
+        """Say ACCEPTED to a neighbour that decides, unless an earlier edge with it is in doubt."""
+        if any(doubt.peer == j for doubt in self.doubts):
+            return
+        for (peer, _), here in self._received.items():
+            if peer == j and not here.bound and here.outcome is None:
+                here.bound = True
+                self._context.ack(here.offer, Code.ACCEPTED)
+
+    def _resolve(self, j: str, k: int, view: str | None, mixed: bool) -> None:
+        """Take the word of the end that decides."""
+        for doubt in [d for d in self.doubts if (d.peer, d.mix, d.view) == (j, k, view)]:
+            self.doubts.remove(doubt)
+            self._context.tally["doubts_mixed" if mixed else "doubts_skipped"] += 1
+            if mixed:
+                self.late.append(doubt.change)
+        here = self._received.get((j, k))
+        if here is not None and here.offer.view == view:
+            here.outcome = Code.MIXED if mixed and here.bound else Code.SKIPPED
+            self._saw(j, k)
+        elif not self._closed(k):
+            self._over.add((j, k))
+        self._bind(j)
+
+    def forget_doubts(self, of: Callable[[str], bool]) -> None:
+        """Give up waiting for the word of some robots."""
+        self.doubts = [doubt for doubt in self.doubts if not of(doubt.peer)]
+
+    def _put_off(self, here: Received) -> None:
+        """Leave an edge that was begun: what is decided is added later, what is bound is in doubt."""
+        offer = here.offer
+        then = self._sent.get((offer.sender, offer.mix), self.own.get(offer.of))
+        if not self.view.both_or_none or then is None:
+            return
+        change = np.float32(here.weight) * (here.model - then)
+        if here.outcome == Code.MIXED:
+            self.late.append(change)
+        elif here.bound and here.outcome is None:
+            self._context.tally["doubts"] += 1
+            self.doubts.append(Doubt(offer.sender, offer.mix, offer.view, change))
+
+    # ---- rounds
+
+    def waits_for(self) -> list[str]:
+        """Neighbours whose model or word is missing and still worth the wait."""
+        k = self._context.round
+        if k not in self.own:
+            return []
+        found = []
+        for j, of in self.view.senders(k).items():
+            here = self._received.get((j, k))
+            settled = here is not None and (here.outcome is not None or not self.view.both_or_none)
+            over = (j, k) in self._over or self._misses_own(of)
+            if not settled and not over and self._context.now < self.deadline(j):
+                found.append(j)
+        return found
+
+    def deadline(self, j: str) -> int:
+        """Until when this round waits for a neighbour."""
+        return self._trained_ns[self._context.round] + self.patience.of(j)
+
+    def close(self, k: int) -> tuple[dict[str, Received], list[str]]:
+        """End a round: models to mix by sender, and the neighbours that are missing."""
+        heard, missing = {}, []
+        for j, of in self.view.senders(k).items():
+            here = self._received.get((j, k))
+            binding = here is not None and (here.outcome == Code.MIXED or not self.view.both_or_none)
+            if here is not None and binding and not self._misses_own(of):
+                heard[j] = here
+                continue
+            missing.append(j)
+            if self.view.decides(j):
+                self.skip(j, k)
+            elif here is not None:
+                self._put_off(here)
+        self._context.tally["mixed"] += len(heard)
+        self._context.tally["missing"] += len(missing)
+        return heard, missing
+
+    def sent(self, k: int, names: dict[str, Received]) -> dict[str, np.ndarray]:
+        """What neighbours made of the own models that they mix in round k, where a codec changed them."""
+        return {j: self._sent[j, k] for j in names if (j, k) in self._sent}
+
+    def prune(self, beyond: bool = False) -> None:
+        """Forget what no later round needs, `beyond` also the own state of this one."""
+        k = self._context.round
+        needed = self.view.needed(k)
+        self.own = {r: s for r, s in self.own.items() if r in needed or (r == k and not beyond)}
+        self._received = {at: here for at, here in self._received.items() if at[1] > k}
+        self._early = {at: offer for at, offer in self._early.items() if at[1] > k}
+        self._ready = {at for at in self._ready if at[1] > k}
+        self._over = {at for at in self._over if at[1] > k}
+        self._sent = {at: model for at, model in self._sent.items() if at[1] > k}
+
+    def forget_offers(self) -> None:
+        """Drop offers that nobody can use any more, but for those whose answer is waited for."""
+        doubtful = {(doubt.peer, doubt.mix) for doubt in self.doubts}
+        k, plan = self._context.round, self.view.mixing.plan if self.view.mixing else None
+        latest = self._context.config.behind + (plan.staleness if plan else 0)
+
+        def useless(to: str, offer: Offer) -> bool:
+            if offer.mix == 0 or (to, offer.mix) in doubtful:
+                return False
+            if self.view.both_or_none:
+                return offer.mix <= k
+            return offer.mix + latest < k or offer.mix < self._rounds.get(to, 0)
+
+        self._exchange.drop(useless)
+
+    def skip_to(self, k: int) -> None:
+        """Leave all rounds up to k, whose number this robot takes over, with the own model."""
+        for at in [at for at in self._received if at[1] <= k]:
+            self._put_off(self._received.pop(at))
+
+    def follow(self, view: View) -> None:
+        """Change the view in force."""
+        for at in list(self._received):
+            self._put_off(self._received.pop(at))
+        self._past_views.append(self.view.hash)
+        self._ready, self._over, self._sent, self._early = set(), set(), {}, {}
+        doubtful = {(doubt.peer, doubt.mix) for doubt in self.doubts}
+        self._exchange.drop(lambda to, offer: offer.mix > 0 and (to, offer.mix) not in doubtful)
+        self._exchange.coming = {at: one for at, one in self._exchange.coming.items() if one.offer.mix == 0}
+        self.view = view
+        if not view.after_mixing:
+            for of in list(self.own):
+                self.offer_all(of)
+
+    def reset(self) -> None:
+        """Forget everything but what was agreed: the model is another one from now on."""
+        self.own, self._received, self._early, self._sent = {}, {}, {}, {}
+        self._ready, self._over, self.doubts, self.late = set(), set(), [], []
+        self._exchange.drop(lambda to, offer: offer.mix > 0)
+
+    def _closed(self, k: int) -> bool:
+        """Whether a round is over here."""
+        return k < self._context.round or (k == self._context.round and self._context.phase in ("done", "joining"))
+
+    def _misses_own(self, of: int) -> bool:
+        """Whether a difference to the own model of this round cannot be taken, for it was skipped."""
+        if self.view.mixing is None or not self.view.mixing.differences or of in self.own:
+            return False
+        k = self._context.round
+        return of < k or (of == k and self._context.phase != "training")
+
+    def _saw(self, j: str, k: int) -> None:
+        self.patience.saw(j, self._context.now - self._trained_ns.get(k, self._context.now))

@@ -1,0 +1,519 @@
+"""One robot's part in federated rounds, as a pure machine: messages and time go in, actions come out.
+
+No socket, clock, thread, torch or ROS: `drive` carries the actions out on a robot, and the laboratory's fault simulator
+drives this very code for many robots under a seeded clock. Every input method takes the time, in ns of the robot's own
+monotonic clock, and returns what is to be done. Whoever carries it out looks at `wake_ns` and calls `tick` then.
+
+A round: train; offer the model to those that mix it; wait, no longer than was learnt to be worth it, for the models
+that bind in this round; mix; go on. Nobody can stop a robot: what does not come in time is left out, and its weight
+stays with the own model. `edges` has what passes over an edge, and why the mean of all models stays.
+
+**Absent robots.** Who is silent for long is taken out of the plan by a rule that is the same for everybody
+(`reclose`). Offers name the plan that they are made for, and two robots that see different absences skip their edge
+until they agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.fleet.peer import wire
+from edgeflock.runtime.fleet.peer.actions import Action, Finished, Mixed, Save, State, Train
+from edgeflock.runtime.fleet.peer.codecs import digest
+from edgeflock.runtime.fleet.peer.config import PeerConfig
+from edgeflock.runtime.fleet.peer.context import Context, Pen
+from edgeflock.runtime.fleet.peer.edges import REMEMBERED, Edges, Received
+from edgeflock.runtime.fleet.peer.exchange import Exchange
+from edgeflock.runtime.fleet.peer.gate import Boots, Gate
+from edgeflock.runtime.fleet.peer.presence import Presence
+from edgeflock.runtime.fleet.peer.roster import Roster
+from edgeflock.runtime.fleet.peer.transfer import Retry
+from edgeflock.runtime.fleet.peer.view import View, mixing_of
+from edgeflock.runtime.fleet.peer.wire import Ack, Chunk, Code, Header, Heartbeat, Leave, Offer, Pull, Refused, Want
+from edgeflock.runtime.fleet.plan.schedule import Plan
+
+
+class Peer:
+    """One robot's machine.
+
+    Parameters
+    ----------
+    own : str
+        Name of this robot.
+    config : PeerConfig
+    roster : Roster
+    key : Ed25519PrivateKey
+        This robot's.
+    plan : Plan
+        Who mixes with whom; its roster is part of the fleet's.
+    model : ndarray, float32 (d,)
+        To start from; the same on all robots of a new run.
+    schema : str
+        SHA-256 of what the flat model means: names, shapes, batch-norm policy.
+    boot : int
+        Rises with every start of this robot.
+    nonce : str
+        8 hex digits, drawn at every start.
+    saved : State, optional
+        What the last `Save` held before a restart.
+
+    Raises
+    ------
+    InputError
+        The robot is not in the roster, or rule, codec and plan do not fit each other.
+    """
+
+    def __init__(
+        self,
+        own: str,
+        config: PeerConfig,
+        roster: Roster,
+        key: Ed25519PrivateKey,
+        plan: Plan,
+        model: np.ndarray,
+        schema: str,
+        boot: int,
+        nonce: str,
+        saved: State | None = None,
+    ) -> None:
+        if own not in roster.names:
+            raise InputError(
+                f"'{own}' is not in the roster of run '{roster.run}' ({', '.join(sorted(roster.names)) or 'empty'}): "
+                "add it with `edgeflock fleet keys add`."
+            )
+        self.config, self.plan = config, plan
+        self._form = mixing_of(plan, roster, config)
+        self._context = Context(own, config, roster, Pen(roster.run, own, boot, nonce, key))
+        self._gate = Gate(own, roster, config.behind, config.norm_factor, config.distance_factor)
+        self._exchange = Exchange(self._context, schema)
+        self._presence = Presence(self._context)
+        model = np.ascontiguousarray(model, np.float32)
+        self._size = len(model)
+        self._state = self._form.begin(model)
+        view = View(own, self._form)
+        self._edges = Edges(self._context, self._exchange, view, len(self._state), self._presence.rounds)
+        self._next: tuple[Plan, int] | None = None
+        self._pull = Retry(config.ns("retry_s"), config.ns("longest_retry_s"))
+        self._pulled_from: str | None = None
+        self._joined_ns = self._next_beat_ns = 0
+        self._closed_since_start = 0
+        if saved is not None:
+            self._restore(*saved)
+
+    # ---- what goes in
+
+    def start(self, now_ns: int) -> list[Action]:
+        """Begin: ask the others where they stand, and fetch the latest model if they are far ahead."""
+        self._context.now = now_ns
+        self._presence.start()
+        self._join()
+        return self._context.flush()
+
+    def receive(self, came_from: str, message: bytes, now_ns: int) -> list[Action]:
+        """Take a message; `came_from` is the sender's name as the transport has it."""
+        self._context.now = now_ns
+        try:
+            found = wire.decode(message)
+            if isinstance(found, Chunk):
+                self._on_chunk(came_from, found)
+            else:
+                self._gate.message(found, came_from, self._context.round)
+                self._on_header(found.header)
+        except Refused as refused:
+            self._context.refuse(came_from, refused)
+        self._advance()
+        return self._context.flush()
+
+    def trained(self, round_: int, model: np.ndarray, loss: float, now_ns: int) -> list[Action]:
+        """Take the model that `Train` asked for; the answer to an older order is ignored."""
+        self._context.now = now_ns
+        if self._context.phase == "training" and round_ == self._context.round:
+            self._trained(model, loss)
+        self._advance()
+        return self._context.flush()
+
+    def tick(self, now_ns: int) -> list[Action]:
+        """Let time pass; to be called at `wake_ns`, earlier and more often does no harm."""
+        context = self._context
+        context.now = now_ns
+        if context.phase in ("new", "left"):
+            return context.flush()
+        for one in self._exchange.tick():
+            why = f"{one.offer.sender} did not send all of a model within {one.offer.ttl_ms / 1000:g} s."
+            context.refuse(one.offer.sender, Refused(Code.EXPIRED, why))
+        if now_ns >= self._next_beat_ns:
+            self._beat(None)
+        self._look()
+        if context.phase == "joining":
+            if now_ns >= self._joined_ns:
+                context.tally["joined_alone"] += 1
+                self._closed_since_start = self.config.behind  # asked once: a fleet that is far ahead is followed
+                self._begin()
+            elif self._pulled_from is not None and now_ns >= self._pull.at_ns:
+                self._ask_latest(self._pulled_from)
+        self._advance()
+        return context.flush()
+
+    def leave(self, now_ns: int) -> list[Action]:
+        """Tell the others that this robot goes."""
+        self._context.now = now_ns
+        for name in self._presence.others():
+            self._context.write(Leave, name)
+        self._context.phase = "left"
+        return self._context.flush()
+
+    def adopt(self, plan: Plan, at_round: int) -> None:
+        """Follow another plan from a round on, if the others will too; otherwise the old one stays, with an alarm.
+
+        Raises
+        ------
+        InputError
+            The plan does not fit roster or rule, or the round is over.
+        """
+        mixing_of(plan, self._context.roster, self.config)
+        if at_round <= self.round:
+            raise InputError(f"round {at_round} is over or open, this robot is in {self.round}: name a later one.")
+        self._next = plan, at_round
+
+    def set_roster(self, roster: Roster) -> None:
+        """Take a newer roster: revoked keys end, new ones begin; `InputError` if it is older or of another run."""
+        now = self._context.roster
+        if roster.run != now.run or roster.serial < now.serial:
+            raise InputError(
+                f"the roster of run '{roster.run}', serial {roster.serial}, does not follow that of '{now.run}', "
+                f"serial {now.serial}: fetch the fleet's newest roster.json."
+            )
+        self._context.roster = self._gate.roster = roster
+
+    # ---- what can be asked
+
+    @property
+    def own(self) -> str:
+        """Name of this robot."""
+        return self._context.own
+
+    @property
+    def round(self) -> int:
+        """Round that is open, or the last one that closed."""
+        return self._context.round
+
+    @property
+    def model(self) -> np.ndarray:
+        """The model after the last round, float32 (d,)."""
+        return self._form.model(self._state)
+
+    @property
+    def wake_ns(self) -> int:
+        """When `tick` is needed next."""
+        times = [self._next_beat_ns, *self._exchange.wake_ns()]
+        if self._context.phase == "joining":
+            times.append(self._joined_ns)
+            if self._pulled_from is not None:
+                times.append(self._pull.at_ns)
+        if self._context.phase == "waiting":
+            times += [self._edges.deadline(name) for name in self._edges.waits_for()]
+        return min(times)
+
+    @property
+    def in_doubt(self) -> int:
+        """Edges of which this robot does not know yet whether the other end mixed them."""
+        return len(self._edges.doubts)
+
+    @property
+    def refusals(self) -> dict[str, Counter[str]]:
+        """Refusals by robot ("?" for strangers) and reason."""
+        return self._context.counts
+
+    def status(self) -> dict[str, Any]:
+        """Figures for a person, plain JSON values."""
+        context, view = self._context, self._edges.view
+        return {
+            "robot": self.own,
+            "run": context.roster.run,
+            "round": self.round,
+            "rounds": self.config.last,
+            "phase": context.phase,
+            "waits_for": sorted(self._edges.waits_for()) if context.phase == "waiting" else [],
+            "plan": self.plan.hash,
+            "view": view.hash,
+            "absent": sorted(view.absent),
+            "peers": {
+                name: {"round": self._presence.rounds.get(name), "rejected": dict(context.counts.get(name, {}))}
+                for name in self._presence.others()
+            },
+            "strangers": dict(context.counts.get("?", {})),
+            "in_doubt": self.in_doubt,
+            "alarms": sorted(f"{what}: {peer}" for what, peer in context.alarms),
+            "tally": dict(context.tally),
+        }
+
+    def _saved(self) -> State:
+        """What a restart needs."""
+        tensors = {"state": self._state} | {f"own.{r}": value for r, value in self._edges.own.items()}
+        if self.config.codec == "topk":
+            tensors |= {f"theirs.{peer}": model for peer, (_, model) in self._exchange.theirs.items()}
+        for peer, models in self._exchange.ours.items():
+            tensors |= {f"ours.{peer}.{i}": model for i, model in enumerate(models.values())}
+        was = self._edges.mixed_with
+        kept = {
+            "run": self._context.roster.run,
+            "round": self.round,
+            "plan": self.plan.hash,
+            "boots": {name: boots.state() for name, boots in self._gate.boots.items()},
+            "mixed_with": {name: [at for at in edges if at[0] <= self.round] for name, edges in was.items()},
+        }
+        return tensors, kept
+
+    def _restore(self, tensors: dict[str, np.ndarray], kept: dict[str, Any]) -> None:
+        run, there = self._context.roster.run, tensors["state"]
+        if kept["run"] != run or len(there) != len(self._state):
+            raise InputError(
+                f"the checkpoint is of the run '{kept['run']}' and {len(there):,} weights, this is run '{run}' with "
+                f"{len(self._state):,}: use another folder for another run."
+            )
+        self._state, self._context.round = there, kept["round"]
+        self._edges.own = {int(name[4:]): value for name, value in tensors.items() if name.startswith("own.")}
+        for name, value in tensors.items():
+            if name.startswith("theirs."):
+                self._exchange.theirs[name[7:]] = digest(value), value
+            elif name.startswith("ours."):
+                self._exchange.ours.setdefault(name.split(".")[1], OrderedDict())[digest(value)] = value
+        self._gate.boots = {name: Boots.restored(boots) for name, boots in kept["boots"].items()}
+        for name, outcomes in kept["mixed_with"].items():
+            self._edges.mixed_with[name] = deque(((k, view) for k, view in outcomes), maxlen=REMEMBERED)
+
+    # ---- messages
+
+    def _on_header(self, header: Header) -> None:
+        first = self._presence.note(header)
+        self._look()
+        if first and self._context.phase != "left":
+            self._beat(header.sender)
+        if isinstance(header, Heartbeat):
+            self._compare_plans(header)
+        elif isinstance(header, Offer) and header.mix == 0:
+            self._on_latest(header)
+        elif isinstance(header, Offer):
+            self._edges.on_offer(header)
+        elif isinstance(header, Want):
+            self._exchange.wanted(header)
+        elif isinstance(header, Ack):
+            self._edges.on_ack(header)
+            if self._context.phase == "done":
+                self._add_late()
+        elif isinstance(header, Pull):
+            self._on_pull(header)
+        elif isinstance(header, Leave):
+            self._edges.forget_doubts(lambda peer: peer == header.sender)
+        if self._context.phase == "joining" and self._pulled_from is None:
+            self._on_news()
+
+    def _compare_plans(self, beat: Heartbeat) -> None:
+        agreed = beat.plan == self.plan.hash or (self._next is not None and beat.plan == self._next[0].hash)
+        why = f"{beat.sender} follows the plan {beat.plan[:12]}, this robot {self.plan.hash[:12]}, and keeps it."
+        self._context.alarm("plan", beat.sender, not agreed, why)
+
+    def _on_chunk(self, came_from: str, chunk: Chunk) -> None:
+        incoming = self._exchange.chunk(came_from, chunk)
+        if incoming is None:
+            return
+        offer = incoming.offer
+        try:
+            model = self._exchange.unpack(incoming, len(self._state) if offer.mix else self._size)
+            if offer.mix:
+                self._gate.model(self._form.model(model), self.model)
+        except Refused as refused:
+            if offer.mix:
+                self._edges.give_up(offer, refused)
+            else:
+                self._refuse_latest(offer, refused)
+        else:
+            if offer.mix:
+                self._edges.take(offer, model)
+            else:
+                self._adopt_latest(offer, model)
+
+    # ---- rounds
+
+    def _begin(self) -> None:
+        """Begin the next round, or end."""
+        self._follow_next_plan()
+        ahead = self._presence.ahead()
+        if ahead > self.config.behind:
+            if self._closed_since_start < self.config.behind:
+                self._join()
+                return
+            self._skip_to(self.round + ahead - 1)
+        if self.round >= self.config.last:
+            self._context.phase = "done"
+            self._add_late()
+            self._context.actions.append(Finished(self.round))
+            return
+        self._context.round += 1
+        self._context.phase = "training"
+        self._edges.take_early()
+        if self.round <= self.config.rounds:
+            self._context.actions.append(Train(self.round, self.model))
+        else:
+            self._trained(self.model, 0.0)
+
+    def _skip_to(self, round_: int) -> None:
+        """Go on in a later round with the own model: the number only says who waits for whom."""
+        self._context.tally["skipped_ahead"] += 1
+        self._edges.skip_to(round_)
+        self._context.round = round_
+        self._edges.forget_offers()
+        self._edges.prune()
+
+    def _trained(self, model: np.ndarray, loss: float) -> None:
+        context = self._context
+        context.phase = "waiting"
+        sound = bool(np.isfinite(loss)) and model.shape == (self._size,) and bool(np.isfinite(model).all())
+        context.alarm(
+            "training", self.own, not sound, f"round {self.round} broke: its loss is {loss}, or its model NaN."
+        )
+        if not sound:  # the last good model stands in, here and for the neighbours
+            context.tally["broken_rounds"] += 1
+            model = self.model
+        model = np.ascontiguousarray(model, np.float32)
+        self._state = self._form.trained(self._state, self.model, model)
+        self._edges.trained(self.round, self._state)
+
+    def _advance(self) -> None:
+        """Close rounds while that is possible."""
+        while self._context.phase == "waiting" and not self._edges.waits_for():
+            self._close()
+            self._begin()
+
+    def _close(self) -> None:
+        k, edges = self.round, self._edges
+        heard, missing = edges.close(k)
+        if edges.view.mixing is not None and k in edges.own:
+            self._mix(k, heard)
+        edges.forget_offers()
+        edges.mixed(k, self._state)
+        edges.prune(beyond=True)
+        self._add_late()
+        self._context.tally["rounds"] += 1
+        self._closed_since_start += 1
+        self._context.actions += [Mixed(k, self.model, tuple(heard), tuple(missing)), Save(k, self._saved())]
+
+    def _mix(self, k: int, heard: dict[str, Received]) -> None:
+        edges, view = self._edges, self._edges.view
+        assert view.mixing is not None
+        sent = {view.index(j): model for j, model in edges.sent(k, heard).items()}
+        got = {view.index(j): here.model for j, here in heard.items()}
+        try:
+            self._state = view.mixing.mix(k, view.index(self.own), edges.own, got, sent)
+        except InputError as error:
+            self._context.alarm("mixing", self.own, True, f"round {k} could not be mixed: {error}")
+
+    def _add_late(self) -> None:
+        """Add what the other ends have mixed in the meantime."""
+        for change in self._edges.late:
+            self._context.tally["late"] += 1
+            self._state = self._state + change
+        self._edges.late = []
+
+    # ---- the plan in force
+
+    def _look(self) -> None:
+        """Close the plan's gaps when robots went silent, left, or came back."""
+        absent = self._presence.absent(self.plan)
+        if absent != self._edges.view.absent:
+            self._follow(absent)
+
+    def _follow(self, absent: frozenset[str]) -> None:
+        view = View(self.own, self._form, absent)
+        why = f"this robot mixes with nobody for now: {view.problem}"
+        self._context.alarm("too_few", self.own, view.problem is not None, why)
+        members = self._context.roster.members(self.round)
+        self._edges.follow(view)
+        self._edges.forget_doubts(lambda peer: peer not in members)
+
+    def _follow_next_plan(self) -> None:
+        if self._next is None or self.round + 1 < self._next[1]:
+            return
+        plan, at_round = self._next
+        against = self._presence.against(plan, at_round)
+        for name in plan.roster:
+            why = f"{name} does not follow the plan {plan.hash[:12]} from round {at_round} on: the old one stays."
+            self._context.alarm("next_plan", name, name in against, why)
+        if not against:
+            self._next = None
+            self.plan, self._form = plan, mixing_of(plan, self._context.roster, self.config)
+            self._context.tally["plans"] += 1
+            self._follow(self._presence.absent(plan))
+
+    # ---- joining
+
+    def _join(self) -> None:
+        self._context.phase, self._pulled_from = "joining", None
+        self._joined_ns = self._context.now + self.config.ns("join_s")
+        self._beat(None)
+        if not self._presence.others():
+            self._begin()
+        elif self._presence.anybody:
+            self._on_news()
+
+    def _on_news(self) -> None:
+        """Begin when the others are near, else ask for the latest model."""
+        known = self._presence.known()
+        if known and self._presence.ahead() > self.config.behind:
+            self._pull.wait_ns = 0
+            self._ask_latest(max(known, key=lambda name: (known[name], name)))
+        elif known:
+            self._begin()
+
+    def _ask_latest(self, name: str) -> None:
+        self._pulled_from = name
+        self._pull.tried(self._context.now)
+        self._context.write(Pull, name)
+
+    def _on_pull(self, pull: Pull) -> None:
+        if self._context.phase in ("training", "waiting", "done"):
+            self._exchange.drop(lambda to, offer: to == pull.sender and offer.mix == 0)
+            of = self.round if self._context.phase == "done" else self.round - 1
+            self._exchange.offer(pull.sender, 0, of, self.model, None)
+
+    def _on_latest(self, offer: Offer) -> None:
+        if self._context.phase == "joining" and offer.sender == self._pulled_from:
+            try:
+                self._exchange.check(offer, self._size)
+            except Refused as refused:
+                self._refuse_latest(offer, refused)
+            else:
+                self._exchange.fetch(offer)
+
+    def _refuse_latest(self, offer: Offer, refused: Refused) -> None:
+        self._context.refuse(offer.sender, refused)
+        self._pulled_from = None
+
+    def _adopt_latest(self, offer: Offer, model: np.ndarray) -> None:
+        if self._context.phase != "joining":
+            return
+        if not np.isfinite(model).all():
+            why = f"the latest model of {offer.sender} holds NaN or infinity."
+            self._refuse_latest(offer, Refused(Code.NONFINITE, why))
+            return
+        self._context.ack(offer, Code.ACCEPTED)
+        self._context.tally["pulled"] += 1
+        self._state, self._context.round = self._form.begin(model), offer.of
+        self._edges.reset()
+        self._begin()
+
+    def _beat(self, to: str | None) -> None:
+        """Say that this robot is there, to one or to all."""
+        plan, round_ = (self._next[0].hash, self._next[1]) if self._next else (None, 0)
+        view = self._edges.view
+        fields = {"plan": self.plan.hash, "view": view.hash, "absent": sorted(view.absent)}
+        message = self._context.signed(Heartbeat, to, **fields, next_plan=plan, next_round=round_)
+        for name in [to] if to else self._presence.others():
+            self._context.put(name, message)
+        if to is None:
+            self._next_beat_ns = self._context.now + self.config.ns("beat_s")

@@ -1,0 +1,113 @@
+"""One body on its way: what is missing is asked for, a few chunks at a time, and asked for again.
+
+The receiver pulls. It grants so many chunks as may be under way (credits), so that a history or queue of that depth
+never overflows, and what does not come is missing in its next bitmap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeflock.runtime.fleet.peer.wire import CHUNK_BYTES, Chunk, Code, Offer, Refused, bitmap, chunks_of
+
+GROWTH = 2
+"""Every try that brings no answer waits so many times as long as the one before, up to a limit."""
+
+
+@dataclass
+class Retry:
+    """When to try again."""
+
+    first_ns: int
+    longest_ns: int
+    at_ns: int = 0
+    wait_ns: int = 0
+
+    def tried(self, now_ns: int) -> None:
+        """Plan the next try, later each time."""
+        self.wait_ns = min(self.wait_ns * GROWTH or self.first_ns, self.longest_ns)
+        self.at_ns = now_ns + self.wait_ns
+
+    def answered(self, now_ns: int) -> None:
+        """Begin anew with short waits."""
+        self.wait_ns = self.first_ns
+        self.at_ns = now_ns + self.first_ns
+
+
+@dataclass
+class Outgoing:
+    """An offer to one neighbour that it has not yet acknowledged.
+
+    `model` is what the receiver reconstructs.
+    """
+
+    offer: Offer
+    body: bytes
+    model: np.ndarray
+    retry: Retry
+
+    def chunks(self, missing: str, credit: int) -> list[Chunk]:
+        """What a `Want` asks for, at most its credit."""
+        wanted = [index for index in chunks_of(missing, credit) if index < self.offer.chunks]
+        return [self._chunk(index) for index in wanted]
+
+    def _chunk(self, index: int) -> Chunk:
+        data = self.body[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+        return Chunk(self.offer.boot, self.offer.number, index, data)
+
+
+@dataclass
+class Incoming:
+    """A body that is being fetched."""
+
+    offer: Offer
+    credit: int
+    expires_ns: int
+    retry: Retry
+    missing: set[int] = field(init=False)
+    flying: set[int] = field(init=False)
+    body: bytearray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.missing, self.flying = set(range(self.offer.chunks)), set()
+        self.body = bytearray(self.offer.body_bytes)
+
+    def ask(self, again: bool = False) -> tuple[str, int] | None:
+        """Bitmap and credit of the next `Want`, None while enough is under way; `again` gives up what is."""
+        if again:
+            self.flying.clear()
+        room = self.credit - len(self.flying)
+        left = self.missing - self.flying
+        if not left or room < self.credit // 2:
+            return None
+        self.flying |= set(sorted(left)[:room])
+        return bitmap(left), room
+
+    def take(self, chunk: Chunk) -> bool:
+        """Put a chunk in its place; False when it was there already.
+
+        Raises
+        ------
+        Refused
+            MALFORMED: there is no such chunk, or it has another length.
+        """
+        start = chunk.index * CHUNK_BYTES
+        length = min(CHUNK_BYTES, len(self.body) - start)
+        if chunk.index >= self.offer.chunks or len(chunk.data) != length:
+            raise Refused(Code.MALFORMED, f"chunk {chunk.index} of {self.offer.chunks} has {len(chunk.data)} bytes.")
+        if chunk.index not in self.missing:
+            return False
+        self.body[start : start + length] = chunk.data
+        self.missing.discard(chunk.index)
+        self.flying.discard(chunk.index)
+        return True
+
+    def whole(self) -> bytes:
+        """The body; HASH when it is not what the offer says."""
+        body = bytes(self.body)
+        if hashlib.sha256(body).hexdigest() != self.offer.body_sha256:
+            raise Refused(Code.HASH, f"the body from {self.offer.sender} is not the one that it signed.")
+        return body

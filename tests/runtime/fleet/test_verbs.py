@@ -1,0 +1,69 @@
+"""`edgeflock fleet keys`."""
+
+import pytest
+from typer.testing import CliRunner
+
+from edgeflock.runtime.bundle.signing import generate_key
+from edgeflock.runtime.errors import BundleError, DataError, InputError
+from edgeflock.runtime.fleet.peer.roster import read_roster
+from edgeflock.runtime.fleet.verbs import keys_app
+
+
+def run(*args):
+    done = CliRunner().invoke(keys_app, [str(a) for a in args])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    run("init", tmp_path / "fleet", "--run", "lab")
+    for name in ("r1", "r2"):
+        generate_key(tmp_path / f"{name}.pem")
+    return tmp_path / "fleet"
+
+
+def roster_of(fleet):
+    return read_roster(fleet / "roster.json").roster
+
+
+def test_a_roster_grows_shrinks_and_changes_keys(fleet, tmp_path):
+    run("add", fleet, "r1", tmp_path / "r1.pub")
+    run("rotate", fleet, "r1", tmp_path / "r2.pub", "--at-round", 5)
+    run("revoke", fleet, "r1", "--at-round", 9)
+    roster = roster_of(fleet)
+    assert [roster.members(k) for k in (0, 5, 9)] == [("r1",), ("r1",), ()]
+    assert roster.serial == 4
+
+
+def test_show_names_robots_rounds_and_the_key_that_signed(fleet, tmp_path):
+    run("add", fleet, "r1", tmp_path / "r1.pub", "--from-round", 3)
+    shown = run("show", fleet).stdout
+    assert "run lab, serial 2" in shown and "r1" in shown and "signed by the fleet key" in shown
+
+
+def test_a_fleet_is_not_made_twice_and_no_key_is_lost(fleet):
+    before = (fleet / "fleet.pem").read_bytes()
+    with pytest.raises(InputError, match="keys add"):
+        run("init", fleet, "--run", "lab")
+    assert (fleet / "fleet.pem").read_bytes() == before
+
+
+def test_a_bad_name_is_refused_before_anything_is_written(fleet, tmp_path):
+    with pytest.raises(InputError, match="cannot name a run"):
+        run("init", tmp_path / "other", "--run", "a b")
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(InputError, match="cannot name a peer"):
+        run("add", fleet, "robot-1", tmp_path / "r1.pub")
+    assert roster_of(fleet).serial == 1
+
+
+def test_a_private_key_in_place_of_the_public_one_is_refused(fleet, tmp_path):
+    with pytest.raises(BundleError, match="cannot read the public key"):
+        run("add", fleet, "r1", tmp_path / "r1.pem")
+
+
+def test_a_folder_without_a_roster_says_how_to_make_one(tmp_path):
+    with pytest.raises(DataError, match="fleet keys init"):
+        run("show", tmp_path)
