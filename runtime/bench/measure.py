@@ -39,7 +39,7 @@ from edgeflock.runtime.bench.sensors import Sampler, Sensors
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.engines import open_engine
 from edgeflock.runtime.engines.base import Engine
-from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError, MissingExtra
+from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError, MissingExtra, in_our_words
 from edgeflock.runtime.files import sha256_of
 
 # A graph of one Identity node over one float, opset 17: what is left is the harness and the engine's dispatch.
@@ -337,7 +337,10 @@ def noise(net: Path) -> dict[str, np.ndarray]:
     for node in session.get_inputs():
         if node.type != "tensor(float)" or not all(isinstance(size, int) for size in node.shape):
             raise InputError(
-                f"{net}: input {node.name} must be float32 of a fixed shape, got {node.type} {node.shape}."
+                f"{net}: expected inputs of float32 and a fixed shape, got {node.name}, {node.type} {node.shape}. "
+                f"`python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {node.name} --input_shape 1,3,224,"
+                f"224 {net} FIXED.onnx` (with its own sizes) fixes a shape; a net of other types is measured in a "
+                f"bundle, whose reference inputs it gets."
             )
         feeds[node.name] = rng.random(node.shape, dtype=np.float32)
     return feeds
@@ -378,9 +381,11 @@ def main(text: str) -> int:
     """Measure the cell given as JSON and print the cell as the last line; the reason it cannot be goes to stderr."""
     try:
         print(measure(Cell.model_validate_json(text)).model_dump_json())
-    except EdgeflockError as error:
-        print(str(error).replace("\n", " "), file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        if (told := in_our_words(error)) is None:
+            raise
+        print(str(told).replace("\n", " "), file=sys.stderr)
+        return told.exit_code
     return 0
 
 

@@ -24,7 +24,7 @@ from edgeflock.runtime.bundle.bundle import (
     sign_bundle,
     write_bundle,
 )
-from edgeflock.runtime.bundle.manifest import ImageInput, Training
+from edgeflock.runtime.bundle.manifest import Training
 from edgeflock.runtime.bundle.signing import read_private_key, read_public_key
 from edgeflock.runtime.errors import (
     BundleError,
