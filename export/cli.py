@@ -154,7 +154,10 @@ def emotion(
     precision: Precisions = None,
     default: Default = "int8",
     method: CalibrationMethod = None,
-    samples: Annotated[int, typer.Option(min=2, help="Rendered images that the gate judges.")] = 504,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=2, help="Images for the gate: rendered ones (504), of --data at most so many (all)."),
+    ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
     max_drop: Annotated[float, typer.Option(min=0, help="Gate: accuracy lost to fp32, absolute.")] = 0.01,
     min_agreement: Annotated[float, typer.Option(min=0, help="Gate: share of fp32's clear labels that stay.")] = 0.99,

@@ -11,6 +11,7 @@ A command that writes goes through three steps, all of them here:
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -208,6 +209,16 @@ def check_same_run(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, An
     for key, value in wanted.items():
         if saved.get(key) != value:
             raise InputError(
-                f"{path} belongs to a run with {key}={saved.get(key)!r}, this one has {value!r}: use the same settings "
-                "and data to go on, another --out, or --fresh to start anew."
+                f"{path} belongs to a run with {_difference(key, saved.get(key), value)}: use the same settings and "
+                "data to go on, another --out, or --fresh to start anew."
             )
+
+
+def _difference(key: str, saved: Any, wanted: Any) -> str:
+    """What was otherwise; of digests nobody can read more than that."""
+    if isinstance(saved, Mapping) and isinstance(wanted, Mapping):
+        inner = next(name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name))
+        return _difference(f"{key}.{inner}", saved.get(inner), wanted.get(inner))
+    if all(isinstance(value, str) and re.fullmatch("[0-9a-f]{16,}", value) for value in (saved, wanted)):
+        return f"other content of {key}"
+    return f"{key}={saved!r}, this one has {wanted!r}"

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -38,6 +39,15 @@ class ReadOptions:
     steering_topic: str | None = None
     wheelbase: float | None = None
     unit: Unit | None = None
+
+
+def check_each_once(*paths: Path) -> None:
+    """Refuse recordings that are named twice: as training data they count double, for validation they prove nothing."""
+    seen: set[Path] = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise InputError(f"{path} is named twice among training and validation data: name every recording once.")
+        seen.add(path.resolve())
 
 
 @dataclass(eq=False)

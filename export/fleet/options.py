@@ -10,6 +10,8 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.figures import check_picture
+from edgeflock.runtime.files import check_outputs, write_atomically
 
 if TYPE_CHECKING:
     from edgeflock.export.fleet.event import Conditions
@@ -68,11 +70,29 @@ def conditions_of(
     return Conditions(factors, jitter, wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0, seed)
 
 
+def check_reports(as_json: str | None, *pictures: Path | None, read: Sequence[str | Path | None]) -> None:
+    """Refuse reports that cannot be written, or that would destroy what is read, before long work begins."""
+    for picture in filter(None, pictures):
+        check_picture(picture)
+    file = Path(as_json) if as_json and as_json != "-" else None
+    check_outputs(files=[file, *pictures], inputs=[Path(source) for source in read if source])
+
+
 def wrote_json(text: str, where: str | None) -> bool:
     """Write JSON where asked; True when it went to stdout, so that nothing else may."""
     if where == "-":
         typer.echo(text)
         return True
     if where:
-        Path(where).write_text(text + "\n")
+        write_atomically(Path(where), text + "\n")
     return False
+
+
+def refuse_unused(ctx: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuse options of the command line that would not be used; `why` says what makes them useless."""
+    # By name: the enumeration is click's, or that of the copy of click which newer typer brings.
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        options = {param.name: param.opts[0] for param in ctx.command.params}
+        raise InputError(f"{', '.join(options[name] for name in given)} would not be used: {why}. Leave it out.")

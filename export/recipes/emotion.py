@@ -30,6 +30,10 @@ LEAD = 0.05
 """Of a probability: where the two most probable emotions are closer, their order means nothing and is not counted."""
 
 
+RENDERED = 504
+"""Rendered images that the gate judges unless told otherwise."""
+
+
 @dataclass(frozen=True)
 class EmotionLimits:
     """What the gate allows."""
@@ -51,7 +55,7 @@ def emotion_recipe(
     calibration: Path | None = None,
     *,
     net: str | None = None,
-    samples: int = 504,
+    samples: int | None = None,
     calibration_samples: int = 128,
     limits: EmotionLimits | None = None,
     precision: str = "int8",
@@ -71,8 +75,8 @@ def emotion_recipe(
         rendered, that is synthetic; own images are never mixed with rendered ones.
     net : str, optional
         Key of `NETS` that the weights must belong to.
-    samples : int
-        How many rendered images the gate judges.
+    samples : int, optional
+        How many images the gate judges: rendered ones exactly (`RENDERED`), of a data set at most (all).
     calibration_samples : int
         How many calibration images are used; chosen by coverage of emotion and brightness.
     limits : EmotionLimits, optional
@@ -95,12 +99,13 @@ def emotion_recipe(
         raise InputError(f"{weights} holds a {name}, expected {net or 'one of ' + ', '.join(EMOTION_NETS)}.")
     if validation is None and calibration is not None:
         raise InputError("own calibration images need own validation images: rendered ones would judge another net.")
-    judged = open_emotion(module, validation, "val", samples, console)
+    judged = open_emotion(module, validation, "val", samples or (RENDERED if validation is None else None), console)
     if len(np.unique(judged.labels)) < 2:
         raise InputError(f"the gate needs images of at least 2 emotions, {judged.source} are all of one.")
     seen = None
     if validation is None or calibration is not None:
-        seen = open_emotion(module, calibration, "train", 4 * calibration_samples, console)
+        rendered = 4 * calibration_samples if calibration is None else None
+        seen = open_emotion(module, calibration, "train", rendered, console)
     limits = limits or EmotionLimits()
     return Recipe(
         task="emotion",
