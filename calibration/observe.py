@@ -148,8 +148,8 @@ def _shape(value: ValueInfoProto) -> tuple[int, ...]:
     dims = value.type.tensor_type.shape.dim
     if any(not dim.HasField("dim_value") for dim in dims):
         raise InputError(
-            f"tensor {value.name!r} has no static shape: export the net with fixed sizes and batch 1; `onnxslim IN.onnx "
-            f"OUT.onnx` folds what is computed from them."
+            f"tensor {value.name!r} has no static shape: export the net with fixed sizes and batch 1; "
+            "`onnxslim IN.onnx OUT.onnx` folds what is computed from them."
         )
     return tuple(dim.dim_value for dim in dims)
 
