@@ -112,7 +112,7 @@ class Camera(Node, Generic[Model]):
         )
         for note in getattr(source, "notes", ()):
             self.get_logger().warning(note)
-        while not (self._stop.is_set() or self.awaited(source, color)):
+        while not (self._stop.is_set() or self.awaited(source, color, depth)):
             self._stop.wait(0.01)
         while not self._stop.is_set():
             frame = source.read(READ_TIMEOUT_S)
@@ -123,7 +123,7 @@ class Camera(Node, Generic[Model]):
             stamp = to_stamp(frame.stamp_ns) if source.live else self.get_clock().now().to_msg()
             self._publish(frame, stamp, color, depth)
 
-    def awaited(self, source: FrameSource, color: ImagePublisher) -> bool:
+    def awaited(self, source: FrameSource, color: ImagePublisher, depth: ImagePublisher | None) -> bool:
         """Whether all are there for whom the first frame has to wait."""
         return True
 
