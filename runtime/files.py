@@ -11,6 +11,7 @@ A command that writes goes through three steps, all of them here:
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -98,6 +99,17 @@ def sha256_of(path: str | Path) -> str:
         while block := file.read(_BLOCK):
             found.update(block)
     return found.hexdigest()
+
+
+def in_order(safetensors: bytes) -> bytes:
+    """The same safetensors file with its metadata in order, so that equal content is equal bytes.
+
+    The library writes the metadata's keys in an order of chance (format: 8 bytes of length, JSON header, tensors).
+    """
+    size = int.from_bytes(safetensors[:8], "little")
+    header = json.dumps(json.loads(safetensors[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + safetensors[8 + size :]
 
 
 def _sync(path: Path) -> None:
