@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
 from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, write_atomically
+from edgeflock.runtime.files import check_same_run, in_order, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.mixing.robust import robust_rule
 from edgeflock.runtime.fleet.mixing.rules import Mixing
@@ -360,7 +360,8 @@ class _Simulation:
     def _result(self, state: _State, silos: Silos, command: str) -> dict[str, Any]:
         """Write and return `result.json`; write the mean model."""
         metadata = {"net": self.task.net, "round": str(state.round), "of": "the mean of a fleet's models"}
-        write_atomically(self.out / "average.safetensors", save(silos.weights(self._average(state)), metadata))
+        average = save(silos.weights(self._average(state)), metadata)
+        write_atomically(self.out / "average.safetensors", in_order(average))
         rows = {row["round"]: row for row in state.rows if "robots" in row}
         figures = {"trained": self._summary(rows[self.rounds])}
         if self.last > self.rounds:
