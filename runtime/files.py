@@ -10,7 +10,10 @@ A command that writes goes through three steps, all of them here:
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -22,6 +25,8 @@ from typing import Any
 from edgeflock.runtime.errors import FileError, InputError, in_our_words
 
 _TRIED_BYTES = 4096  # a full disk still takes the name of an empty file
+
+_BLOCK = 1 << 20
 
 
 @contextmanager
@@ -79,6 +84,32 @@ def write_atomically(path: Path, content: bytes | str, sync: bool = True) -> Non
     """
     with replacing(path, sync) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in blocks.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    found = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+def in_order(safetensors: bytes) -> bytes:
+    """The same safetensors file with its metadata in order, so that equal content is equal bytes.
+
+    The library writes the metadata's keys in an order of chance (format: 8 bytes of length, JSON header, tensors).
+    """
+    size = int.from_bytes(safetensors[:8], "little")
+    header = json.dumps(json.loads(safetensors[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + safetensors[8 + size :]
 
 
 def _sync(path: Path) -> None:
@@ -208,6 +239,16 @@ def check_same_run(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, An
     for key, value in wanted.items():
         if saved.get(key) != value:
             raise InputError(
-                f"{path} belongs to a run with {key}={saved.get(key)!r}, this one has {value!r}: use the same settings "
-                "and data to go on, another --out, or --fresh to start anew."
+                f"{path} belongs to a run with {_difference(key, saved.get(key), value)}: use the same settings and "
+                "data to go on, another --out, or --fresh to start anew."
             )
+
+
+def _difference(key: str, saved: Any, wanted: Any) -> str:
+    """What was otherwise; of digests nobody can read more than that."""
+    if isinstance(saved, Mapping) and isinstance(wanted, Mapping):
+        inner = next(name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name))
+        return _difference(f"{key}.{inner}", saved.get(inner), wanted.get(inner))
+    if all(isinstance(value, str) and re.fullmatch("[0-9a-f]{16,}", value) for value in (saved, wanted)):
+        return f"other content of {key}"
+    return f"{key}={saved!r}, this one has {wanted!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -29,12 +30,15 @@ def refuse_unused(context: typer.Context, why: str, *names: str) -> None:
         raise InputError(f"no effect {why}: {', '.join(flags)}. Leave out what is not wanted, or add what is missing.")
 
 
-def next_command(*words: object) -> str:
+def next_command(*words: object, keys: Iterable[Path] | None = None) -> str:
     """Last line of a long verb: the command that usually follows it, ready to be pasted into a shell.
+
+    `keys` are those that this verb was told to trust.
 
     Examples
     --------
     >>> next_command("bundle", "verify", "my bundle")
     "next: edgeflock bundle verify 'my bundle'"
     """
-    return f"next: {shlex.join(['edgeflock', *map(str, words)])}"
+    trusted = [word for key in keys or () for word in ("--key", str(key))]
+    return f"next: {shlex.join(['edgeflock', *map(str, words), *trusted])}"

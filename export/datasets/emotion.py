@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from edgeflock.export.datasets.formats.emotion_files import UNKNOWN, Row, by_name, read_folder
-from edgeflock.export.datasets.images import decode
+from edgeflock.export.datasets.formats.emotion_files import SPLITS, UNKNOWN, Row, by_name, read_folder
+from edgeflock.export.datasets.formats.raf_db import LISTS
 from edgeflock.export.datasets.pixels import filled
 from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face, each_scene
 from edgeflock.export.nets.glamor import FACE, Glamor
 from edgeflock.export.nets.resnet import FerNet
-from edgeflock.runtime.bundle.manifest import InputSpec
+from edgeflock.runtime.bundle.manifest import ImageInput
+from edgeflock.runtime.cameras.pictures import PICTURES, decode_picture
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.face import (
     CONTEXT_CROP,
@@ -51,7 +52,7 @@ class Example(NamedTuple):
     affect: tuple[float, float] = UNKNOWN
 
 
-def emotion_inputs(net: nn.Module) -> list[InputSpec]:
+def emotion_inputs(net: nn.Module) -> list[ImageInput]:
     """What an emotion net takes, in the order of its arguments."""
     if isinstance(net, Glamor):
         return [face_input(FACE, (0, 1)), CONTEXT_INPUT]
@@ -66,7 +67,7 @@ class EmotionDataset:
 
     Attributes
     ----------
-    specs : list of InputSpec
+    specs : list of ImageInput
         Of the net that they were prepared for.
     face : ndarray
         uint8 (N, size, size, 3), RGB; black where there is no face. Read-only from a file where it is large (`pixels`).
@@ -82,9 +83,11 @@ class EmotionDataset:
         Where they come from and what was left out, for reports.
     affect : ndarray or None
         float32 (N, 2), valence and arousal in [-1, 1], NaN where not known; None where nothing is.
+    synthetic : bool or None
+        Whether all images were rendered; None where nobody said.
     """
 
-    specs: list[InputSpec]
+    specs: list[ImageInput]
     face: np.ndarray
     context: np.ndarray | None
     labels: np.ndarray
@@ -92,6 +95,7 @@ class EmotionDataset:
     names: list[str]
     source: str
     affect: np.ndarray | None = None
+    synthetic: bool | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,7 +116,7 @@ class EmotionDataset:
         return {spec.name: scaled(images, spec) for spec, images in zip(self.specs, pixels, strict=True)}
 
 
-def scaled(images: np.ndarray, spec: InputSpec) -> np.ndarray:
+def scaled(images: np.ndarray, spec: ImageInput) -> np.ndarray:
     """uint8 (n, h, w, 3) to float32 (n, 3, h, w) in the range of an input."""
     planes = images.transpose(0, 3, 1, 2)
     return to_range(planes, spec.range, np.empty(planes.shape, np.float32))
@@ -120,26 +124,36 @@ def scaled(images: np.ndarray, spec: InputSpec) -> np.ndarray:
 
 SEEDS = {"train": 1, "val": 2, "test": 3}
 """Rendered images of one split are never those of another."""
-RENDERED = 700
+RENDERED = {"train": 7000, "val": 700, "test": 700}
 """How many images a rendered split has unless told otherwise."""
+
+
+def _any_case(names: Iterable[str]) -> tuple[str, ...]:
+    """Patterns that find these names in capitals too."""
+    return tuple("".join(f"[{c}{c.upper()}]" for c in name) for name in names)
+
 
 # Format -> what lies in its folder, and module and function of its reader. The first that fits is taken.
 FORMATS = {
-    "RAF-DB": (("EmoLabel/list_patition_label.txt", "basic/EmoLabel/list_patition_label.txt"), "raf_db", "read_raf_db"),
+    "RAF-DB": (
+        tuple(f"{folder}EmoLabel/{name}" for folder in ("", "basic/") for name in LISTS),
+        "raf_db",
+        "read_raf_db",
+    ),
     "AffectNet 2017": (
         ("training.csv", "validation.csv", "*/training.csv", "*/validation.csv"),
         "affectnet",
         "read_2017",
     ),
     "AffectNet 2021": (("annotations", "*_set/annotations"), "affectnet", "read_2021"),
-    "SFEW 2.0": (("Train", "Val", "Train_Aligned_Faces", "Val_Aligned_Faces"), "sfew", "read_sfew"),
+    "SFEW 2.0": (("Val", "*/Train_Aligned_Faces", "Train_Aligned_Faces", "Val_Aligned_Faces"), "sfew", "read_sfew"),
     "NCAER-S": (("images/train", "images/val", "images/test"), "caer", "read_ncaer_s"),
-    "like CAER-S": (("train", "val", "test"), "caer", "read_caer_s"),
+    "like CAER-S": (_any_case(name for names in SPLITS.values() for name in names), "caer", "read_caer_s"),
 }
 
 
 def open_emotion(
-    net: nn.Module, path: Path | None, split: str, n: int = RENDERED, console: Console | None = None
+    net: nn.Module, path: Path | None, split: str, n: int | None = None, console: Console | None = None
 ) -> EmotionDataset:
     """Examples of a data set in whatever format lies at `path` (docs/emotion-data.md), prepared for a net.
 
@@ -152,8 +166,8 @@ def open_emotion(
         code; None for `n` rendered images.
     split : {"train", "val", "test"}
         A CSV, and a folder with a folder per emotion, are one split.
-    n : int
-        How many rendered images.
+    n : int, optional
+        How many: rendered ones exactly (`RENDERED` by default), of a data set at most, evenly from all.
     console : Console, optional
         Shows the progress and what was left out.
 
@@ -166,11 +180,13 @@ def open_emotion(
         this net.
     """
     if path is None:
+        n = n or RENDERED[split]
         source = f"{n} synthetic images, seed {SEEDS[split]}"
         examples = rendered_examples(net, n, SEEDS[split])
-        return prepare(track(examples, f"{split} images", n, console=console) if console else examples, net, source)
+        shown = track(examples, f"{split} images", n, console=console) if console else examples
+        return replace(prepare(shown, net, source), synthetic=True)
     title, rows = find_rows(path, split, whole=len(emotion_inputs(net)) == 2)
-    return read_rows(rows, net, path, title, console)
+    return read_rows(rows, net, path, title, console, n)
 
 
 def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[Row]]:
@@ -190,27 +206,40 @@ def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[Row]]:
 
 
 def read_rows(
-    rows: Iterable[Row], net: nn.Module, path: Path, title: str = "", console: Console | None = None
+    rows: Iterable[Row],
+    net: nn.Module,
+    path: Path,
+    title: str = "",
+    console: Console | None = None,
+    most: int | None = None,
 ) -> EmotionDataset:
-    """Read the images of rows, on all cores, and prepare them for a net; see `open_emotion`."""
+    """Read the images of rows, at most so many, on all cores, and prepare them for a net; see `open_emotion`."""
     specs, classes = emotion_inputs(net), tuple(net.labels)  # type: ignore[arg-type]
     with console.status(f"Listing the images of {path}") if console else nullcontext():
         kept, labels, left_out = by_name(rows, classes)
     counted = ", ".join(f"{count} {emotion}" for emotion, count in left_out.items())
-    source = f"{len(kept)} images of {path.name}{f' ({title})' if title else ''}"
+    told = [title] if title else []
+    parts = sorted({row.part for row in kept})
+    if title and parts not in ([""], [title.rpartition(", ")[2]]):
+        told.append(f"taken from {', '.join(parts)}")
+    if most is not None and most < len(kept):
+        told.append(f"of {len(kept)}")
+        chosen = [i * len(kept) // most for i in range(most)]
+        kept, labels = [kept[i] for i in chosen], [labels[i] for i in chosen]
+    source = f"{len(kept)} images of {path.name}" + (f" ({', '.join(told)})" if told else "")
     if counted:
         source += f"; left out: {counted}"
-        if console is not None:
-            console.print(f"{path}: left out, as {type(net).__name__} does not know them: {counted}", highlight=False)
+    if console is not None and (counted or len(told) > 1):
+        console.print(f"{path}: {source}", highlight=False, markup=False, soft_wrap=True)
     if not kept:
         raise DataError(
-            f"{path}: expected at least one image, found none.{f' Left out: {counted}.' if counted else ''} "
-            f"Layouts that are read: docs/emotion-data.md."
+            f"{path}: expected at least one image ({', '.join(PICTURES)}), found none."
+            f"{f' Left out: {counted}.' if counted else ''} Layouts that are read: docs/emotion-data.md."
         )
 
     def fill(i: int, pixels: list[np.ndarray]) -> None:
         row = kept[i]
-        image = cv2.cvtColor(decode(_bytes(row), row.name, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = cv2.cvtColor(_decoded(row), cv2.COLOR_BGR2RGB)
         box = row.box
         if box is None:
             if len(specs) == 2:
@@ -276,7 +305,7 @@ def prepare(examples: Iterable[Example], net: nn.Module, source: str) -> Emotion
     )
 
 
-def _shapes(specs: list[InputSpec]) -> Sequence[tuple[int, ...]]:
+def _shapes(specs: list[ImageInput]) -> Sequence[tuple[int, ...]]:
     size = specs[0].shape[-1]
     return [(size, size, 3), (*CONTEXT_SIZE[::-1], 3)][: len(specs)]
 
@@ -297,11 +326,14 @@ def _put(image: np.ndarray, box: Sequence[float] | None, name: str, net: nn.Modu
         masked_context(image, whole, pixels[1])
 
 
-def _bytes(row: Row) -> bytes:
+def _decoded(row: Row) -> np.ndarray:
+    """Pixels of its image, BGR."""
     try:
-        return row.image.read_bytes()
+        return decode_picture(row.image.read_bytes(), row.image.suffix)
     except OSError as error:
         raise DataError(f"{row.name}: cannot read the image: {error.strerror}.") from error
+    except InputError as error:
+        raise DataError(f"{row.name}: {error}") from error
 
 
 def _stat(row: Row) -> os.stat_result:

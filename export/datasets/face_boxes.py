@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 from rich.console import Console
 from rich.progress import track
 
-from edgeflock.export.datasets.formats.emotion_files import IMAGES
-from edgeflock.export.datasets.images import decode
-from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.cameras.pictures import PICTURES, is_picture, read_picture
+from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.faces import FaceDetector
 from edgeflock.runtime.files import write_atomically
 
@@ -40,13 +38,16 @@ def write_boxes(folder: Path, detector: FaceDetector, console: Console | None = 
     DataError
         There is no image, or one is broken.
     """
-    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+    images = sorted(filter(is_picture, folder.rglob("*")))
     if not images:
-        raise DataError(f"{folder}: expected images in it, found none.")
+        raise DataError(f"{folder}: expected images ({', '.join(PICTURES)}) in it, found none.")
     left = [path for path in images if not path.with_suffix(".txt").exists()]
     found = 0
     for path in track(left, "Faces", console=console) if console else left:
-        faces = detector(decode(path.read_bytes(), str(path), cv2.IMREAD_COLOR), "bgr8")
+        try:
+            faces = detector(read_picture(path), "bgr8")
+        except InputError as error:
+            raise DataError(str(error)) from error
         box = [round(value) for value in faces[0].box] if faces else [0, 0, 0, 0]
         write_atomically(path.with_suffix(".txt"), ",".join(map(str, box)).encode())
         found += bool(faces)

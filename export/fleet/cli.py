@@ -29,6 +29,7 @@ from edgeflock.export.fleet.options import (
     Straggler,
     Tour,
     WifiBps,
+    check_reports,
     conditions_of,
     open_silos,
     wrote_json,
@@ -76,7 +77,7 @@ def cycle_time(
     straggler: Straggler = None,
     jitter: Jitter = 0.0,
     wifi_bps: WifiBps = None,
-    seed: Annotated[int, typer.Option(help="Of the jitter.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the jitter.")] = 0,
     as_json: AsJson = None,
 ) -> None:
     """Compare overlays: time per round by three measures, half-life of disagreement, time to consensus, bytes.
@@ -87,6 +88,7 @@ def cycle_time(
     from edgeflock.runtime.fleet.plan.delay import Delays, Workload
     from edgeflock.runtime.fleet.plan.overlays import best_hub
 
+    check_reports(as_json, read=[network, tour])
     opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
     middle = best_hub(Delays.of(opened, work).relayed()) if hub == "best" else opened.index(hub) if hub else 0
     conditions = conditions_of(opened.silos, model_bits, straggler, jitter, wifi_bps, seed)
@@ -123,6 +125,7 @@ def plan(
     as_json: AsJson = None,
 ) -> None:
     """Make the plan of a fleet: which edge binds in which round. Every robot gets the same from the same delays."""
+    check_reports(as_json, picture, states, read=[network, tour])
     from edgeflock.runtime.fleet.choose.by_name import plan_by_name
     from edgeflock.runtime.fleet.plan.delay import Delays, Workload
 
@@ -164,6 +167,7 @@ def influence(
 
     1 is an equal share. Figures are means over a period. Extremes, and how much of all learning lasts, stand below.
     """
+    check_reports(as_json, read=[network, tour])
     from edgeflock.runtime.fleet.choose.by_name import find_tour
     from edgeflock.runtime.fleet.choose.consensus import influence_table
     from edgeflock.runtime.fleet.plan.delay import Delays, Workload
@@ -195,10 +199,11 @@ def influence(
 def scale(
     silos: Annotated[list[int], typer.Option(min=3, help="Sizes to try; repeat for more.")] = [50, 100, 200, 500, 1000],  # noqa: B006
     t: Periods = 5,
-    seed: Annotated[int, typer.Option(help="Of the random networks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random networks.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Draw the times into this file.")] = None,
 ) -> None:
     """Time ring and multigraph on random geometric networks, FEMNIST's workload."""
+    check_reports(None, picture, read=[])
     from edgeflock.runtime.fleet.choose.cycle_time import cycle_mean, event
     from edgeflock.runtime.fleet.plan.delay import Delays, Workload
     from edgeflock.runtime.fleet.plan.network import open_network

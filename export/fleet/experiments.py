@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgeflock.export.fleet.learning_plots import averages, curves_figure, robots_figure, seconds
 from edgeflock.export.fleet.simulation import SimulationConfig, clock_of, simulate_learning
 from edgeflock.export.fleet.workers import Pool
+from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.choose.paced_mesh import paced_mesh
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.plan.delay import Delays, Workload
@@ -203,13 +204,13 @@ def write_report(results: Results, settings: ExperimentSettings, out: Path, comm
         "versions": some["versions"],
         **tables,
     }
-    (out / "experiments.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_atomically(out / "experiments.json", json.dumps(content, indent=1) + "\n")
     curves_figure({arm.name: results[arm] for arm in clock_arms()}, out / "clock.png", "FADNet on Gaia")
     nets = {f"{arm.net}, {arm.network}, {arm.mode.upper()}": results[arm] for arm in nets_arms() if arm.mode != "cll"}
     curves_figure(nets, out / "nets.png", "SFL and DFL (ring)")
     robots_figure({arm.name: results[arm] for arm in robots_arms()}, out / "robots.png", "FADNet on Gaia")
     page = out / "experiments.md"
-    page.write_text(_page(content))
+    write_atomically(page, _page(content))
     return page
 
 

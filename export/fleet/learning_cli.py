@@ -23,8 +23,10 @@ from edgeflock.export.fleet.options import (
     Straggler,
     Tour,
     WifiBps,
+    check_reports,
     conditions_of,
     open_silos,
+    refuse_unused,
     wrote_json,
 )
 from edgeflock.runtime.errors import InputError, MissingExtra
@@ -41,6 +43,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Silos that train at th
 
 
 def simulate(
+    ctx: typer.Context,
     network: Network,
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
     data: Data = (),  # type: ignore[assignment]  # typer gives a list
@@ -70,7 +73,7 @@ def simulate(
     samples: Samples = None,
     size: Annotated[int | None, typer.Option(min=32, help="Side of the faces, for a quick start (emotion).")] = None,
     init: Annotated[Path | None, typer.Option(help="Start weights of all silos.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, shares, batches and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, shares, batches and augmentation.")] = 0,
     bf16: Annotated[bool, typer.Option(help="bfloat16 convolutions while training.")] = True,
     evaluate: Annotated[int, typer.Option(min=1, help="Rounds between evaluations of the mean model.")] = 20,
     robots: Annotated[int, typer.Option(min=1, help="Evaluations between those of every silo's own model.")] = 5,
@@ -104,6 +107,14 @@ def simulate(
 
     if mode not in MODES:
         raise InputError(f"no mode '{mode}': expected one of {', '.join(MODES)}.")
+    if mode != "dfl":
+        unused = ["base", "t", "tour", "plan"] + (["rule", "robust", "settle"] if mode != "sfl" else [])
+        refuse_unused(ctx, unused, f"mode '{mode}' has no overlay of peers")
+    if mode == "cll":
+        refuse_unused(ctx, ["straggler", "jitter", "wifi_bps", "compute_ms"], "mode 'cll' has no clock")
+    if plan is not None:
+        refuse_unused(ctx, ["base", "t", "tour"], f"{plan} says who mixes with whom, and when")
+    check_reports(as_json, read=[network, tour, plan, init, *data, *val])
     silos = open_silos(network, core_bps)
     chosen = {"net": net, "split": split, "size": size, "samples": samples, "init": init}
     settings: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
@@ -122,13 +133,16 @@ def simulate(
         robots=robots,
         settle=settle,
     )
-    bits = model_bits or 32.0 * learnt.start().size
+    bits = 32.0 * learnt.start().size if model_bits is None else model_bits
     delays = Delays.of(silos, Workload(bits, compute_ms, local_steps, access_bps))
     made: Plan | None = None
     if mode == "sfl":
         made = plan_of(silos.silos, delays, 1, "star")
     elif mode == "dfl" and plan is not None:
         made = Plan.from_json(plan.read_text(), plan)
+        if set(made.roster) != set(silos.silos):
+            odd = sorted(set(made.roster) ^ set(silos.silos))
+            raise InputError(f"{plan} is for other silos than {silos.name}: {', '.join(odd[:5])} are in one alone.")
     elif mode == "dfl":
         made = plan_by_name(silos, delays, t, base, tour)
     conditions = conditions_of(made.roster if made else silos.silos, bits, straggler, jitter, wifi_bps, seed)

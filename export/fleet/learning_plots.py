@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, new_figure
+from edgeflock.runtime.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    new_figure,
+    save_figure,
+)
 
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, "black")
 
@@ -46,7 +57,7 @@ def curves_figure(arms: Mapping[str, Sequence[dict[str, Any]]], file: Path, titl
     axes[0].legend(frameon=False, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.savefig(file)
+    save_figure(figure, file)
 
 
 def robots_figure(arms: Mapping[str, Sequence[dict[str, Any]]], file: Path, title: str = "") -> None:
@@ -75,7 +86,7 @@ def robots_figure(arms: Mapping[str, Sequence[dict[str, Any]]], file: Path, titl
     axes.legend(frameon=False, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.savefig(file)
+    save_figure(figure, file)
 
 
 def averages(runs: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,8 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.figures import check_picture
+from edgeflock.runtime.files import check_outputs, write_atomically
 
 if TYPE_CHECKING:
     from edgeflock.export.fleet.event import Conditions
@@ -27,6 +29,9 @@ Straggler = Annotated[list[str] | None, typer.Option(help="SILO=FACTOR: its loca
 Jitter = Annotated[float, typer.Option(min=0.0, help="Coefficient of variation of every step and transfer.")]
 WifiBps = Annotated[float | None, typer.Option(help="All transfers share one Wi-Fi channel, usable bit/s.")]
 AsJson = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; '-' prints it instead.")]
+
+MOST_TIMES = 1e6
+"""A straggler that is slower stands still."""
 
 
 def open_silos(network: str, core_bps: str) -> SiloNetwork:
@@ -53,19 +58,32 @@ def conditions_of(
     """What disturbs the fleet; silos are named as in the roster."""
     from edgeflock.export.fleet.event import Conditions, wifi_airtime
 
-    factors = {}
+    factors: dict[int, float] = {}
     for text in slow or []:
         silo, _, factor = text.rpartition("=")
         try:
-            factors[roster.index(silo)] = float(factor)
+            at, times = roster.index(silo), float(factor)
         except ValueError as e:
             raise InputError(
                 f"--straggler '{text}': expected SILO=FACTOR, such as {roster[0]}=3; "
                 f"silos are {', '.join(roster[:30])}."
             ) from e
+        if not 0 < times <= MOST_TIMES or at in factors:
+            raise InputError(
+                f"--straggler '{text}': expected a factor above 0 and at most {MOST_TIMES:g}, once per silo."
+            )
+        factors[at] = times
     if wifi_bps is not None and not wifi_bps > 0:
         raise InputError(f"--wifi-bps is {wifi_bps}: expected bit/s above 0.")
     return Conditions(factors, jitter, wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0, seed)
+
+
+def check_reports(as_json: str | None, *pictures: Path | None, read: Sequence[str | Path | None]) -> None:
+    """Refuse reports that cannot be written, or that would destroy what is read, before long work begins."""
+    for picture in filter(None, pictures):
+        check_picture(picture)
+    file = Path(as_json) if as_json and as_json != "-" else None
+    check_outputs(files=[file, *pictures], inputs=[Path(source) for source in read if source])
 
 
 def wrote_json(text: str, where: str | None) -> bool:
@@ -74,5 +92,15 @@ def wrote_json(text: str, where: str | None) -> bool:
         typer.echo(text)
         return True
     if where:
-        Path(where).write_text(text + "\n")
+        write_atomically(Path(where), text + "\n")
     return False
+
+
+def refuse_unused(ctx: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuse options of the command line that would not be used; `why` says what makes them useless."""
+    # By name: the enumeration is click's, or that of the copy of click which newer typer brings.
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        options = {param.name: param.opts[0] for param in ctx.command.params}
+        raise InputError(f"{', '.join(options[name] for name in given)} would not be used: {why}. Leave it out.")

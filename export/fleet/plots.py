@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, new_figure
+from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, new_figure, save_figure
 from edgeflock.runtime.fleet.plan.network import SiloNetwork
 from edgeflock.runtime.fleet.plan.schedule import Plan
 
@@ -48,7 +48,7 @@ def overlay_figure(network: SiloNetwork, plan: Plan, file: Path) -> None:
     _bare(axes, network)
     figure.suptitle(f"{network.name}: {plan.base}, t = {plan.t}, {len(lines)} lines, delays in ms", fontsize=11)
     figure.legend(loc="outside lower center", ncols=len(shades), frameon=False)
-    figure.savefig(file)
+    save_figure(figure, file)
 
 
 def states_figure(network: SiloNetwork, plan: Plan, file: Path, shown: int = STATES_SHOWN) -> None:
@@ -80,7 +80,7 @@ def states_figure(network: SiloNetwork, plan: Plan, file: Path, shown: int = STA
         figure.axes[0].plot([], [], "o", mfc=ORANGE, mec="black", ls="", label="isolated")[0],
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(file)
+    save_figure(figure, file)
 
 
 def cost_figure(silos: Sequence[int], seconds: Mapping[str, Sequence[float]], file: Path) -> None:
@@ -93,7 +93,7 @@ def cost_figure(silos: Sequence[int], seconds: Mapping[str, Sequence[float]], fi
     axes.grid(alpha=0.3, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(file)
+    save_figure(figure, file)
 
 
 def _places(network: SiloNetwork, plan: Plan) -> np.ndarray:

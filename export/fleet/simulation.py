@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
 from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, write_atomically
+from edgeflock.runtime.files import check_same_run, in_order, sha256_of, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.mixing.robust import robust_rule
 from edgeflock.runtime.fleet.mixing.rules import Mixing
@@ -165,13 +165,19 @@ class _Simulation:
 
     def run(self, fresh: bool, command: str) -> dict[str, Any]:
         self.described = self.task.describe()
+        training, validation = (self.described["data"][split]["sha256"] for split in ("train", "val"))
+        if training == validation:
+            raise InputError(
+                "training and validation data are the same, so no figure would say how good a model is: name other "
+                "data for one of --data and --val."
+            )
         self.out.mkdir(parents=True, exist_ok=True)
         checkpoint = self.out / "checkpoint.safetensors"
         if fresh:
             checkpoint.unlink(missing_ok=True)
             (self.out / "result.json").unlink(missing_ok=True)
         if (done := self._finished()) is not None:
-            return done
+            return self._clocked(done, command)
         central = self.config.mode == "cll"
         silos = Silos(self.task, self.pool, central)
         state = self._resumed(checkpoint, silos) if checkpoint.exists() else self._started(silos)
@@ -219,8 +225,8 @@ class _Simulation:
             at = int(broken.argmax())
             name = self.plan.roster[at] if self.plan is not None else f"silo {at}"
             raise InputError(
-                f"training broke at {name} in round {k}: its loss is {losses[at]}. Lower the learning rate "
-                f"({self.task.lr:g}) or look at its data; the last checkpoint is kept."
+                f"training broke at {name} in round {k}: its loss is {losses[at]}. Start anew (--fresh, or another "
+                f"--out) with a learning rate below {self.task.lr:g}, or look at its data."
             )
 
     def _figures(self, state: _State, silos: Silos) -> dict[str, Any]:
@@ -275,8 +281,11 @@ class _Simulation:
         """What must agree for a run to be continued; beside it only the number of rounds may grow."""
         settings = self.task.model_dump(mode="json", exclude={"data", "val", "init"})
         digests = {split: one["sha256"] for split, one in self.described["data"].items()}
-        init = hashlib.sha256(self.task.init.read_bytes()).hexdigest() if self.task.init else None
-        plan = self.plan.hash if self.plan is not None else None
+        init = sha256_of(self.task.init) if self.task.init else None
+        plan = None
+        if self.plan is not None:  # delays change the clock alone
+            edges = np.ascontiguousarray(np.column_stack([self.plan.edges, self.plan.periods]), np.int64)
+            plan = {"base": self.plan.base, "t": self.plan.t, "edges": hashlib.sha256(edges.tobytes()).hexdigest()}
         return {"task": type(self.task).__name__, **settings, **self.config.model_dump(), "plan": plan} | {
             "data": digests,
             "init": init,
@@ -293,6 +302,22 @@ class _Simulation:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not the result of a simulation ({error}); pass --fresh to replace it.") from error
         return result if result["rounds"] == self.rounds else None
+
+    def _clocked(self, done: dict[str, Any], command: str) -> dict[str, Any]:
+        """A finished run by the clock that is asked for now: what it learnt does not depend on that."""
+        clock = self._clock_ms()
+        if done["clock_ms"] == clock:
+            return done
+        done |= {"clock_ms": clock, "command": command, "plan": self._plan()}
+        write_atomically(self.out / "result.json", json.dumps(done, indent=1) + "\n")
+        self._log(done["rows"])
+        return done
+
+    def _clock_ms(self) -> list[float] | None:
+        return None if self.clock_ms is None else [round(float(c), 3) for c in self.clock_ms[: self.last + 1]]
+
+    def _plan(self) -> dict[str, Any] | None:
+        return None if self.plan is None else {"base": self.plan.base, "t": self.plan.t, "hash": self.plan.hash}
 
     def _save(self, path: Path, state: _State, silos: Silos) -> None:
         tensors = {"models": state.models} | {f"past.{k}": models for k, models in state.past.items()}
@@ -335,7 +360,8 @@ class _Simulation:
     def _result(self, state: _State, silos: Silos, command: str) -> dict[str, Any]:
         """Write and return `result.json`; write the mean model."""
         metadata = {"net": self.task.net, "round": str(state.round), "of": "the mean of a fleet's models"}
-        write_atomically(self.out / "average.safetensors", save(silos.weights(self._average(state)), metadata))
+        average = save(silos.weights(self._average(state)), metadata)
+        write_atomically(self.out / "average.safetensors", in_order(average))
         rows = {row["round"]: row for row in state.rows if "robots" in row}
         figures = {"trained": self._summary(rows[self.rounds])}
         if self.last > self.rounds:
@@ -346,15 +372,15 @@ class _Simulation:
             "rounds": self.rounds,
             "metric": {"name": self.task.metric, "best": self.task.best, "unit": self.task.unit},
             "figures": {**figures, "baselines": self.described["baselines"], "wall_s": round(state.seconds, 1)},
-            "plan": None if self.plan is None else {"base": self.plan.base, "t": self.plan.t, "hash": self.plan.hash},
-            "clock_ms": None if self.clock_ms is None else [round(float(c), 3) for c in self.clock_ms[: self.last + 1]],
+            "plan": self._plan(),
+            "clock_ms": self._clock_ms(),
             "identity": self.identity,
             "data": self.described["data"],
             "shares": self.described["shares"],
             "rows": state.rows,
             "versions": {name: version(name) for name in ("edgeflock", "numpy")},
         }
-        write_atomically(self.out / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(self.out / "result.json", json.dumps(result, indent=1) + "\n")
         return result
 
     def _summary(self, row: Mapping[str, Any]) -> dict[str, float]:

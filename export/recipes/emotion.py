@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from edgeflock.export.nets import EMOTION_NETS
 from edgeflock.export.nets.glamor import CONTEXT, Glamor
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
-from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec
+from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.tasks.emotion import attention_output, probabilities_output
 
@@ -28,6 +27,10 @@ KEEP_FLOAT = ("Softmax", "/attention/Conv_1", "/face_weight", "/context_weight")
 
 LEAD = 0.05
 """Of a probability: where the two most probable emotions are closer, their order means nothing and is not counted."""
+
+
+RENDERED = 504
+"""Rendered images that the gate judges unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,12 @@ def emotion_recipe(
     calibration: Path | None = None,
     *,
     net: str | None = None,
-    samples: int = 504,
+    samples: int | None = None,
     calibration_samples: int = 128,
     limits: EmotionLimits | None = None,
     precision: str = "int8",
     batch: int = 1,
-    training: Mapping[str, Any] | None = None,
+    training: Training | None = None,
     console: Console | None = None,
 ) -> Recipe:
     """Recipe of a trained emotion net.
@@ -71,8 +74,8 @@ def emotion_recipe(
         rendered, that is synthetic; own images are never mixed with rendered ones.
     net : str, optional
         Key of `NETS` that the weights must belong to.
-    samples : int
-        How many rendered images the gate judges.
+    samples : int, optional
+        How many images the gate judges: rendered ones exactly (`RENDERED`), of a data set at most (all).
     calibration_samples : int
         How many calibration images are used; chosen by coverage of emotion and brightness.
     limits : EmotionLimits, optional
@@ -80,8 +83,8 @@ def emotion_recipe(
         What the bundle uses unless told otherwise.
     batch : int
         Faces that the net reads at once.
-    training : mapping, optional
-        Command, seeds, data and figures of the training run (`result.json`).
+    training : Training, optional
+        How the weights came about.
     console : Console, optional
         Shows the progress.
 
@@ -95,12 +98,13 @@ def emotion_recipe(
         raise InputError(f"{weights} holds a {name}, expected {net or 'one of ' + ', '.join(EMOTION_NETS)}.")
     if validation is None and calibration is not None:
         raise InputError("own calibration images need own validation images: rendered ones would judge another net.")
-    judged = open_emotion(module, validation, "val", samples, console)
+    judged = open_emotion(module, validation, "val", samples or (RENDERED if validation is None else None), console)
     if len(np.unique(judged.labels)) < 2:
         raise InputError(f"the gate needs images of at least 2 emotions, {judged.source} are all of one.")
     seen = None
     if validation is None or calibration is not None:
-        seen = open_emotion(module, calibration, "train", 4 * calibration_samples, console)
+        rendered = 4 * calibration_samples if calibration is None else None
+        seen = open_emotion(module, calibration, "train", rendered, console)
     limits = limits or EmotionLimits()
     return Recipe(
         task="emotion",
@@ -116,7 +120,7 @@ def emotion_recipe(
         keep_float=KEEP_FLOAT if isinstance(module, Glamor) else ("Softmax",),
         method="minmax",  # 41.1 dB on FER ResNet-18, entropy 38.6; int8-qnn of GLAMOR-Net needs it to pass
         default_precision=precision,
-        training=training or {},
+        training=training or Training(),
     )
 
 

@@ -35,7 +35,7 @@ def steering(
     lr: Annotated[
         float, typer.Option(min=1e-9, help="Peak learning rate of Adam; it warms up and falls with a cosine.")
     ] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Seed of start weights, order, augmentation and dropout.")] = 1204,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of start weights, order, augmentation and dropout.")] = 1204,
     init: Annotated[Path | None, typer.Option(help="Start weights: .safetensors or .pth, also the authors'.")] = None,
     shift: Annotated[int, typer.Option(min=0, max=60, help="Shift images by up to PX, 0.002 rad per pixel.")] = 0,
     augment: Annotated[bool, typer.Option(help="Vary light, blur, noise, occlusion; mirror with the angle.")] = True,
@@ -64,7 +64,7 @@ def steering(
     from rich.console import Console
 
     from edgeflock.export.datasets import ReadOptions, concatenate, open_dataset
-    from edgeflock.export.datasets.base import implausible
+    from edgeflock.export.datasets.base import check_each_once, implausible
     from edgeflock.export.training.methods.steering import SteeringConfig, train_steering
 
     if threads is not None:
@@ -72,6 +72,7 @@ def steering(
     config = SteeringConfig(
         net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, shift=shift, augment=augment, bf16=bf16
     )
+    check_each_once(*data, *val)
     options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
     training, validation = (
         concatenate([open_dataset(path, options=options) for path in paths]) for paths in (data, val)
@@ -115,7 +116,7 @@ def registration(
     size: Annotated[int, typer.Option(min=16, help="Side that volumes are averaged to.")] = 128,
     lr: Annotated[float, typer.Option(min=1e-9, help="Peak learning rate of Adam.")] = 1e-3,
     smoothness: Annotated[float, typer.Option(min=0, help="Weight of the flow's smoothness.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of start weights, pairs and augmentation.")] = 1204,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of start weights, pairs and augmentation.")] = 1204,
     init: Annotated[Path | None, typer.Option(help="Start weights of the same net.")] = None,
     bf16: Annotated[
         bool, typer.Option(help="bfloat16 convolutions: faster, but VTN's gradients were infinite.")
@@ -169,13 +170,15 @@ def emotion(
         Path | None, typer.Option(help="Training images in a folder per emotion; rendered (synthetic) by default.")
     ] = None,
     val: Annotated[Path | None, typer.Option(help="Validation images in the same form; goes with --data.")] = None,
-    samples: Annotated[int, typer.Option(min=7, help="Rendered training images.")] = 7000,
+    samples: Annotated[
+        int | None, typer.Option(min=7, help="Training images: rendered ones (7000), of --data at most so many (all).")
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     batch: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
     lr: Annotated[
         float, typer.Option(min=1e-9, help="Peak learning rate of Adam; it warms up and falls with a cosine.")
     ] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Seed of start weights, order, augmentation and dropout.")] = 1204,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of start weights, order, augmentation and dropout.")] = 1204,
     init: Annotated[
         Path | None, typer.Option(help="Start weights: of the same net, also Keras .npz, or a torchvision ResNet.")
     ] = None,
@@ -208,7 +211,7 @@ def emotion(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import EMOTION_NETS, NETS
-    from edgeflock.export.training.methods.emotion import EmotionConfig, train_emotion
+    from edgeflock.export.training.methods.emotion import EmotionConfig, check_apart, train_emotion
 
     if net not in EMOTION_NETS:
         raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
@@ -222,6 +225,7 @@ def emotion(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
+    check_apart(training, validation)
     result = train_emotion(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )
@@ -257,11 +261,15 @@ def ldlva(
     noise: Annotated[
         float, typer.Option(min=0, max=0.99, help="Share of training labels to flip, for experiments.")
     ] = 0.0,
-    samples: Annotated[int, typer.Option(min=14, help="Rendered training images.")] = 7000,
+    samples: Annotated[
+        int | None, typer.Option(min=14, help="Training images: rendered ones (7000), of --data at most so many (all).")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="10, and 60 of the released presets.")] = None,
     batch: Annotated[int, typer.Option(min=2, help="Images per step, plus 8 neighbours each.")] = 32,
     lr: Annotated[float | None, typer.Option(min=1e-9, help="Peak learning rate; 1e-3, or the preset's.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of start weights, order, augmentation and flipped labels.")] = 1204,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of start weights, order, augmentation and flipped labels.")
+    ] = 1204,
     init: Annotated[
         Path | None, typer.Option(help="Start weights: of the same net, or of a torchvision ResNet for its trunk.")
     ] = None,
@@ -290,6 +298,7 @@ def ldlva(
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.datasets.formats.valence_arousal import with_affect
     from edgeflock.export.nets import NETS
+    from edgeflock.export.training.methods.emotion import check_apart
     from edgeflock.export.training.methods.ldlva_emotion import LDLVA_NETS, LdlvaConfig, train_ldlva
 
     if net not in LDLVA_NETS:
@@ -304,6 +313,7 @@ def ldlva(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
+    check_apart(training, validation)
     if affect is not None:
         out.mkdir(parents=True, exist_ok=True)
         kept = out / "affect.csv"

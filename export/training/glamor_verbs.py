@@ -26,11 +26,13 @@ def glamor(
         Path | None, typer.Option(help="Training data as in docs/emotion-data.md; rendered (synthetic) by default.")
     ] = None,
     val: Annotated[Path | None, typer.Option(help="Validation data; goes with --data.")] = None,
-    samples: Annotated[int, typer.Option(min=7, help="Rendered training images.")] = 7000,
+    samples: Annotated[
+        int | None, typer.Option(min=7, help="Training images: rendered ones (7000), of --data at most so many (all).")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="10, or the preset's.")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Images per step; 32, or the preset's.")] = None,
     lr: Annotated[float | None, typer.Option(min=1e-9, help="Peak learning rate; 1e-3, or the preset's.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of start weights, order, augmentation and dropout.")] = 1204,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of start weights, order, augmentation and dropout.")] = 1204,
     init: Annotated[
         Path | None,
         typer.Option(help="Start weights: of the same net, the authors' .index or .npz, or a torchvision ResNet."),
@@ -58,6 +60,7 @@ def glamor(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import NETS
+    from edgeflock.export.training.methods.emotion import check_apart
     from edgeflock.export.training.methods.glamor import GlamorConfig, train_glamor
 
     if (data is None) != (val is None):
@@ -68,6 +71,7 @@ def glamor(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
+    check_apart(training, validation)
     result = train_glamor(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from edgeflock.runtime.commands.registry import verbs
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.errors import ResultError
+from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.options import Keys, next_command, refuse_unused
 
 if TYPE_CHECKING:
     from edgeflock.runtime.bench.record import Measured, Missing
@@ -28,6 +29,7 @@ def bench() -> None:
 
 @bench_app.command(epilog="Example: edgeflock bench run my_bundle --scope task --mode paced --rate 30 --out records")
 def run(
+    context: typer.Context,
     bundle: Annotated[Path | None, typer.Argument(help="Bundle folder (default: the one of edgeflock).")] = None,
     net: Annotated[Path | None, typer.Option(help="Measure this ONNX file instead, fed with noise.")] = None,
     engine: Annotated[
@@ -59,16 +61,23 @@ def run(
     from edgeflock.runtime.bench.machine import commit, this_board
     from edgeflock.runtime.bench.measure import measure_apart
     from edgeflock.runtime.bench.plan import plans
-    from edgeflock.runtime.bench.record import BenchFile, Measured, Missing
-    from edgeflock.runtime.bench.report import table
+    from edgeflock.runtime.bench.record import BenchFile, Missing
+    from edgeflock.runtime.bench.report import not_measured, table
 
+    modes, scopes = mode or ["back-to-back", "paced"], scope or ["net", "task"]
+    if net is not None:
+        refuse_unused(context, "with --net, which measures scope net", "scope", "key", "source")
+    if "chain" not in scopes:
+        refuse_unused(context, "without --scope chain", "source")
+        if "paced" not in modes:
+            refuse_unused(context, "without --mode paced", "rate")
     name, wanted = plans(
         bundle=bundle,
         net=net,
         engines=engine,
         precisions=precision,
-        scopes=scope or ["net", "task"],
-        modes=mode or ["back-to-back", "paced"],
+        scopes=scopes,
+        modes=modes,
         rates=rate or [30.0],
         seconds=seconds,
         warm_up_s=warm_up,
@@ -76,6 +85,10 @@ def run(
         source=source,
         keys=key or [],
     )
+    machine = this_board(board)
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine.name}-{name}".lower()).strip("-")
+    path = out if out.suffix == ".json" else out / f"{slug}.json"
+    check_outputs([path], inputs=[net], whole=[bundle])
     console = Console()
     cells: list[Measured | Missing] = []
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")
@@ -92,17 +105,18 @@ def run(
         edgeflock=version("edgeflock"),
         commit=commit(),
         command=shlex.join(["edgeflock", *sys.argv[1:]]),
-        board=this_board(board),
+        board=machine,
         cells=cells,
     )
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{file.board.name}-{name}".lower()).strip("-")
-    path = out if out.suffix == ".json" else out / f"{slug}.json"
-    file.write(path)
     console.print(table([file]), highlight=False)
-    _print_missing(console, cells)
+    missing = [("", cell) for cell in cells if isinstance(cell, Missing)]
+    for line in not_measured(missing):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    file.write(path)
     console.print(f"Record: {path}", highlight=False, soft_wrap=True)
-    if not any(isinstance(cell, Measured) for cell in cells):
-        raise typer.Exit(1)
+    if len(missing) == len(cells):
+        raise ResultError(f"nothing could be measured; {path} has the reasons.")
+    console.print(next_command("bench", "report", path), highlight=False, markup=False, soft_wrap=True)
 
 
 @bench_app.command(epilog="Example: edgeflock bench report docs/perf/records --out site")
@@ -114,7 +128,10 @@ def report(
     from edgeflock.runtime.bench.record import read_all
     from edgeflock.runtime.bench.report import write_report
 
-    for path in write_report(read_all(records), out):
+    files = read_all(records)
+    check_outputs([out / "benchmark.md", out / "benchmark.html"], [out], inputs=[p for p in records if p.is_file()])
+    made = write_report(files, out)
+    for path in made:
         typer.echo(path)
 
 
@@ -154,10 +171,3 @@ def diff(
     if fail_above is not None and (failures := found.failures(fail_above)):
         typer.echo("\n".join(["", *failures]), err=True)
         raise typer.Exit(1)
-
-
-def _print_missing(console: Any, cells: list[Measured | Missing]) -> None:
-    missing = [cell for cell in cells if cell.kind == "missing"]
-    for reason, group in itertools.groupby(missing, key=lambda cell: (cell.engine, cell.reason)):
-        names = sorted({f"{cell.precision} {cell.scope}" for cell in group})
-        console.print(f"not measured: {reason[0]} ({', '.join(names)}): {reason[1]}", highlight=False, soft_wrap=True)

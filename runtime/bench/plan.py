@@ -7,10 +7,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-from edgeflock.runtime.bench.measure import Cell
+from edgeflock.runtime.bench.measure import Cell, noise
 from edgeflock.runtime.bench.record import Missing, Mode, Scope
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines import ENGINES, PRECISIONS, engine_problems
+from edgeflock.runtime.engines.onnx_file import precision_of
 from edgeflock.runtime.errors import InputError
 
 
@@ -35,7 +36,7 @@ def plans(
     engines : sequence of str, optional
         None: those usable here. "all": every one, with the reason of those that are not usable.
     precisions : sequence of str, optional
-        None: all of the bundle, of an ONNX file fp32.
+        None: all of the bundle; what an ONNX file is.
     scopes, modes, rates
         Combined; scope chain is paced, whatever the modes are, and runs what is named, else the bundle's default.
     keys, **same
@@ -44,7 +45,7 @@ def plans(
     Raises
     ------
     InputError
-        There is no such engine, scope or mode, or nothing goes together.
+        There is no such engine, scope or mode, nothing goes together, or an ONNX file is of another precision.
     BundleError
         The bundle is refused.
     """
@@ -56,7 +57,11 @@ def plans(
     if net:
         if not net.is_file():
             raise InputError(f"There is no file {net}.")
-        name, held, scopes = net.stem, list(precisions or ["fp32"]), ["net"]
+        noise(net)  # refused before anything is measured
+        found_in = precision_of(net)
+        if wrong := [precision for precision in precisions or [] if precision.partition("-")[0] != found_in]:
+            raise InputError(f"{net} is a net in {found_in}, not {', '.join(wrong)}: leave --precision out.")
+        name, held, scopes = net.stem, list(precisions or [found_in]), ["net"]
     else:
         bundle = bundle or default_bundle()
         manifest = Bundle.open(bundle, keys).manifest

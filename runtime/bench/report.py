@@ -16,6 +16,7 @@ from edgeflock.runtime.bench.latency import PERCENTILES, Latency
 from edgeflock.runtime.bench.record import BenchFile, Key, Measured, Missing
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, new_figure
+from edgeflock.runtime.files import replacing, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,10 +96,10 @@ def table(files: Iterable[BenchFile]) -> Table:
 
 def notes(files: Iterable[BenchFile]) -> list[str]:
     """What a reader has to know beside the table: throttling, warm-ups that did not settle, cells that are missing."""
-    found = []
-    for key, cell in sorted(cells(files).items(), key=lambda item: str(item[0])):
+    ordered = sorted(cells(files).items(), key=lambda item: str(item[0]))
+    found = not_measured((f"{key.net} on {key.board}, ", cell) for key, cell in ordered if isinstance(cell, Missing))
+    for key, cell in ordered:
         if isinstance(cell, Missing):
-            found.append(f"{key}: not measured: {cell.reason}")
             continue
         if cell.throttling:
             events = ", ".join(f"{name} {count}" for name, count in cell.throttling.items())
@@ -111,6 +112,23 @@ def notes(files: Iterable[BenchFile]) -> list[str]:
         if cell.before.busy_percent > 20:
             found.append(f"{key}: the machine was {cell.before.busy_percent:.0f} % busy before")
     return found
+
+
+def not_measured(missing: Iterable[tuple[str, Missing]]) -> list[str]:
+    """Each reason once, with what it is the reason of.
+
+    Parameters
+    ----------
+    missing : iterable of (str, Missing)
+        What the engine's name follows in the text, and the cell.
+    """
+    reasons: dict[tuple[str, str, str], set[str]] = {}
+    for where, cell in missing:
+        reasons.setdefault((where, cell.engine, cell.reason), set()).add(f"{cell.precision} {cell.scope}")
+    return [
+        f"{where}{engine} ({', '.join(sorted(what))}): not measured: {reason}"
+        for (where, engine, reason), what in reasons.items()
+    ]
 
 
 def markdown(files: list[BenchFile]) -> str:
@@ -151,20 +169,20 @@ def write_report(files: list[BenchFile], out: Path) -> list[Path]:
     measured = {key: cell for key, cell in cells(files).items() if isinstance(cell, Measured)}
     if not measured:
         raise InputError("None of the records has a measured cell, only missing ones: " + "; ".join(notes(files)))
-    out.mkdir(parents=True, exist_ok=True)
     made = [out / "benchmark.md"]
-    made[0].write_text(markdown(files), encoding="utf-8")
+    write_atomically(made[0], markdown(files))
     pictures: list[tuple[str, list[Path]]] = []
     for (net, board), group in groupby(rows(files), key=lambda line: (line.key.net, line.key.board)):
         mine = {line.key: measured[line.key] for line in group}
         stem = out / f"{_slug(net)}-{_slug(board)}"
         curves, bars = stem.with_name(stem.name + "-latency.png"), stem.with_name(stem.name + "-fps.png")
-        latency_figure(mine).savefig(curves)
-        fps_figure(mine).savefig(bars)
+        for path, figure in ((curves, latency_figure(mine)), (bars, fps_figure(mine))):
+            with replacing(path) as draft:
+                figure.savefig(draft, format="png")
         pictures.append((f"{net} on {board}", [curves, bars]))
         made += [curves, bars]
     made.append(out / "benchmark.html")
-    made[-1].write_text(_page(files, pictures), encoding="utf-8")
+    write_atomically(made[-1], _page(files, pictures))
     return made
 
 

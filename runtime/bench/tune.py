@@ -18,7 +18,8 @@ from edgeflock.runtime.board import profile
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines import ENGINES, PRECISIONS, engine_problems
 from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
     from edgeflock.runtime.tasks.base import NetTask
@@ -237,6 +238,8 @@ def tune_command(
     Example: edgeflock tune my_bundle --hz 30
     """
     opened = Bundle.open(bundle or default_bundle(), key)
+    if not dry_run:
+        check_outputs([profile.profile_path()])
     with _bar(f"Measuring {opened.manifest.name}") as on_progress:
         candidates = tune(opened, engine or (), precision or (), threads or (), seconds, hz, on_progress)
     chosen, why = choose(candidates)
@@ -254,6 +257,7 @@ def tune_command(
         typer.echo(json.dumps(_as_dict(candidates, choice, written), indent=2))
     else:
         _print(opened, candidates, choice, written)
+        typer.echo(next_command("bench", "run", *([bundle] if bundle else []), keys=key))
 
 
 def _as_dict(candidates: list[Candidate], choice: profile.Choice, written: Path | None) -> dict:

@@ -132,7 +132,7 @@ def register(
         highlight=False,
         soft_wrap=True,
     )
-    console.print(next_command("tune", bundle), highlight=False, markup=False, soft_wrap=True)
+    console.print(next_command("tune", bundle, keys=key), highlight=False, markup=False, soft_wrap=True)
 
 
 def _save(nib: Any, data: np.ndarray, like: Any, affine: np.ndarray, path: Path) -> None:

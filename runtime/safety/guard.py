@@ -69,6 +69,7 @@ class Guard:
     def _forget(self) -> None:
         self._angle = math.nan
         self._stamp_ns: int | None = None
+        self._steering_fault: str | None = None
         self._depth_ns: int | None = None
         self._depth_fault: str | None = None
         self._speed = self._wheels = 0.0
@@ -83,9 +84,12 @@ class Guard:
     def limits(self, limits: GuardLimits) -> None:
         self._obstacles.limits = limits
 
-    def steer(self, angle: float, stamp_ns: int) -> None:
-        """Take the net's front wheel angle (rad) for the frame of `stamp_ns`; anything is accepted, bad values stop."""
-        self._angle, self._stamp_ns = float(angle), stamp_ns
+    def steer(self, angle: float, stamp_ns: int, fault: str | None = None) -> None:
+        """Take the front wheel angle (rad) for the frame of `stamp_ns`; anything is accepted, bad values stop.
+
+        `fault` says why it must not be obeyed, whatever the angle.
+        """
+        self._angle, self._stamp_ns, self._steering_fault = float(angle), stamp_ns, fault
 
     def look(self, depth: np.ndarray, intrinsics: Intrinsics, stamp_ns: int) -> None:
         """Take a depth image (uint16 mm, see `Obstacles.update`); a broken one counts as none."""
@@ -95,6 +99,10 @@ class Guard:
         except InputError as error:
             self._depth_fault = str(error)
         self._depth_ns = stamp_ns
+
+    def look_in_vain(self, fault: str, stamp_ns: int) -> None:
+        """A depth image came that cannot be read, and why: it counts as none."""
+        self._depth_fault, self._depth_ns = fault, stamp_ns
 
     def command(self, now_ns: int) -> Command:
         """Command for this moment. When `now_ns` goes back (a simulation starts over), the guard starts over too."""
@@ -128,19 +136,31 @@ class Guard:
             return f"{late} the newest steering is {min(age_s, 9999.0):.3f} s old (limit {limits.frame_timeout:g} s)"
         if age_s < -FUTURE_S:
             return f"steering is {min(-age_s, 9999.0):.3f} s ahead of the clock: synchronise the clocks"
+        if self._steering_fault:
+            return self._steering_fault
         if not math.isfinite(self._angle):
             return f"steering is {self._angle}"
         if abs(self._angle) > IMPLAUSIBLE * limits.max_steering:
             return f"steering {self._angle:.3g} rad is implausible (limit {limits.max_steering:g} rad)"
-        if limits.require_depth:
-            if self._depth_ns is None:
-                return "no depth image yet (require_depth is on)"
-            if not self._fresh_depth(now_ns):
-                return f"depth is stale (limit {limits.frame_timeout:g} s)"
-            if self._depth_fault:
-                return f"depth is not usable: {self._depth_fault}"
-            if self._obstacles.valid < BLIND_DEPTH:
-                return "the depth image is empty: is the camera covered?"
+        if not limits.require_depth:
+            return None
+        way_out = "" if self._depth_ns else " (a camera without depth needs require_depth:=false)"
+        blindness = self._blindness(now_ns)
+        return blindness + way_out if blindness else None
+
+    def _blindness(self, now_ns: int) -> str | None:
+        """Why there is no depth to check for obstacles."""
+        if self._depth_ns is None:
+            return "no depth image yet"
+        age_s, limit_s = (now_ns - self._depth_ns) / 1e9, self.limits.frame_timeout
+        if age_s > limit_s:
+            return f"depth is stale: the newest image is {min(age_s, 9999.0):.3f} s old (limit {limit_s:g} s)"
+        if age_s < -FUTURE_S:
+            return f"depth is {min(-age_s, 9999.0):.3f} s ahead of the clock: synchronise the clocks"
+        if self._depth_fault:
+            return f"depth is not usable: {self._depth_fault}"
+        if self._obstacles.valid < BLIND_DEPTH:
+            return "the depth image is empty: is the camera covered?"
         return None
 
     def _fresh_depth(self, now_ns: int) -> bool:
@@ -157,7 +177,7 @@ class Guard:
         self._wheels = min(max(wheels, -limits.max_steering), limits.max_steering)  # the limit may have shrunk
 
     def _obstacle(self, speed: float, now_ns: int) -> str | None:
-        if not self._fresh_depth(now_ns) or self._depth_fault:
+        if self._blindness(now_ns):
             self._blocked = False
             return None
         limits = self.limits
@@ -169,8 +189,8 @@ class Guard:
         return f"obstacle {max(free, 0.0):.2f} m ahead on the path (needs {need:.2f} m)" if self._blocked else None
 
     def _warning(self, now_ns: int) -> str | None:
-        if not self._fresh_depth(now_ns) or self._depth_fault:
-            return "driving without obstacle check: no usable depth" if self._depth_ns is None else self._depth_fault
+        if blindness := self._blindness(now_ns):
+            return f"driving without obstacle check: {blindness}"
         if self._obstacles.valid < POOR_DEPTH:
             return f"only {self._obstacles.valid:.0%} of the depth image is measured"
         return None

@@ -104,7 +104,7 @@ class Graph:
         return process
 
     @staticmethod
-    def until(condition, timeout=30.0):
+    def until(condition, timeout=60.0):
         """Wait for a condition; generous, because the machine may be busy."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -119,7 +119,7 @@ class Graph:
         self.node.create_subscription(kind, topic, lambda message: heard.append((time.time_ns(), message)), qos)
         return heard
 
-    def call(self, kind, service, request, timeout=30.0):
+    def call(self, kind, service, request, timeout=60.0):
         client = self.node.create_client(kind, service)
         assert client.wait_for_service(timeout_sec=timeout), f"no service {service}"
         future = client.call_async(request)
@@ -169,6 +169,12 @@ def middleware():
 def home(tmp_path_factory):
     """The home of the nodes: it trusts the key of `signed`."""
     return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def domain():
+    """A ROS domain of its own for one test."""
+    return free_domain()
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ _COLUMNS = (
     "valence",
     "arousal",
 )
+_CODE = _COLUMNS.index("expression")
 _TABLES = {"train": "training.csv", "val": "validation.csv"}
 
 
@@ -72,15 +73,20 @@ def read_csv(table: Path) -> Iterator[Row]:
     """
     images: Path | None = None
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             header = next(reader, [])
+            separator = ","
+            if len(header) == 1 and _COLUMNS[0] in header[0]:  # as Excel saves it where numbers have a comma
+                separator = next((mark for mark in ";\t" if mark in header[0]), ",")
             file.seek(0)
-            reader = csv.reader(file)
-            if _COLUMNS[0] in header:
-                next(reader)
-            elif len(header) == len(_COLUMNS):
+            reader = csv.reader(file, delimiter=separator)
+            if _COLUMNS[0] in (first := next(reader, [])):
+                header = [name.strip() for name in first]
+            elif len(first) == len(_COLUMNS) and first[_CODE].strip().isdigit():
                 header = list(_COLUMNS)
+                file.seek(0)
+                reader = csv.reader(file)
             else:
                 raise DataError(f"{table}, row 1: expected the column {_COLUMNS[0]}, got {', '.join(header)[:120]!r}.")
             if "expression" not in header:
@@ -92,6 +98,7 @@ def read_csv(table: Path) -> Iterator[Row]:
                 if len(values) != len(header):
                     raise DataError(f"{where}: expected {len(header)} columns, got {len(values)}.")
                 row = dict(zip(header, values, strict=True))
+                row[_COLUMNS[0]] = row[_COLUMNS[0]].replace("\\", "/")  # of a table that was made on Windows
                 code = _code(row["expression"], where)
                 if code >= LABELLED:
                     yield Row(Path(row[_COLUMNS[0]]), EMOTIONS[code], where)

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from edgeflock.runtime.cameras.pictures import is_picture
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.face import Box
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 UNKNOWN = (float("nan"), float("nan"))
 """Valence and arousal that nobody has noted down."""
 
-SPLITS = {"train": ("train",), "val": ("val", "test"), "test": ("test",)}
+SPLITS = {"train": ("train",), "val": ("val", "validation", "valid", "test"), "test": ("test",)}
 """Folders or lists of a split. Data sets with two splits are validated on test, as their authors' figures are."""
 
 _SAME = {
@@ -40,6 +40,10 @@ class Row(NamedTuple):
     box: Sequence[float] | None = None
     """x1, y1, x2, y2 of the face in pixels, all 0 for no face; None where the whole image is the face."""
     affect: tuple[float, float] = UNKNOWN
+    part: str = ""
+    """Of the data set, as its folder or list calls it."""
+    unread: str = ""
+    """Why it is no image that is read, such as its ending; "" for those that are."""
 
     @property
     def name(self) -> str:
@@ -50,7 +54,8 @@ class Row(NamedTuple):
 def by_name(rows: Iterable[Row], classes: Sequence[str]) -> tuple[list[Row], list[int], Counter[str]]:
     """Rows that a net can learn, their indices into its classes, and how many of what were left out.
 
-    Orders and spellings differ between data sets and nets, so emotions meet by name, never by number.
+    Orders and spellings differ between data sets and nets, so emotions meet by name, never by number. A face that has
+    two labels is left out with both.
 
     Raises
     ------
@@ -59,14 +64,24 @@ def by_name(rows: Iterable[Row], classes: Sequence[str]) -> tuple[list[Row], lis
     """
     index = {_plain(name): i for i, name in enumerate(classes)}
     kept, labels, left_out = [], [], Counter[str]()
+    said: dict[tuple[Path, Sequence[float] | None], int] = {}
+    torn: set[tuple[Path, Sequence[float] | None]] = set()
     for row in rows:
-        if (label := index.get(_plain(row.emotion))) is not None:
+        if row.unread:
+            left_out[row.unread] += 1
+        elif (label := index.get(_plain(row.emotion))) is not None:
             kept.append(row)
             labels.append(label)
+            if said.setdefault((row.image, row.box), label) != label:
+                torn.add((row.image, row.box))
         elif _plain(row.emotion) in _BEYOND:
             left_out[row.emotion] += 1
         else:
             raise DataError(f"{row.name}: expected an emotion out of {', '.join(classes)}, got '{row.emotion}'.")
+    if torn:
+        sure = [i for i, row in enumerate(kept) if (row.image, row.box) not in torn]
+        left_out[f"with two labels (as {min(image for image, _ in torn)})"] += len(kept) - len(sure)
+        kept, labels = [kept[i] for i in sure], [labels[i] for i in sure]
     return kept, labels, left_out
 
 
@@ -75,7 +90,7 @@ def _plain(emotion: str) -> str:
 
 
 def split_folder(folder: Path, split: str, style: str = "{}") -> Path:
-    """Folder of a split, named in a style: "{}" for train/, "{}_set" for train_set/.
+    """Folder of a split, named in a style: "{}" for train/, "{}_set" for train_set/; case does not count.
 
     Raises
     ------
@@ -87,10 +102,10 @@ def split_folder(folder: Path, split: str, style: str = "{}") -> Path:
     if split not in SPLITS:
         raise InputError(f"split: expected {', '.join(SPLITS)}, got {split!r}.")
     names = [style.format(name) for name in SPLITS[split]]
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     for name in names:
-        if (folder / name).is_dir():
-            return folder / name
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        if found := next((path for path in there if path.lower() == name), None):
+            return folder / found
     raise DataError(
         f"{folder}: expected a folder {' or '.join(f'{name}/' for name in names)} for the split '{split}', "
         f"found {', '.join(there) or 'none'}."
@@ -102,7 +117,7 @@ def read_folder(folder: Path) -> Iterator[Row]:
 
     The face box stands as "x1,y1,x2,y2" in a text file beside the image, or, as in NCAER-S, in the same place under
     `crop` instead of `images` (docs/emotion-data.md); "0,0,0,0" says that there is no face. Without such a file the
-    image is all face.
+    image is all face. What else lies there comes as `Row.unread`, but for text files.
 
     Raises
     ------
@@ -113,8 +128,13 @@ def read_folder(folder: Path) -> Iterator[Row]:
     if not classes:
         raise DataError(f"{folder}: expected a folder per emotion with images in it, found none.")
     for path in classes:
-        for file in sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES):
-            yield Row(file, path.name, box=_box_beside(file))
+        for file in sorted(path.iterdir()):
+            if is_picture(file):
+                yield Row(file, path.name, box=_box_beside(file), part=folder.name)
+            elif file.is_dir():
+                yield Row(file, path.name, unread="folder inside an emotion's")
+            elif not file.name.startswith(".") and file.suffix.lower() != ".txt":
+                yield Row(file, path.name, unread=file.suffix.lower() or "without an ending")
 
 
 def _box_beside(image: Path) -> Box | None:
@@ -154,6 +174,7 @@ def read_affect(valence: str, arousal: str, where: str) -> tuple[float, float]:
         return UNKNOWN
     if not all(abs(value) <= 1 for value in values):
         raise DataError(
-            f"{where}: expected valence and arousal in [-1, 1], or -2 for missing, got {valence!r} and {arousal!r}."
+            f"{where}: expected valence and arousal in [-1, 1], or -2 for both where they are missing, got {valence!r} "
+            f"and {arousal!r}."
         )
     return values

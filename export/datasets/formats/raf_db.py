@@ -13,6 +13,8 @@ from pathlib import Path
 from edgeflock.export.datasets.formats.emotion_files import SPLITS, Row, read_box
 from edgeflock.runtime.errors import DataError, InputError
 
+LISTS = ("list_patition_label.txt", "list_partition_label.txt")
+"""The release's spelling, and that of people who mended it."""
 EMOTIONS = {
     "1": "Surprise",
     "2": "Fear",
@@ -46,11 +48,11 @@ def read_raf_db(folder: Path, split: str, whole: bool) -> Iterator[Row]:
         raise InputError(f"split: expected {', '.join(SPLITS)}, got {split!r}.")
     if (folder / "basic").is_dir():
         folder = folder / "basic"
-    table = folder / "EmoLabel" / "list_patition_label.txt"
+    table = next(path for name in LISTS if (path := folder / "EmoLabel" / name).is_file())
     aligned = folder / "Image" / "aligned"
     cut = not whole and aligned.is_dir()
     found = False
-    for number, line in enumerate(table.read_text("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(table.read_text("utf-8-sig", "replace").splitlines(), 1):
         if not line.strip():
             continue
         where = f"{table}, row {number}"
@@ -58,16 +60,17 @@ def read_raf_db(folder: Path, split: str, whole: bool) -> Iterator[Row]:
         name, code = parts if len(parts) == 2 else ("", "")
         if code not in EMOTIONS or not name.startswith(("train_", "test_")):
             raise DataError(f"{where}: expected 'train_00001.jpg 5' with a label 1..7, got {line[:60]!r}.")
-        if not name.startswith(f"{SPLITS[split][-1]}_"):
+        part = name.split("_")[0]
+        if part not in SPLITS[split]:
             continue
         found = True
         stem = Path(name).stem
         if cut:
-            yield Row(aligned / f"{stem}_aligned.jpg", EMOTIONS[code], where)
+            yield Row(aligned / f"{stem}_aligned.jpg", EMOTIONS[code], where, part=part)
             continue
         box = folder / "Annotation" / "boundingbox" / f"{stem}_boundingbox.txt"
         if not box.is_file():
             raise DataError(f"{where}: expected the face box of an original image in {box}, found none.")
-        yield Row(folder / "Image" / "original" / name, EMOTIONS[code], where, read_box(box))
+        yield Row(folder / "Image" / "original" / name, EMOTIONS[code], where, read_box(box), part=part)
     if not found:
         raise DataError(f"{table}: expected images of the split '{split}', found none.")

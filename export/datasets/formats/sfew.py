@@ -40,4 +40,6 @@ def read_sfew(folder: Path, split: str, whole: bool) -> Iterator[Row]:
     for path in candidates:
         if path.is_dir():
             return read_folder(path)
-    raise DataError(f"{folder}: expected a folder {' or '.join(path.name for path in candidates)}, found none.")
+    there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    expected = " or ".join(dict.fromkeys(path.name for path in candidates))
+    raise DataError(f"{folder}: expected a folder {expected}, found {there or 'none'}.")

@@ -174,7 +174,7 @@ def write_affect(data: EmotionDataset, file: Path) -> None:
 def _read_affect(file: Path) -> dict[str, tuple[float, float]]:
     known = {}
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
             table = csv.DictReader(lines)
             if not set(_HEADER) <= set(table.fieldnames or ()):
                 raise DataError(f"{file}, row 1: expected the columns {', '.join(_HEADER)}, got {table.fieldnames}.")

@@ -23,7 +23,7 @@ def phantoms(
     train: Annotated[int, typer.Option(min=2, help="Bodies to train on.")] = 24,
     val: Annotated[int, typer.Option(min=2, help="Bodies to validate on.")] = 6,
     size: Annotated[int, typer.Option(min=16, help="Voxels along each side.")] = 128,
-    seed: Annotated[int, typer.Option(help="Of the first body; the others count on from it.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first body; the others count on from it.")] = 1,
 ) -> None:
     """Draw volumes with organs to train and try registration on.
 

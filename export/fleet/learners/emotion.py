@@ -94,11 +94,11 @@ class EmotionTask(TorchTask):
             raise InputError(f"emotions are learnt from one data set, got {len(paths)}.")
         if bool(self.data) != bool(self.val):
             raise InputError("training and validation data go together: name both, or none for rendered images.")
-        count = RENDERED[split] if split == "val" or self.samples is None else self.samples
-        return read(self.net, paths, split, count)
+        count = self.samples if split == "train" else None
+        return read(self.net, paths, split, count if paths else count or RENDERED[split])
 
 
 @cache  # one reading, or rendering, for all silos of a process
-def read(net: str, paths: tuple[Path, ...], split: str, count: int) -> EmotionDataset:
+def read(net: str, paths: tuple[Path, ...], split: str, count: int | None) -> EmotionDataset:
     """Images as a net takes them."""
     return open_emotion(NETS[net](), paths[0] if paths else None, split, count)

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
+from edgeflock.export.datasets.base import check_each_once
 from edgeflock.export.datasets.splits import deal
 from edgeflock.export.fleet.learners.base import Lessons, TorchTask
 from edgeflock.export.nets import STEERING_NETS
@@ -60,6 +61,7 @@ class SteeringTask(TorchTask):
 
     def describe(self) -> dict[str, Any]:
         """Data, frames per silo and baselines."""
+        check_each_once(*self.data, *self.val)
         data, validation = training(self.data, self.samples), read(self.val)
         return {
             "data": {"train": describe(data), "val": describe(validation)},

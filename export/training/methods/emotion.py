@@ -137,6 +137,15 @@ def check_data(net: nn.Module, config: EmotionConfig, training: EmotionDataset, 
             raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
 
 
+def check_apart(training: EmotionDataset, validation: EmotionDataset) -> None:
+    """Refuse to judge a net by the images that it learnt from."""
+    if np.array_equal(training.face, validation.face):
+        raise InputError(
+            f"training and validation images are the same ({training.source}), so no figure would say how good the net "
+            "is: name other images for one of --data and --val."
+        )
+
+
 def cross_entropy(net: nn.Module, batch: Batch) -> Tensor:
     """Mean loss of a batch, which may still be on the CPU."""
     inputs, labels = batch
@@ -244,4 +253,4 @@ def resized(face: np.ndarray, size: int | None) -> np.ndarray:
 
 def describe(data: EmotionDataset) -> dict[str, Any]:
     """What a result says of a data set."""
-    return {"images": len(data), "source": data.source, "sha256": data.digest()}
+    return {"images": len(data), "source": data.source, "synthetic": data.synthetic, "sha256": data.digest()}

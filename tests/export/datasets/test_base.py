@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgeflock.export.datasets import SteeringDataset, concatenate
+from edgeflock.export.datasets.base import check_each_once
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.frame import crop_200
 
@@ -60,6 +61,13 @@ def test_joined_sets_keep_their_groups_apart():
     assert joined.groups.tolist() == [0, 1, 0, 1, 2, 3]
     assert joined.group_names == ["a", "b", "a", "b"]
     np.testing.assert_array_equal(joined.frames[4:], dataset(2, 1).frames)
+
+
+def test_a_recording_that_is_named_twice_is_refused_by_its_other_name_too(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    check_each_once(tmp_path, tmp_path.parent)
+    with pytest.raises(InputError, match="link is named twice among training and validation data"):
+        check_each_once(tmp_path, tmp_path.parent, tmp_path / "link")
 
 
 def test_frame_sizes_are_not_mixed():

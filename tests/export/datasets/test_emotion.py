@@ -70,6 +70,39 @@ def test_boxes_stand_beside_the_images_or_where_ncaer_s_has_them(tmp_path: Path)
     assert not data.face[2].any() and data.context is not None and data.context[2].all(2).mean() > 0.9
 
 
+def test_images_of_all_kinds_are_read_and_what_is_none_is_counted(tmp_path: Path) -> None:
+    for i, ending in enumerate(("jpg", "png", "tif", "TIFF", "webp", "bmp", "pgm", "jfif")):
+        picture(tmp_path / "Happy" / f"{i}.png")
+        image = cv2.imread(str(tmp_path / "Happy" / f"{i}.png"))
+        (tmp_path / "Happy" / f"{i}.png").unlink()
+        kind = {"jfif": ".jpg", "TIFF": ".tif"}.get(ending, f".{ending}")
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        (tmp_path / "Happy" / f"{i}.{ending}").write_bytes(cv2.imencode(kind, grey if ending == "pgm" else image)[1])
+    (tmp_path / "Happy" / "raw.dng").touch()
+    (tmp_path / "Happy" / "deeper").mkdir()
+    (tmp_path / "Happy" / ".DS_Store").touch()
+    data = open_emotion(FER, tmp_path, "train")
+    assert len(data) == 8
+    assert data.source.partition("; ")[2] == "left out: 1 folder inside an emotion's, 1 .dng"
+
+
+def test_a_face_with_two_labels_is_left_out_with_both_and_named(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / f"{i}.png", i)
+    rows = ["0.png,1", "1.png,2", "2.png,3", "1.png,4", "2.png,3"]
+    (tmp_path / "t.csv").write_text("subDirectory_filePath,expression\n" + "\n".join(rows))
+    data = open_emotion(FER, tmp_path / "t.csv", "train")
+    assert data.names == ["0.png", "2.png", "2.png"]
+    assert f"left out: 2 with two labels (as {tmp_path / '1.png'})" in data.source
+
+
+def test_deep_pictures_are_as_bright_as_flat_ones(tmp_path: Path) -> None:
+    rgb = picture(tmp_path / "Sad" / "a.png")
+    cv2.imwrite(str(tmp_path / "Sad" / "b.png"), rgb[:, :, ::-1].astype(np.uint16) * 16)
+    data = open_emotion(FER, tmp_path, "train")
+    assert np.abs(data.face[0].astype(int) - data.face[1]).max() <= 1
+
+
 def broken(tmp_path: Path, name: str, text: str | None = None) -> Path:
     picture(tmp_path / name)
     if text is not None:
@@ -82,6 +115,7 @@ def broken(tmp_path: Path, name: str, text: str | None = None) -> Path:
     [
         (lambda p: p, FER, "expected a folder per emotion"),
         (lambda p: p / "missing", FER, "missing: expected a folder per emotion"),
+        (lambda p: broken(p, "Sad/deeper/a.png"), FER, "found none. Left out: 1 folder inside an emotion's"),
         (lambda p: broken(p, "Boredom/a.png"), FER, "expected an emotion out of Neutral, Happy.*got 'Boredom'"),
         (lambda p: broken(p, "Sad/a.png"), GLAMOR, r"a\.png: a net with context needs the face box, there is none"),
         (lambda p: broken(p, "Sad/a.png", "1,2,3"), FER, "expected one line x1,y1,x2,y2 in pixels, got '1,2,3'"),

@@ -44,7 +44,7 @@ def test_boxes_are_found_written_beside_the_images_and_gone_on_with(tmp_path: Pa
 
 
 def test_a_folder_without_images_and_a_broken_image_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected images in it, found none"):
+    with pytest.raises(DataError, match=r"expected images \(.jpg, .*\) in it, found none"):
         write_boxes(tmp_path, open_detector(None))
     (tmp_path / "a.jpg").write_bytes(b"none")
     with pytest.raises(DataError, match=r"a\.jpg: expected a whole JPEG or PNG image"):

@@ -74,5 +74,5 @@ class QuadraticTask(LearningTask):
         return Quadratic(self, 0, points(self.silos).mean(axis=0))
 
     def describe(self):
-        data = {"sha256": f"{self.silos} points"}
-        return {"data": {"train": data, "val": data}, "shares": [1] * self.silos, "baselines": {"constant": 1.0}}
+        data = {split: {"sha256": f"{self.silos} points of {split}"} for split in ("train", "val")}
+        return {"data": data, "shares": [1] * self.silos, "baselines": {"constant": 1.0}}

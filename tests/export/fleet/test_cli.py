@@ -115,6 +115,8 @@ def test_the_cost_of_size_is_measured(tmp_path):
         (["--network", "gaia", "--core-bps", "fast"], "--core-bps"),
         (["--network", "gaia", "--straggler", "Tokyo"], "SILO=FACTOR"),
         (["--network", "gaia", "--straggler", "Tokyo=slow"], "SILO=FACTOR"),
+        (["--network", "gaia", "--straggler", "Tokyo=inf"], "'Tokyo=inf': expected a factor above 0 and at most 1e"),
+        (["--network", "gaia", "--straggler", "Tokyo=3", "--straggler", "Tokyo=5"], "'Tokyo=5': .*once per silo"),
         (["--network", "gaia", "--hub", "Paris"], "no silo 'Paris'"),
         (["--network", "gaia", "--model-bits", "0"], "model_bits is 0"),
         (["--network", "gaia", "--wifi-bps", "0"], "--wifi-bps"),
@@ -225,6 +227,67 @@ def test_a_fleet_follows_the_plan_that_plan_prints(point, tmp_path):
         run("plan", "--network", "gaia", "--t", 3, "--model-bits", 32 * D, "--compute-ms", 4.9, "--json", "-").stdout
     )
     assert json.loads((tmp_path / "result.json").read_text())["plan"]["hash"] == printed["hash"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--mode", "sfl", "--base", "mst"], "--base would not be used: mode 'sfl' has no overlay of peers"),
+        (["--mode", "local", "--rule", "half", "--settle", 2], "--rule, --settle would not be used: mode 'local'"),
+        (["--mode", "cll", "--straggler", "Tokyo=5"], "--straggler would not be used: mode 'cll' has no clock"),
+        (["--model-bits", 0], "model_bits is 0"),
+        (["--seed", -1], None),
+    ],
+)
+def test_no_setting_is_dropped_in_silence(point, tmp_path, args, said):
+    if said is None:
+        assert run("simulate", *SIMULATE, "--out", tmp_path / "run", *args).exit_code == 2
+    else:
+        with pytest.raises(InputError, match=said):
+            run("simulate", *SIMULATE, "--out", tmp_path / "run", *args)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_of_other_silos_or_beside_an_overlay_is_refused(point, tmp_path):
+    file = tmp_path / "plan.json"
+    run("plan", "--network", "random:11", "--json", file)
+    with pytest.raises(InputError, match=r"plan\.json is for other silos than gaia"):
+        run("simulate", *SIMULATE, "--plan", file, "--out", tmp_path / "run")
+    with pytest.raises(InputError, match=r"--t would not be used: .*plan\.json says"):
+        run("simulate", *SIMULATE, "--plan", file, "--t", 3, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize("verb", ["cycle-time", "plan", "influence"])
+def test_a_report_destroys_no_network_and_goes_into_folders_that_are_made(verb, tmp_path):
+    net = tmp_path / "net.gml"
+    net.write_text(
+        "graph [ node [ id 0 ] node [ id 1 ] node [ id 2 ] edge [ source 0 target 1 latency 3 ] "
+        "edge [ source 1 target 2 latency 3 ] ]"
+    )
+    before = net.read_bytes()
+    with pytest.raises(InputError, match=r"net\.gml is read by this command"):
+        run(verb, "--network", net, "--json", net)
+    assert net.read_bytes() == before
+    run(verb, "--network", net, "--json", tmp_path / "new" / "report.json")
+    assert json.loads((tmp_path / "new" / "report.json").read_text())
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file, expected a folder"):
+        run(verb, "--network", net, "--json", tmp_path / "file" / "report.json")
+
+
+def test_pictures_are_of_kinds_that_can_be_drawn_which_is_known_before(tmp_path):
+    with pytest.raises(InputError, match=r"expected a picture that ends with \.png, .*plan\.xyz"):
+        run("plan", "--network", "gaia", "--picture", tmp_path / "plan.xyz")
+    run("plan", "--network", "gaia", "--picture", tmp_path / "new" / "plan.svg")
+    assert "<svg" in (tmp_path / "new" / "plan.svg").read_text()
+
+
+def test_what_reading_a_network_assumed_is_said_beside_the_report(tmp_path):
+    net = tmp_path / "net.gml"
+    net.write_text("graph [ node [ id 0 ] node [ id 1 ] edge [ source 0 target 1 ] edge [ source 1 target 0 ] ]")
+    done = run("plan", "--network", net, "--json", "-")
+    assert "every link is taken to be 100 km long" in done.stderr and "parallel links are one" in done.stderr
+    assert json.loads(done.stdout)
 
 
 def test_simulate_says_what_is_there(tmp_path):

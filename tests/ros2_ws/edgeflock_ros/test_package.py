@@ -21,7 +21,7 @@ def test_an_installed_node_starts_and_its_error_is_the_exit_code(installed):
     """Run as ros2 launch does: with the environment of setup.bash."""
     node = installed / "edgeflock_ros/lib/edgeflock_ros/camera_node"
     command = f". {installed}/local_setup.bash && exec {node} --ros-args -p source:=video -p path:=nowhere.mp4"
-    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 16 and "does not exist" in ran.stderr
 
 

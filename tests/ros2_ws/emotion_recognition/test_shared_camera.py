@@ -29,7 +29,7 @@ def test_every_frame_is_accounted_for_at_both_nodes(graph, bundle, four, tmp_pat
     assert graph.until(lambda: all(graph.node.count_publishers(name) for name in told))
     assert graph.until(lambda: graph.node.count_publishers("/diagnostics") == 2)
     camera = graph.start("edgeflock_ros.camera_node", source="video", path=video)
-    assert camera.wait(30) == 0 and f"after {FRAMES} frames" in camera.log.read_text()
+    assert camera.wait(60) == 0 and f"after {FRAMES} frames" in camera.log.read_text()
 
     def counts(name):
         status = [m.status[0] for _, m in reports if m.status[0].name.startswith(f"/{name}:")]

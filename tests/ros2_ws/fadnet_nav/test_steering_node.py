@@ -148,24 +148,24 @@ def test_the_lifecycle_runs_both_ways_and_a_bad_bundle_leaves_it_unconfigured(gr
     assert change(Transition.TRANSITION_ACTIVATE) and graph.until(lambda: len(joints) > count + 3)
     assert change(Transition.TRANSITION_DEACTIVATE) and change(Transition.TRANSITION_CLEANUP)
     assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
-    assert graph.processes[-1].wait(10) == 0
+    assert graph.processes[-1].wait(60) == 0
 
 
 @pytest.mark.parametrize(
     ("parameters", "code", "message"),
     [
-        ({"bundle": "nowhere"}, 11, "manifest.json is missing"),
+        ({"bundle": "nowhere"}, 11, "expected a bundle"),
         ({"precision": "int4"}, 5, "int4"),
         ({"qos": "best"}, 5, "qos: input should be 'sensor_data' or 'reliable', got 'best'"),
     ],
 )
 def test_what_cannot_start_ends_with_the_errors_exit_code_and_reason(graph, bundle, parameters, code, message):
     process = graph.start("steering_node", **{"bundle": bundle, **parameters})
-    assert process.wait(20) == code
+    assert process.wait(60) == code
     assert message in process.log.read_text()
 
 
 def test_ctrl_c_ends_it_in_order(chain):
     chain.steering.send_signal(signal.SIGINT)
-    assert chain.steering.wait(10) == 0
+    assert chain.steering.wait(60) == 0
     assert "Traceback" not in chain.steering.log.read_text()

@@ -207,6 +207,7 @@ def test_run_report_and_diff_on_the_command_line(tmp_path, empty):
     file = tmp_path / "desk-1-empty.json"
     content = BenchFile.read(file)
     assert content.board.name == "desk 1" and len(content.cells) == 1
+    assert f"next: edgeflock bench report '{file}'".replace("'", "") in done.output.replace("'", "")
     slower = json.loads(file.read_text())
     latency = slower["cells"][0]["latency"]
     slower["cells"][0]["latency"] = Latency.of(np.full(1000, int(latency["max_ms"] * 3e6))).model_dump()
@@ -217,3 +218,58 @@ def test_run_report_and_diff_on_the_command_line(tmp_path, empty):
     pytest.importorskip("matplotlib")
     done = run.invoke(bench_app, ["report", str(file), "--out", str(tmp_path / "site")])
     assert done.exit_code == 0 and (tmp_path / "site/benchmark.html").is_file()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_file_is_recorded_as_what_it_is_whatever_it_is_called(tmp_path, precision):
+    (tmp_path / "net.onnx").write_bytes((default_bundle() / f"fadnet_{precision}.onnx").read_bytes())
+    _, found = all_plans(net=tmp_path / "net.onnx")
+    assert [cell.precision for cell in found] == [precision]
+    other = {"fp32": "int8", "int8": "fp32"}[precision]
+    with pytest.raises(InputError, match=f"is a net in {precision}, not {other}: leave --precision out"):
+        all_plans(net=tmp_path / "net.onnx", precisions=[other])
+
+
+def test_which_form_of_int8_a_file_has_is_the_users_to_say():
+    with pytest.raises(InputError, match="onnxruntime-qnn takes int8-qnn"):
+        all_plans(net=default_bundle() / "fadnet_int8.onnx", engines=["onnxruntime-qnn"])
+    _, found = all_plans(
+        net=default_bundle() / "fadnet_int8.onnx", engines=["onnxruntime-qnn"], precisions=["int8-qnn"]
+    )
+    assert found[0].precision == "int8-qnn"
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("FLOAT", ["n", 3]), ("INT64", [1, 3]), ("FLOAT16", [1, 3])])
+def test_an_input_that_noise_does_not_fit_has_a_way_out(tmp_path, kind, shape):
+    onnx = pytest.importorskip("onnx")
+    h, kind = onnx.helper, getattr(onnx.TensorProto, kind)
+    values = [h.make_tensor_value_info(name, kind, shape) for name in "xy"]
+    net = h.make_model(h.make_graph([h.make_node("Identity", ["x"], ["y"])], "g", values[:1], values[1:]), ir_version=8)
+    net.opset_import[0].version = 17
+    onnx.save(net, tmp_path / "net.onnx")
+    with pytest.raises(InputError, match=r"net\.onnx: expected inputs of float32 .* got x, .*make_dynamic_shape_fixed"):
+        all_plans(net=tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--scope", "task"], "no effect with --net, which measures scope net: --scope"),
+        (["--source", "sim"], "no effect with --net"),
+        (["--mode", "back-to-back", "--rate", "10"], "no effect without --mode paced: --rate"),
+    ],
+)
+def test_options_that_would_be_dropped_are_refused(empty, options, says):
+    assert says in str(CliRunner().invoke(bench_app, ["run", "--net", str(empty), *options]).exception)
+
+
+@pytest.mark.parametrize("out", ["/proc/new", "{net}", "{bundle}/record.json", "{file}/x"])
+def test_a_record_that_cannot_be_written_is_refused_before_measuring(tmp_path, empty, monkeypatch, out):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(measuring, "measure_apart", None)
+    net = empty.rename(tmp_path / "net.json")
+    out = out.format(net=net, bundle=default_bundle(), file=tmp_path / "file")
+    options = [str(default_bundle())] if "bundles" in out else ["--net", str(net)]
+    done = CliRunner().invoke(bench_app, ["run", *options, "--engine", CPU, "--out", out])
+    assert isinstance(done.exception, EdgeflockError), done.output
+    assert net.read_bytes() == EMPTY_NET and not (default_bundle() / "record.json").exists()

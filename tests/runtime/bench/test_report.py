@@ -98,3 +98,16 @@ def test_a_latency_curve_ends_where_its_samples_do_not_carry_it(record, cell):
 def test_records_with_missing_cells_only_make_no_report(tmp_path, record, missing):
     with pytest.raises(InputError, match="no GPU"):
         write_report([record(missing("no GPU"))], tmp_path)
+
+
+def test_a_reason_is_said_once_for_all_that_it_is_the_reason_of(record, missing):
+    lost = [
+        missing("no GPU", precision=precision, mode=mode, scope=scope)
+        for precision in ("fp32", "fp16")
+        for mode in ("back-to-back", "max-throughput")
+        for scope in ("net", "task")
+    ]
+    assert notes([record(*lost, missing("no driver", engine="onnxruntime-qnn"))]) == [
+        "fadnet on desk, onnxruntime-qnn (int8-trt net): not measured: no driver",
+        "fadnet on desk, tensorrt (fp16 net, fp16 task, fp32 net, fp32 task): not measured: no GPU",
+    ]

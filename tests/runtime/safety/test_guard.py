@@ -118,6 +118,44 @@ def test_without_depth_it_drives_only_where_allowed_and_says_so():
     assert "without obstacle check" in drive(Guard(limits()))[0][-1].warning
 
 
+def test_depth_that_dies_while_it_drives_without_need_of_it_is_warned_of():
+    guard = Guard(limits())
+    commands, now = drive(guard, depth=FREE)
+    assert commands[-1].warning is None
+    commands, _ = drive(guard, start=now + 33 * MS)
+    assert commands[-1].reason is None and commands[-1].speed == 1.0
+    assert "without obstacle check: depth is stale: the newest image is 1.5" in commands[-1].warning
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_depth_that_cannot_be_read_is_told_with_its_reason(required):
+    guard = Guard(limits(require_depth=required))
+    guard.look_in_vain("expected depth, got 'rgb8'", NOW)
+    guard.steer(0.0, NOW)
+    command = guard.command(NOW)
+    assert "depth is not usable: expected depth, got 'rgb8'" in (command.reason if required else command.warning)
+    guard.look(FREE, LENS, NOW + 33 * MS)
+    guard.steer(0.0, NOW + 33 * MS)
+    command = guard.command(NOW + 33 * MS)
+    assert (command.reason, command.warning) == (None, None)
+
+
+def test_depth_of_another_clock_is_not_called_stale():
+    guard = Guard(GuardLimits())
+    guard.look(FREE, LENS, NOW + 10**9)
+    guard.steer(0.0, NOW)
+    assert "depth is 1.000 s ahead of the clock" in guard.command(NOW).reason
+
+
+def test_steering_that_must_not_be_obeyed_stops_with_its_reason():
+    guard = Guard(limits())
+    _, now = drive(guard)
+    guard.steer(0.1, now + 33 * MS, "two nodes send")
+    assert guard.command(now + 33 * MS).reason == "two nodes send"
+    guard.steer(0.1, now + 66 * MS)
+    assert guard.command(now + 66 * MS).reason is None
+
+
 def test_an_empty_depth_image_stops_and_a_poor_one_is_reported():
     assert "empty" in drive(Guard(GuardLimits()), depth=np.zeros((120, 160), np.uint16))[0][-1].reason
     poor = np.zeros((120, 160), np.uint16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
@@ -13,6 +14,7 @@ from rclpy.parameter import Parameter
 
 from edgeflock.runtime.errors import InputError
 from edgeflock_ros.kept import Kept
+from edgeflock_ros.spelling import check_names
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,7 +35,7 @@ class Parameters(Generic[Model]):
     Raises
     ------
     InputError
-        A value from the command line or parameter file is refused; the message says why.
+        A name or value from the command line or parameter file is refused; the message says why.
     """
 
     def __init__(self, node: Node, model: type[Model], accept: Callable[[Model], str | None] | None = None) -> None:
@@ -42,7 +44,9 @@ class Parameters(Generic[Model]):
         self._kept = Kept(node)
         try:
             fields: Any = [(name, field.default, descriptor(field)) for name, field in model.model_fields.items()]
-            self._declared: Model = model(**{p.name: p.value for p in node.declare_parameters("", fields)})
+            given = {p.name: p.value for p in node.declare_parameters("", fields)}
+            check_names(node, model)
+            self._declared: Model = model(**given)
             self.value = self._restored(node)
         except ValidationError as error:
             raise InputError(f"{node.get_name()}: {reasons(error)}") from error
@@ -99,7 +103,10 @@ def descriptor(field: Any) -> ParameterDescriptor:
         out.additional_constraints = "one of: " + ", ".join(str(c) for c in choices)
     low = next((m.ge for m in field.metadata if hasattr(m, "ge")), None)
     high = next((m.le for m in field.metadata if hasattr(m, "le")), None)
-    low = next((m.gt for m in field.metadata if hasattr(m, "gt")), low)
+    above = next((m.gt for m in field.metadata if hasattr(m, "gt")), None)
+    if above is not None:
+        out.additional_constraints = f"more than {above:g}"
+        low = math.nextafter(above, math.inf)
     if low is not None and high is not None:
         if field.annotation is float:
             out.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import sys
 
-from edgeflock_ros.camera_node import CameraNode
+from edgeflock_ros.camera_node import CameraNode, CameraParameters
 from edgeflock_ros.process import run
-from fadnet_nav.steering_node import SteeringNode
+from edgeflock_ros.spelling import beside
+from fadnet_nav.steering_node import SteeringNode, SteeringParameters
 
 
 def nodes() -> list:
     """Steering first: it is warm when the first frame comes."""
+    beside(SteeringParameters, CameraParameters)
     steering = SteeringNode(subscribe=False)
     return [CameraNode(on_frame=steering.on_frame), steering]
 

@@ -1,12 +1,17 @@
 """Node `guard`: steering in, limited `cmd_vel` out; stops the robot by `edgeflock.runtime.safety.guard`.
 
 Subscribes (relative names)
-    steering                                               sensor_msgs/JointState, rad, stamp of the frame
-    camera/aligned_depth_to_color/image_raw, camera_info   16UC1 mm; `require_depth:=false` for a camera without depth
+    steering                                               sensor_msgs/JointState, rad, stamp of the frame; the joint is
+                                                           found by its name, `joint`
+    camera/aligned_depth_to_color/image_raw, camera_info   any of `encodings.DEPTH_ENCODINGS`; a camera without depth
+                                                           needs `require_depth:=false`
 Publishes
     cmd_vel          geometry_msgs/TwistStamped (`stamped:=false`: Twist), one per steering message with the stamp of
                      its frame; linear.x = v, angular.z = v tan(angle) / wheelbase; a stop is all zero, stamped now
-    /diagnostics     at every change and at 1 Hz: state (driving, stopped), reason, speed, steering
+    /diagnostics     at every change and at 1 Hz: state (driving, stopped), reason, speed, steering; WARN also when
+                     others publish `cmd_vel` or `steering`
+
+Two nodes that send on `steering` stop the robot until one is left (`senders`): the base would swing between them.
 
 Parameters: `GuardParameters`, all may change while driving (a refusal says why), except `stamped` and `qos`.
 
@@ -19,7 +24,7 @@ within 20 ms and does not hold up the watch. With `use_sim_time` all of this is 
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
@@ -34,9 +39,10 @@ from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.safety.guard import Command, Guard
 from edgeflock.runtime.safety.limits import GuardLimits
 from edgeflock_ros import topics
-from edgeflock_ros.messages import ERROR, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
+from edgeflock_ros.messages import ERROR, NUMBERED, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
 from edgeflock_ros.params import Parameters
 from edgeflock_ros.process import run
+from edgeflock_ros.senders import Senders
 from edgeflock_ros.timers import steady_timer
 
 WATCHDOG_S = 0.02
@@ -48,6 +54,7 @@ class GuardParameters(GuardLimits):
 
     stamped: bool = Field(default=True, description="cmd_vel is TwistStamped; false: Twist")
     qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the depth subscription")
+    joint: str = Field(default="steering", min_length=1, description="name of the steering joint in `steering`")
 
 
 class GuardNode(Node):
@@ -66,9 +73,13 @@ class GuardNode(Node):
         self._kind = TwistStamped if p.stamped else Twist
         self._commands = self.create_publisher(self._kind, topics.COMMAND, qos("reliable", 5))
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
-        self.create_subscription(CameraInfo, topics.info(topics.DEPTH), self._on_info, qos("sensor_data"))
+        info = topics.info(topics.DEPTH)
+        self._info = self.create_subscription(CameraInfo, info, self._on_info, qos("sensor_data"))
         self.create_subscription(Image, topics.image(topics.DEPTH), self._on_depth, qos(p.qos))
-        self.create_subscription(JointState, topics.STEERING, self._on_steering, qos("reliable"))
+        heard: Any = self._on_numbered_steering if NUMBERED else self._on_steering
+        steering = self.create_subscription(JointState, topics.STEERING, heard, qos("reliable"))
+        self._steerers = Senders(self, steering.topic_name)
+        self._commanders = Senders(self, self._commands.topic_name)
         steady_timer(self, WATCHDOG_S, self._watch)
         steady_timer(self, 1.0, self._report)
 
@@ -86,15 +97,29 @@ class GuardNode(Node):
         self._intrinsics = to_intrinsics(info)
 
     def _on_depth(self, image: Image) -> None:
-        if self._intrinsics is None:
-            return
+        stamp_ns = to_ns(image.header.stamp)
         try:
-            self._guard.look(decode_depth(image), self._intrinsics, to_ns(image.header.stamp))
+            depth = decode_depth(image)
         except EdgeflockError as error:
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
+            self._guard.look_in_vain(str(error), stamp_ns)
+            return
+        if self._intrinsics is None:
+            self._guard.look_in_vain(f"images come, but no camera_info on {self._info.topic_name}", stamp_ns)
+        else:
+            self._guard.look(depth, self._intrinsics, stamp_ns)
 
-    def _on_steering(self, joint: JointState) -> None:
-        self._guard.steer(joint.position[0] if joint.position else float("nan"), to_ns(joint.header.stamp))
+    def _on_numbered_steering(self, joints: JointState, info: dict[str, int]) -> None:
+        self._steerers.hear(info)
+        self._on_steering(joints)
+
+    def _on_steering(self, joints: JointState) -> None:
+        fault, angle, joint = self._steerers.quarrel(), float("nan"), self.settings.value.joint
+        if joint in joints.name[: len(joints.position)]:
+            angle = joints.position[joints.name.index(joint)]
+        else:
+            fault = fault or f"steering has no position of the joint {joint!r}, but of {list(joints.name)}"
+        self._guard.steer(angle, to_ns(joints.header.stamp), fault)
         self._send(self._guard.command(self._now_ns()))
 
     def _watch(self) -> None:
@@ -131,17 +156,19 @@ class GuardNode(Node):
 
     def _report(self) -> None:
         c = self._command or Command(0.0, 0.0, 0.0, 0, "no steering yet")
-        level = ERROR if c.reason else WARN if c.warning else OK
+        crowds = (self._steerers.crowd(), self._commanders.crowd())
+        warning = "; ".join(filter(None, (c.warning, *crowds)))
+        level = ERROR if c.reason else WARN if warning else OK
         self._diagnostics.publish(
             diagnostics(
                 to_stamp(self._now_ns()),
                 f"{self.get_fully_qualified_name()}: state",
                 level,
-                c.reason or c.warning or "driving",
+                c.reason or warning or "driving",
                 "",
                 state="stopped" if c.reason else "driving",
                 reason=c.reason or "",
-                warning=c.warning or "",
+                warning=warning,
                 speed_mps=c.speed,
                 steering_rad=c.steering,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_sfew_s_aligned_faces_come_before_whole_frames(written) -> None:
     (made.path / "Train").rename(made.path / "Train_Aligned_Faces")
     samples = {name.replace("Train", "Train_Aligned_Faces"): what for name, what in made.samples["train"].items()}
     check(open_emotion(FER, made.path, "train"), made.path, samples)
-    with pytest.raises(DataError, match="expected a folder Train, found none"):
+    with pytest.raises(DataError, match="expected a folder Train, found Test, Train_Aligned_Faces, Val"):
         open_emotion(GLAMOR, made.path, "train")
 
 
@@ -115,7 +116,70 @@ def test_what_is_left_out_is_said(written) -> None:
 
     said = Console(file=StringIO(), width=200)
     open_emotion(FER, written("affectnet_2021").path, "train", console=said)
-    assert "left out, as FerResNet50 does not know them: 1 Contempt" in said.file.getvalue()
+    assert "7 images of affectnet_2021 (AffectNet 2021, train); left out: 1 Contempt" in said.file.getvalue()
+
+
+def test_a_split_in_capitals_or_by_its_other_name_is_found(written) -> None:
+    made = written("caer_s")
+    (made.path / "train").rename(made.path / "Train")
+    (made.path / "test").rename(made.path / "Validation")
+    data = {split: open_emotion(FER, made.path, split) for split in ("train", "val")}
+    assert {name.split("/")[0] for name in data["train"].names} == {"Train"}
+    assert {name.split("/")[0] for name in data["val"].names} == {"Validation"}
+    with pytest.raises(DataError, match="expected a folder test/ for the split 'test', found Train, Validation"):
+        open_emotion(FER, made.path, "test")
+
+
+def test_the_validation_folder_comes_before_the_test_folder_and_what_was_taken_is_said(written) -> None:
+    made = written("caer_s")
+    assert "(like CAER-S, val, taken from test)" in open_emotion(FER, made.path, "val").source
+    assert "taken from" not in open_emotion(FER, made.path, "train").source
+    assert "(RAF-DB, val, taken from test)" in open_emotion(FER, written("raf_db").path, "val").source
+    shutil.copytree(made.path / "train", made.path / "validation")
+    data = open_emotion(FER, made.path, "val")
+    assert all(name.startswith("validation/") for name in data.names)
+    assert "(like CAER-S, val, taken from validation)" in data.source
+
+
+def test_raf_db_s_list_may_be_spelt_right(written) -> None:
+    made = written("raf_db")
+    folder = made.path / "basic/EmoLabel"
+    (folder / "list_patition_label.txt").rename(folder / "list_partition_label.txt")
+    check(open_emotion(FER, made.path, "train"), made.path, made.samples["train aligned"])
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_table_that_excel_saved_is_read(written, mark: str) -> None:
+    made = written("ldlva_csv")
+    expected = open_emotion(FER, made.path, "train")
+    rows = list(csv.reader(made.path.open(newline="")))
+    with made.path.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, delimiter=mark).writerows(rows)
+    data = open_emotion(FER, made.path, "train")
+    assert data.digest() == expected.digest() and np.array_equal(data.affect, expected.affect)
+
+
+def test_a_table_made_on_windows_is_read(written) -> None:
+    made = written("affectnet_2017")
+    expected = open_emotion(FER, made.path, "train").digest()
+    (made.path / LIST).write_text((made.path / LIST).read_text().replace("/", "\\").replace("\n", "\r\n"))
+    assert open_emotion(FER, made.path, "train").digest() == expected
+
+
+def test_nine_columns_with_other_names_are_a_header_that_is_wrong_not_a_first_image(written) -> None:
+    made = written("affectnet_2017")
+    lines = (made.path / LIST).read_text().splitlines()
+    (made.path / LIST).write_text("\n".join([lines[0].replace("subDirectory_filePath", "path"), *lines[1:]]))
+    with pytest.raises(DataError, match="row 1: expected the column subDirectory_filePath, got 'path, face_x"):
+        open_emotion(FER, made.path, "train")
+
+
+def test_at_most_so_many_are_taken_evenly_from_all(written) -> None:
+    made = written("caer_s")
+    every, some = open_emotion(FER, made.path, "train"), open_emotion(FER, made.path, "train", 3)
+    assert some.names == [every.names[i * len(every) // 3] for i in range(3)]
+    assert f"3 images of caer_s (like CAER-S, train, of {len(every)})" == some.source
+    assert len(open_emotion(FER, made.path, "train", 1000)) == len(every)
 
 
 # ---- what is wrong
@@ -308,7 +372,7 @@ def test_splits_that_cannot_be_had_are_refused(written, layout: str, split: str,
 def test_a_set_of_nothing_that_the_net_knows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "Contempt").mkdir()
     (tmp_path / "Contempt" / "a.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"expected at least one image, found none\. Left out: 1 Contempt"):
+    with pytest.raises(DataError, match=r"expected at least one image \(.jpg, .*\), found none\. Left out: 1 Contempt"):
         open_emotion(FER, tmp_path, "train")
 
 
@@ -329,8 +393,8 @@ def test_many_pixels_are_decoded_once_and_mapped(written, mapped: Path, monkeypa
     check(first, made.path, made.samples["train"])
     assert sum(file.stat().st_size for file in mapped.glob("*/*.u8")) == first.face.nbytes + first.context.nbytes
     decoded: list[str] = []
-    decode = emotion.decode
-    monkeypatch.setattr(emotion, "decode", lambda data, name, flags: decoded.append(name) or decode(data, name, flags))
+    decode = emotion.decode_picture
+    monkeypatch.setattr(emotion, "decode_picture", lambda data, kind: decoded.append(kind) or decode(data, kind))
     again = open_emotion(GLAMOR, made.path, "train")
     assert not decoded and again.digest() == first.digest()
     assert not again.face.flags.writeable and type(again.face) is np.ndarray

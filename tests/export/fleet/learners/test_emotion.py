@@ -1,9 +1,11 @@
 """A fleet that learns emotions: the head alone or the whole net, from unlike shares."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face
 from edgeflock.export.fleet.learners import emotion as emotion_learner
 from edgeflock.export.fleet.learners.emotion import EmotionTask
 from edgeflock.export.fleet.workers import Worker
@@ -26,6 +28,19 @@ def test_silos_get_unlike_emotions_and_every_image_once():
     assert counts.sum() == 84 and (counts.sum(axis=0) == 12).all()
     assert (counts.max(axis=1) > 2 * counts.mean(axis=1)).all()
     assert described["baselines"]["constant"] == pytest.approx(1 / 7)
+
+
+def test_of_a_data_set_at_most_so_many_images_are_learnt_evenly_from_all(tmp_path):
+    for i, (image, label, _) in enumerate(each_face(42, 9, 40)):
+        folder = tmp_path / ("train", "test")[i % 3 == 2] / EMOTIONS[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{i}.png"), image)
+    few, all_ = (
+        task(data=(tmp_path,), val=(tmp_path,), split="iid", batch=2, samples=n).describe()["shares"]
+        for n in (14, None)
+    )
+    assert sum(sum(share.values()) for share in few) == 14 and sum(sum(share.values()) for share in all_) == 28
+    assert all(1 <= sum(share[name] for share in few) <= 3 for name in EMOTIONS)
 
 
 def test_the_head_alone_is_trained_and_exchanged():

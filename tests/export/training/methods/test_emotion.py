@@ -22,6 +22,7 @@ from edgeflock.export.training.methods.emotion import (
     EmotionConfig,
     _batches,
     augment_face,
+    check_apart,
     crop_context,
     make_batch,
     mismatched,
@@ -147,6 +148,8 @@ def test_bad_settings_are_named(tmp_path: Path, faces) -> None:
         train_emotion(FER.model_copy(update={"net": "fadnet"}), train, val, tmp_path)
     with pytest.raises(InputError, match=r"training data has the classes \('Neutral'.*glamor has \('Anger'"):
         train_emotion(FER.model_copy(update={"net": "glamor"}), train, val, tmp_path)
+    with pytest.raises(InputError, match="training and validation images are the same"):
+        check_apart(train, replace(train, names=[f"val/{name}" for name in train.names]))
     with pytest.raises(DataError, match="at least 64 images, one batch, got 21"):
         train_emotion(FER.model_copy(update={"batch": 64}), train, val, tmp_path)
 

@@ -129,17 +129,18 @@ def test_the_picture_is_brightest_where_the_attention_is() -> None:
 
 
 def test_the_command_trains_on_folders_by_the_authors_values(tmp_path: Path) -> None:
-    for image, box, label in zip(*rendered_scenes(4, 5), strict=True):
-        path = tmp_path / "data" / EMOTIONS[label] / "a.png"
-        path.parent.mkdir(parents=True)
-        cv2.imwrite(str(path), image[:, :, ::-1])
-        path.with_suffix(".txt").write_text(",".join(map(str, box)))
-    data = str(tmp_path / "data")
+    for split, seed in (("data", 5), ("val", 6)):
+        for image, box, label in zip(*rendered_scenes(4, seed), strict=True):
+            path = tmp_path / split / EMOTIONS[label] / "a.png"
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), image[:, :, ::-1])
+            path.with_suffix(".txt").write_text(",".join(map(str, box)))
+    data, val = str(tmp_path / "data"), str(tmp_path / "val")
     arguments = ["glamor", "--preset", "released", "--epochs", "1", "--size", "32", "--data", data]
     arguments += ["--out", str(tmp_path / "run")]
     refused = CliRunner().invoke(train_app, arguments)
     assert isinstance(refused.exception, InputError) and "--data and --val go together" in str(refused.exception)
-    done = CliRunner().invoke(train_app, [*arguments, "--val", data])
+    done = CliRunner().invoke(train_app, [*arguments, "--val", val])
     assert done.exit_code == 0, done.output
     assert "validation accuracy" in done.output and "of the fusion" in done.output
     config = json.loads((tmp_path / "run" / "result.json").read_text())["config"]

@@ -101,7 +101,7 @@ def test_finished_run_is_not_trained_again_unless_fresh(tmp_path: Path) -> None:
     other = TINY.model_copy(update={"seed": 4})
     with pytest.raises(InputError, match=r"seed=3, this one has 4.*--fresh"):
         train_steering(other, training, validation, tmp_path)
-    with pytest.raises(InputError, match="data="):
+    with pytest.raises(InputError, match=r"belongs to a run with other content of data\.train"):
         train_steering(TINY, roads(8, 5), validation, tmp_path)
     assert train_steering(other, training, validation, tmp_path, fresh=True)["seeds"] == {"training": 4}
 
