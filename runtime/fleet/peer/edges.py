@@ -111,7 +111,7 @@ class Edges:
     def offer_all(self, of: int) -> None:
         """Offer the own state of a round to all that mix it and are not told yet."""
         for j, k in self.view.receivers(of).items():
-            if not self._closed(k) and (j, k) not in self._over:
+            if not self._closed(k) and k <= self._context.config.last and (j, k) not in self._over:
                 self._offer(j, k, of)
 
     def _offer(self, to: str, mix: int, of: int) -> None:
@@ -173,7 +173,7 @@ class Edges:
             return Code.SKIPPED if self.view.decides(j) else Code.STALE
         if offer.view != self.view.hash:
             return Code.SKIPPED if offer.view in self._past_views and self.view.decides(j) else Code.PLAN
-        if self.view.senders(k).get(j) != offer.of or self._misses_own(offer.of):
+        if self.view.senders(k).get(j) != offer.of or self._misses_own(offer.of) or k > context.config.last:
             return Code.STALE
         if here is not None:
             return here.outcome or (Code.ACCEPTED if here.bound or not self.view.both_or_none else None)
