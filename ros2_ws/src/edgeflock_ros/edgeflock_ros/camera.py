@@ -146,8 +146,8 @@ class Camera(Node, Generic[Model]):
             level, message = ERROR, "stopped"
         self._diagnostics.publish(
             diagnostics(
-                self.get_clock().now().to_msg(),
-                f"{self.get_fully_qualified_name()}: frames",
+                self,
+                "frames",
                 level,
                 message,
                 f"{kind} {which}",
