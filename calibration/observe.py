@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeflock.calibration.cache import Entry, default_folder, key_of
+from edgeflock.calibration.foreign import adopted
 from edgeflock.calibration.histogram import Histogram
 from edgeflock.runtime.errors import InputError, MissingExtra
 
@@ -45,7 +46,7 @@ def observe(
     Parameters
     ----------
     model : onnx.ModelProto
-        Float net with static shapes and batch 1.
+        Float net with static shapes and batch 1, ours or another's (`edgeflock.calibration.foreign.adopted`).
     feeds : dict
         By input, (N, ...): what the net will get in service, prepared the same way (docs/calibration.md). Any dtype
         that casts to that of the input, such as uint8 pixels.
@@ -73,9 +74,10 @@ def observe(
         import onnx
     except ModuleNotFoundError as error:
         raise MissingExtra.pip("Calibration", "export", error) from None
+    given, model = model, adopted(model)
     samples = _check(model, feeds)
-    key = key_of(model.SerializeToString(deterministic=True), feeds)
-    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    key = key_of(given.SerializeToString(deterministic=True), feeds)
+    dtypes = {v.name: onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in model.graph.input}
     sizes = _floats(model)
     total = samples * len(sizes)
     say = on_progress or (lambda done, total, text: None)
@@ -88,10 +90,11 @@ def observe(
         say(done, total, "all seen before" if done == total else f"going on at {done / total:.0%}, where it stopped")
 
     saved = time.monotonic()
+    dtypes = {value.name: input_dtype(value) for value in model.graph.input}
     for group in _groups(sizes, seen, samples, budget):
         run = _session(model, [name for name in group if name not in feeds])
         for sample in range(seen[group[0]].samples, samples):
-            fed = {name: array[sample : sample + 1].astype(np.float32) for name, array in feeds.items()}
+            fed = {name: array[sample : sample + 1].astype(dtypes[name]) for name, array in feeds.items()}
             values = fed | run(fed)
             for name in group:
                 try:
@@ -141,11 +144,21 @@ def _floats(model: ModelProto) -> dict[str, int]:
     }
 
 
+def input_dtype(value: ValueInfoProto) -> np.dtype:
+    """Of an input of a graph, as numpy has it."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    return tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+
+
 def _shape(value: ValueInfoProto) -> tuple[int, ...]:
     """Dimensions; one that is not static is an error, since sizes decide what is held in memory."""
     dims = value.type.tensor_type.shape.dim
     if any(not dim.HasField("dim_value") for dim in dims):
-        raise InputError(f"tensor {value.name!r} has no static shape: export the net with fixed sizes and batch 1.")
+        raise InputError(
+            f"tensor {value.name!r} has no static shape: export the net with fixed sizes and batch 1; "
+            "`onnxslim IN.onnx OUT.onnx` folds what is computed from them."
+        )
     return tuple(dim.dim_value for dim in dims)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeflock.calibration.foreign import adopted
 from edgeflock.export.onnx import finish
 from edgeflock.runtime.errors import GateError
 
@@ -80,7 +81,7 @@ def quantize(
     Parameters
     ----------
     fp32 : onnx.ModelProto
-        From `edgeflock.export.onnx.export_onnx`.
+        From `edgeflock.export.onnx.export_onnx`, or from elsewhere (`edgeflock.calibration.foreign.adopted`).
     ranges : TensorsData
         From `edgeflock.calibration.ranges.activation_ranges`, with samples as the net takes them.
     form : {"int8", "int8-qnn", "int8-trt"}
@@ -98,14 +99,16 @@ def quantize(
     problems = check_form(model, form, keep_float)
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise GateError(f"this net has no {form} form that a board should get: {'; '.join(problems[:_SHOWN])}{more}.")
+        raise GateError(
+            f"this net has no {form} form that a board should get: {'; '.join(problems[:_SHOWN])}{more}. Way "
+            f"out: another form, or these layers in float (keep_float), where the form has any."
+        )
     return model
 
 
 def prepare(fp32: onnx.ModelProto, form: str) -> onnx.ModelProto:
     """Copy with a name for every node and a type for every tensor, which `quantisable` and `insert` need."""
-    model = onnx.ModelProto()
-    model.CopyFrom(fp32)
+    model = adopted(fp32)
     names: set[str] = set()
     for i, node in enumerate(model.graph.node):
         if not node.name or node.name in names:
@@ -224,8 +227,15 @@ def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Itera
         op_types_to_quantize=sorted({node.op_type for node in model.graph.node if node.name in chosen}),
         extra_options=options,
     )
-    with _quiet():
-        quantizer.quantize_model()
+    try:
+        with _quiet():
+            quantizer.quantize_model()
+    except Exception as error:  # it raises whatever its code comes upon in a net that it was not written for
+        raise GateError(
+            f"this net has no {form} form: ONNX Runtime's quantiser ends with {type(error).__name__} "
+            f"({' '.join(str(error).split())[:200]}). Way out: another form, or the net exported by "
+            f"`edgeflock.export.onnx.export_onnx`."
+        ) from error
     quantizer.model.topological_sort()
     del quantizer.model.model.metadata_props[:]
     return finish(quantizer.model.model)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeflock.calibration.foreign import adopted
 from edgeflock.export.onnx import finish
 
 SENSITIVE = {
@@ -35,12 +36,11 @@ def to_fp16(fp32: onnx.ModelProto, keep_float: Collection[str] = ()) -> onnx.Mod
     Parameters
     ----------
     fp32 : onnx.ModelProto
-        From `edgeflock.export.onnx.export_onnx`.
+        From `edgeflock.export.onnx.export_onnx`, or from elsewhere (`edgeflock.calibration.foreign.adopted`).
     keep_float : collection of str
         Operator types or names of nodes that stay in float32 as well.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(fp32)
+    model = adopted(fp32)
     for i, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{i}"
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph

@@ -43,6 +43,7 @@ def test_the_launch_file_starts_who_reads_faces_and_who_drives_by_the_same_camer
     assert graph.until(lambda: tracked and len(ids_of(tracked[-1][1])) == 4), launched.log.read_text()
     if steering == "true":
         assert graph.until(lambda: steered), launched.log.read_text()
+    assert "[emotion_node-" in launched.log.read_text()  # not by the name of the command that lowers its priority
     os.killpg(launched.pid, signal.SIGINT)
     assert launched.wait(60) == 0
     assert bool(steered) == (steering == "true")

@@ -184,7 +184,7 @@ def test_deactivated_it_stands_and_leaves_the_base_to_others_until_it_is_activat
 
     assert change(Transition.TRANSITION_DEACTIVATE)
     assert driving.until(lambda: speed(driving) == 0.0)
-    assert driving.until(lambda: driving.diagnostics[-1][1].status[0].message == "not active")
+    assert driving.until(lambda: driving.diagnostics[-1][1].status[0].message == "inactive")
     count = len(driving.commands)
     time.sleep(0.5)
     assert len(driving.commands) == count

@@ -15,8 +15,8 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import JointState
 
-from edgeflock_ros.kept import FOLDER
 from edgeflock_ros.messages import to_stamp
+from edgeflock_ros.nodes import KEPT
 
 PARENT = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-m', *sys.argv[1:]]))"
 
@@ -24,7 +24,7 @@ PARENT = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-m'
 @pytest.fixture
 def launched(graph, tmp_path):
     """A graph whose nodes are a launch's, and steering at 30 Hz."""
-    graph.env[FOLDER] = str(tmp_path)
+    graph.env[KEPT] = str(tmp_path)
     joints = graph.node.create_publisher(JointState, "steering", 5)
 
     def steer():
@@ -61,7 +61,7 @@ def test_what_was_set_on_a_guard_holds_for_the_one_that_takes_its_place(launched
 
 
 def test_without_a_launch_nothing_is_kept(launched):
-    del launched.env[FOLDER]
+    del launched.env[KEPT]
     guard = launched.start("guard_node", require_depth=False)
     drives(launched, 1.0)
     assert launched.set_parameter("/guard", "speed", 0.3) == (True, "")

@@ -177,42 +177,52 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
 
 def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str, dict[str, Any]]]:
     """Module and parameters of each node: those of the launch file, set up for this drive."""
-    clock = {"use_sim_time": True} if options.lockstep else {}
-    camera: dict[str, Any] = {"width": options.width, "height": options.height, "fps": options.fps, **clock}
-    camera_module = "edgeflock_ros.camera_node"
-    guard: dict[str, Any] = {"speed": options.speed, **clock}
-    nodes: dict[str, tuple[str, dict[str, Any]]] = {}
-    if world is not None:
-        place = {"world": world.kind, "seed": world.seed}
-        base = {**place, "fps": float(options.fps), "lockstep": options.lockstep, "wait_for_start": options.lockstep}
-        nodes["base"] = ("fadnet_sim.base_node", base)
-        camera_module = "fadnet_sim.camera_node"
-        camera |= place
-        look = world.look  # each world's robot wears its camera a little differently, and knows how
-        guard |= {"camera_forward": look.forward, "camera_height": look.height, "camera_pitch": float(look.pitch)}
-    elif options.source == "realsense":
-        camera |= {"source": "realsense"}
-    else:
-        from edgeflock.runtime.cameras import kind_of
+    from fadnet_nav.nodes import robot
 
-        path = Path(options.source).absolute()
-        kind = kind_of(path)
-        topics = {"topic": options.image_topic, "depth_topic": options.depth_topic}
-        named = {name: topic for name, topic in topics.items() if topic}
-        if named and kind != "bag":
-            raise InputError(
-                f"--image-topic and --depth-topic name topics of a bag, {path} is a {kind}: leave them out."
-            )
-        # Recorded frames that leave before steering and monitor are connected would be lost.
-        camera |= {"source": kind, "path": str(path), "wait_for_readers": LISTENERS, **named}
-        guard |= {"require_depth": kind == "realsense"}
-    bundle = str(options.bundle.absolute()) if options.bundle else ""
-    keys = os.pathsep.join(str(key.absolute()) for key in options.keys)
-    net = {"bundle": bundle, "keys": keys, "precision": options.precision or "", "engine": options.engine or ""}
-    nodes["steering"] = ("fadnet_nav.steering_node", {**net, **clock})
-    nodes["guard"] = ("fadnet_nav.guard_node", guard)
-    nodes["camera"] = (camera_module, camera)
-    return nodes
+    kind, path = _camera(options)
+    topics = {"topic": options.image_topic, "depth_topic": options.depth_topic}
+    named = {name: topic for name, topic in topics.items() if topic}
+    if named and kind != "bag":
+        what = f"{path} is a {kind}" if path else f"{kind} is none"
+        raise InputError(f"--image-topic and --depth-topic name topics of a bag, {what}: leave them out.")
+    own: dict[str, dict[str, Any]] = {
+        "base": {"fps": float(options.fps), "lockstep": options.lockstep, "wait_for_start": options.lockstep},
+        "camera": {"width": options.width, "height": options.height, "fps": options.fps, **named},
+        "guard": {"speed": options.speed},
+    }
+    if world is not None:
+        look = world.look  # each world's robot wears its camera a little differently, and knows how
+        own["guard"] |= {
+            "camera_forward": look.forward,
+            "camera_height": look.height,
+            "camera_pitch": float(look.pitch),
+        }
+    processes = robot(
+        kind,
+        path,
+        net={
+            "bundle": str(options.bundle.absolute()) if options.bundle else "",
+            "keys": os.pathsep.join(str(key.absolute()) for key in options.keys),
+            "precision": options.precision or "",
+            "engine": options.engine or "",
+        },
+        world=options.world,
+        seed=options.seed,
+        require_depth=False if kind == "bag" else None,  # it may have none, and nothing moves
+        use_sim_time=options.lockstep,
+        more_readers=1,  # the monitor
+    )
+    return {p.name: (p.module, {**p.parameters[p.name], **own.get(p.name, {})}) for p in processes}
+
+
+def _camera(options: DriveOptions) -> tuple[str, str]:
+    """Kind and path of the camera."""
+    if options.source in ("sim", "realsense"):
+        return options.source, ""
+    from edgeflock.runtime.cameras import kind_of
+
+    path = Path(options.source).expanduser().absolute()
+    return kind_of(path), str(path)
 
 
 def _require(options: DriveOptions) -> None:

@@ -16,8 +16,7 @@ from typing import Any
 from rclpy.node import Node
 
 from edgeflock.runtime.files import write_atomically
-
-FOLDER = "EDGEFLOCK_KEPT"  # environment: the folder of this launch; nothing is kept without
+from edgeflock_ros.nodes import KEPT
 
 
 class Kept:
@@ -30,7 +29,7 @@ class Kept:
     """
 
     def __init__(self, node: Node) -> None:
-        folder = os.environ.get(FOLDER)
+        folder = os.environ.get(KEPT)  # of this launch; without one nothing is kept
         self._node = node
         self._file = Path(folder) / f"{node.get_fully_qualified_name()[1:].replace('/', '.')}.json" if folder else None
         self.values: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""A lifecycle node: what `guard`, `steering` and `emotion` have in common.
+"""A lifecycle node: what `camera`, `steering`, `guard` and `emotion` have in common.
 
-    configure   makes what is needed; with a net: loads and verifies the bundle, replays its reference vectors, warms up
-    activate    subscribes; deactivate ends that; cleanup drops what configure made
+    configure   a bundle: loads and verifies it, replays its reference vectors, warms up; a camera: opens it
+    activate    answers what comes, or sends frames; deactivate ends that; cleanup drops what configure made
 
 With `autostart` (default) the node configures and activates itself, for a start without a lifecycle manager. A node
 that a person deactivated and that dies comes back inactive (see `kept`); one that was shut down stays down.
@@ -27,7 +27,7 @@ from edgeflock_ros.params import Parameters
 from edgeflock_ros.timers import steady_timer
 
 
-class LifecycleParameters(BaseModel):
+class ManagedParameters(BaseModel):
     """Parameters of every lifecycle node."""
 
     model_config = ConfigDict(frozen=True)
@@ -35,7 +35,7 @@ class LifecycleParameters(BaseModel):
     autostart: bool = Field(default=True, description="configure and activate at start, without a lifecycle manager")
 
 
-class NetParameters(LifecycleParameters):
+class NetParameters(ManagedParameters):
     """Parameters of every node that runs a net. They hold from the next configure."""
 
     bundle: str = Field(default="", description="folder of the bundle; empty = the one that edgeflock brings")
@@ -51,7 +51,7 @@ class NetParameters(LifecycleParameters):
         return [path for path in self.keys.split(os.pathsep) if path]
 
 
-Model = TypeVar("Model", bound=LifecycleParameters)
+Model = TypeVar("Model", bound=ManagedParameters)
 
 
 class ManagedNode(LifecycleNode, Generic[Model]):
@@ -60,7 +60,7 @@ class ManagedNode(LifecycleNode, Generic[Model]):
     Parameters
     ----------
     name : str
-    model : type of LifecycleParameters
+    model : type of ManagedParameters
     what : str
         Of this node its diagnostics tell: "frames", "state" ...
 
@@ -73,6 +73,8 @@ class ManagedNode(LifecycleNode, Generic[Model]):
     hardware_id : str
         For the diagnostics: this machine, or what `load` says.
     """
+
+    held = "the bundle is loaded"  # what parameters cannot reach any more
 
     def __init__(self, name: str, model: type[Model], what: str) -> None:
         super().__init__(name)
@@ -88,11 +90,11 @@ class ManagedNode(LifecycleNode, Generic[Model]):
 
     @abstractmethod
     def load(self) -> None:
-        """Open the bundle, warm up, make publishers; an EdgeflockError refuses the transition."""
+        """Open bundle or camera, make publishers; an EdgeflockError refuses the transition."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Answer what comes from now on."""
+        """Answer what comes, or send frames, from now on."""
 
     @abstractmethod
     def release(self) -> None:
@@ -114,7 +116,7 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         if self.active:
             self.report()
         else:
-            self.say(WARN, "not active")
+            self.say(WARN, "inactive")
 
     def start(self) -> None:
         """With `autostart`: both transitions in a row; an error ends the process with its exit code."""
@@ -126,17 +128,13 @@ class ManagedNode(LifecycleNode, Generic[Model]):
 
     def accept(self, _: Model) -> str | None:
         """Why these parameters cannot hold now; None where they can."""
-        return self.in_use("the bundle is loaded")
-
-    def in_use(self, what: str) -> str | None:
-        """Reason of a refusal for what `load` reads."""
         if not self._loaded:
             return None
         name = self.get_fully_qualified_name()
-        return f"{what}: deactivate and clean up first (ros2 lifecycle set {name} cleanup)"
+        return f"{self.held}: deactivate and clean up first (ros2 lifecycle set {name} cleanup)"
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Load the bundle."""
+        """Load the bundle, or open the camera."""
         try:
             self.load()
         except EdgeflockError as error:
@@ -147,7 +145,7 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Begin to answer frames."""
+        """Begin."""
         result = super().on_activate(state)  # the publishers
         self.begin()
         self.active = True
@@ -155,13 +153,13 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop answering; a process that takes this one's place does not answer either."""
+        """Stop; a process that takes this one's place does not begin either."""
         self._end()
         self.settings.keep(autostart=False)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
-        """Drop the bundle."""
+        """Drop what was loaded."""
         self._end()
         self.unload()
         self._loaded = False

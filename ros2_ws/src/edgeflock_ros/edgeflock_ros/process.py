@@ -25,7 +25,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from edgeflock.runtime.errors import EdgeflockError
-from edgeflock_ros.kept import FOLDER
+from edgeflock_ros.nodes import KEPT
 from edgeflock_ros.parent import die_with_parent
 
 LAST_WORDS_S = 0.2  # a node that ends by itself: its last frames and replies are still on their way
@@ -52,7 +52,7 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: stop.set())
-    if FOLDER in os.environ:
+    if KEPT in os.environ:
         die_with_parent()  # which would start this node again, and now cannot
     nodes: list[Any] = []
     code = 0

@@ -3,26 +3,19 @@
 ros2 launch emotion_recognition emotion.launch.py                                        looks through /dev/video0
 ros2 launch emotion_recognition emotion.launch.py camera_path:=people.mp4 publish_annotated:=true
 ros2 launch emotion_recognition emotion.launch.py camera:=realsense steering:=true params_file:=f1tenth.yaml
-ros2 launch emotion_recognition emotion.launch.py camera:=none                           takes the images of another
+ros2 launch emotion_recognition emotion.launch.py camera:=none image_topic:=/image_raw   takes the images of another
 """
 
-import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    GroupAction,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-    SetEnvironmentVariable,
-)
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node, PushRosNamespace
+from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import started_again
+from edgeflock_ros.launching import TOPICS, as_node, flag, given, renamed, shared_memory
+from edgeflock_ros.nodes import NodeProcess, camera
 
 NODE = {
     "bundle": "bundle folder; empty = the one edgeflock brings",
@@ -31,9 +24,18 @@ NODE = {
     "engine": "empty = edgeflock tune's choice",
     "detector": "ONNX file of YuNet; empty = OpenCV's Haar cascade",
 }
+DRIVING = {
+    "params_file": ("sim.yaml", "steering: as fadnet_nav's"),
+    "composed": ("false", "steering: as fadnet_nav's"),
+    "require_depth": ("", "steering: as fadnet_nav's"),
+}
 ARGUMENTS = [
-    DeclareLaunchArgument("camera", default_value="video", choices=["video", "realsense", "bag", "sim", "none"]),
+    DeclareLaunchArgument(
+        "camera", default_value="video", choices=["video", "realsense", "bag", "sim", "none"],
+        description="none: the images come from another driver; sim: with steering:=true",
+    ),
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
+    *TOPICS,
     *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in NODE.items()),
     DeclareLaunchArgument("smoothing", default_value="0.5", description="s, of each face's distribution; 0 = none"),
     DeclareLaunchArgument("humans", default_value="/humans", description="namespace of the faces, as REP-155's"),
@@ -41,54 +43,41 @@ ARGUMENTS = [
     DeclareLaunchArgument("blur_faces", default_value="true", description="in the annotated image"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
     DeclareLaunchArgument("nice", default_value="5", description="lower priority of the emotion node, 0 to 19"),
+    DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
     DeclareLaunchArgument("steering", default_value="false", description="fadnet_nav drives by the same camera"),
-    DeclareLaunchArgument("params_file", default_value="sim.yaml", description="steering: as fadnet_nav's"),
-    DeclareLaunchArgument("composed", default_value="false", description="steering: as fadnet_nav's"),
-]
-
-
-def _true(text):
-    return text.lower() in ("true", "1")
+    *(DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in DRIVING.items()),
+]  # fmt: skip
 
 
 def _nodes(context):
-    given = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS}
-    if given["camera"] == "video" and not given["camera_path"]:
-        given["camera_path"] = "/dev/video0"
-    parameters = {name: given[name] for name in (*NODE, "humans")} | {
-        "smoothing": float(given["smoothing"]),
-        "publish_annotated": _true(given["publish_annotated"]),
-        "blur_faces": _true(given["blur_faces"]),
+    a = given(context, ARGUMENTS)
+    if a["camera"] == "video" and not a["camera_path"]:
+        a["camera_path"] = "/dev/video0"
+    clock = {"use_sim_time": True} if flag("use_sim_time", a["use_sim_time"]) else {}
+    parameters = {name: a[name] for name in (*NODE, "humans")} | {
+        "smoothing": float(a["smoothing"]),
+        "publish_annotated": flag("publish_annotated", a["publish_annotated"]),
+        "blur_faces": flag("blur_faces", a["blur_faces"]),
+        **clock,
     }
-    nodes = [
-        PushRosNamespace(given["namespace"]),
-        # A process of its own, after the nodes that drive: what it does must not slow them.
-        Node(package="emotion_recognition", executable="emotion_node", name="emotion", parameters=[parameters],
-             prefix=f"nice -n {given['nice']}", output="screen", **started_again()),
-    ]  # fmt: skip
-    camera = {} if given["camera"] == "sim" else {"source": given["camera"], "path": given["camera_path"]}
-    recorded = given["camera_path"] and not given["camera_path"].startswith("/dev/")
-    if _true(given["steering"]):
+    # A process of its own, after the nodes that drive: what it does must not slow them.
+    emotion = NodeProcess("emotion_recognition", "emotion_node", {"emotion": parameters})
+    nodes = [as_node(emotion, prefix=f"nice -n {a['nice']}")]
+    first = []
+    if flag("steering", a["steering"]):
         file = Path(get_package_share_directory("fadnet_nav")) / "launch/fadnet_nav.launch.py"
-        names = ("camera", "camera_path", "namespace", "params_file", "composed")
-        drive = IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(file)), launch_arguments=[(name, given[name]) for name in names]
-        )
+        names = ("camera", "camera_path", "image_topic", "depth_topic", "namespace", "use_sim_time", *DRIVING)
+        arguments = [*((name, a[name]) for name in names), ("more_readers", "1")]
+        drive = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(file)), launch_arguments=arguments)
         # Arguments of the same name, such as bundle, are not meant for the steering.
-        return [GroupAction([drive], scoped=True, forwarding=False), GroupAction(nodes)]
-    if given["camera"] != "none":
-        package = "fadnet_sim" if given["camera"] == "sim" else "edgeflock_ros"
-        nodes.append(
-            Node(package=package, executable="camera_node", name="camera", parameters=[camera], output="screen",
-                 **({} if recorded else started_again()))
-        )  # fmt: skip
-    return [GroupAction(nodes)]
+        first = [GroupAction([drive], scoped=True, forwarding=False)]
+    elif a["camera"] == "sim":
+        raise ValueError("camera: sim needs the simulated base, which comes with steering:=true")
+    elif a["camera"] != "none":
+        nodes.append(as_node(camera(a["camera"], a["camera_path"], readers=1, **clock)))
+    renaming = renamed(a["image_topic"], a["depth_topic"])
+    return [*first, GroupAction([PushRosNamespace(a["namespace"]), *renaming, *nodes])]
 
 
 def generate_launch_description():
-    # Fast DDS's own shared-memory segment is smaller than a VGA frame and loses a third of them.
-    profile = str(Path(get_package_share_directory("edgeflock_ros")) / "config" / "shm16.xml")
-    own = [] if "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ else [
-        SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile)
-    ]  # fmt: skip
-    return LaunchDescription([*ARGUMENTS, *own, OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*ARGUMENTS, *shared_memory(), OpaqueFunction(function=_nodes)])

@@ -45,7 +45,7 @@ from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.safety.guard import Command, Guard
 from edgeflock.runtime.safety.limits import GuardLimits
 from edgeflock_ros import topics
-from edgeflock_ros.managed import LifecycleParameters, ManagedNode
+from edgeflock_ros.managed import ManagedNode, ManagedParameters
 from edgeflock_ros.messages import ERROR, NUMBERED, OK, WARN, qos, to_intrinsics, to_ns, to_stamp
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import Senders
@@ -56,7 +56,7 @@ REPEAT_STOP_S = 0.1
 SILENCE = 0.5  # of frame_timeout: what was not heard for so long has missed its turn when the stop is due
 
 
-class GuardParameters(GuardLimits, LifecycleParameters):
+class GuardParameters(GuardLimits, ManagedParameters):
     """Parameters of the guard node: the limits, and how to talk."""
 
     stamped: bool = Field(default=True, description="cmd_vel is TwistStamped; false: Twist")
@@ -66,6 +66,8 @@ class GuardParameters(GuardLimits, LifecycleParameters):
 
 class GuardNode(ManagedNode[GuardParameters]):
     """Messages and time for a `Guard`; see the module."""
+
+    held = "stamped and qos are in use"
 
     def __init__(self) -> None:
         super().__init__("guard", GuardParameters, "state")
@@ -115,7 +117,7 @@ class GuardNode(ManagedNode[GuardParameters]):
     def accept(self, new: GuardParameters) -> str | None:
         """Limits may change at any time."""
         old = self.settings.value
-        if (new.stamped, new.qos) != (old.stamped, old.qos) and (reason := self.in_use("stamped and qos are in use")):
+        if (new.stamped, new.qos) != (old.stamped, old.qos) and (reason := super().accept(new)):
             return reason
         self._guard.limits = new
         return None

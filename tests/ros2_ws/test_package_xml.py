@@ -1,0 +1,53 @@
+"""A package.xml needs what the package imports, launches and starts: rosdep installs no more and no less."""
+
+import ast
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+SOURCES = Path(__file__).parents[2] / "ros2_ws/src"
+PACKAGES = sorted(p.parent.name for p in SOURCES.glob("*/setup.py"))
+OURS = {p.parent.name for p in SOURCES.glob("*/package.xml")}
+ROS = {"rclpy", "launch", "launch_ros", "ament_index_python"}
+
+
+OPTIONAL = {"ackermann_msgs", "hri_msgs", "edgeflock_msgs"}
+"""Used where they are installed."""
+
+
+def is_ros(name):
+    """Whether a module's first name is that of a ROS package; the others come with `pip install edgeflock`."""
+    return name in OURS | ROS or name.endswith(("_msgs", "_interfaces", "_srvs"))
+
+
+def named(tree):
+    """Names of modules in imports, and texts that name one of our packages or modules, as launch files do."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value if node.value.partition(".")[0] in OURS and " " not in node.value else ""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_it_depends_on_what_it_imports_launches_and_starts(package):
+    folder = SOURCES / package
+    files = [*(folder / package).rglob("*.py"), *(folder / "launch").glob("*.py")]
+    assert files
+    first = {name.partition(".")[0] for file in files for name in named(ast.parse(file.read_text()))}
+    declared = [d.text for d in ElementTree.parse(folder / "package.xml").iter("exec_depend")]
+    assert sorted(declared) == sorted(name for name in first - {package} - OPTIONAL if is_ros(name))
+
+
+def test_no_package_needs_itself_over_others():
+    needs = {
+        p: {d.text for d in ElementTree.parse(SOURCES / p / "package.xml").iter("exec_depend")} & OURS for p in PACKAGES
+    }
+    while needs:  # colcon's order: who needs nobody goes first
+        ready = [p for p, others in needs.items() if not others & set(needs)]
+        assert ready, needs
+        for p in ready:
+            del needs[p]
