@@ -10,6 +10,7 @@ A command that writes goes through three steps, all of them here:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -24,6 +25,8 @@ from typing import Any
 from edgeflock.runtime.errors import FileError, InputError, in_our_words
 
 _TRIED_BYTES = 4096  # a full disk still takes the name of an empty file
+
+_BLOCK = 1 << 20
 
 
 @contextmanager
@@ -81,6 +84,21 @@ def write_atomically(path: Path, content: bytes | str, sync: bool = True) -> Non
     """
     with replacing(path, sync) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in blocks.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    found = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
 
 
 def in_order(safetensors: bytes) -> bytes:

@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
 from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, in_order, write_atomically
+from edgeflock.runtime.files import check_same_run, in_order, sha256_of, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.mixing.robust import robust_rule
 from edgeflock.runtime.fleet.mixing.rules import Mixing
@@ -281,7 +281,7 @@ class _Simulation:
         """What must agree for a run to be continued; beside it only the number of rounds may grow."""
         settings = self.task.model_dump(mode="json", exclude={"data", "val", "init"})
         digests = {split: one["sha256"] for split, one in self.described["data"].items()}
-        init = hashlib.sha256(self.task.init.read_bytes()).hexdigest() if self.task.init else None
+        init = sha256_of(self.task.init) if self.task.init else None
         plan = None
         if self.plan is not None:  # delays change the clock alone
             edges = np.ascontiguousarray(np.column_stack([self.plan.edges, self.plan.periods]), np.int64)

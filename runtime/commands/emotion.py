@@ -86,7 +86,7 @@ def emotion(
             open_detector(detector, min_face),
         )
         pipeline = EmotionPipeline(recognizer, found, smoothing_s=smoothing)
-        if "synthetic" in json.dumps(recognizer.bundle.manifest.training):
+        if recognizer.bundle.manifest.training.synthetic:
             console.print("This bundle's net was trained on synthetic faces: see docs/emotion.md before real use.")
         lines = None
         if to_file:  # of a camera lines are followed while they come, of a file they are there in the end
