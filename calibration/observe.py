@@ -90,6 +90,7 @@ def observe(
         say(done, total, "all seen before" if done == total else f"going on at {done / total:.0%}, where it stopped")
 
     saved = time.monotonic()
+    dtypes = {value.name: input_dtype(value) for value in model.graph.input}
     for group in _groups(sizes, seen, samples, budget):
         run = _session(model, [name for name in group if name not in feeds])
         for sample in range(seen[group[0]].samples, samples):
@@ -141,6 +142,13 @@ def _floats(model: ModelProto) -> dict[str, int]:
         for name in names
         if name in known and known[name].type.tensor_type.elem_type == TensorProto.FLOAT
     }
+
+
+def input_dtype(value: ValueInfoProto) -> np.dtype:
+    """Of an input of a graph, as numpy has it."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    return tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
 
 
 def _shape(value: ValueInfoProto) -> tuple[int, ...]:

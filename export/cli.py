@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
+from edgeflock.runtime.bundle.manifest import Training
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import Keys
@@ -27,7 +27,7 @@ CalibrationMethod = Annotated[
     Literal["minmax", "moving-average", "percentile", "entropy", "mse"] | None,
     typer.Option(help="How the ranges of INT8 are found; by default what the task fares best with."),
 ]
-Training = Annotated[Path | None, typer.Option(help="result.json of the training run, for the manifest.")]
+TrainingFile = Annotated[Path | None, typer.Option(help="result.json of the training run, for the manifest.")]
 Report = Annotated[Path | None, typer.Option(help="Folder of the gate's report; by default OUT-report.")]
 
 
@@ -58,7 +58,7 @@ def steering(
     steering_topic: SteeringTopic = None,
     wheelbase: Wheelbase = None,
     unit: AngleUnit = None,
-    training: Training = None,
+    training: TrainingFile = None,
     report: Report = None,
 ) -> None:
     """Export a steering net: ONNX with parity, FP16 and INT8 forms, gate, boards, reference vectors, signature.
@@ -113,7 +113,7 @@ def registration(
     max_drop: Annotated[float, typer.Option(min=0, help="Gate: Dice lost to fp32, absolute.")] = 0.01,
     max_folded: Annotated[float, typer.Option(min=0, help="Gate: share of folded voxels above fp32's.")] = 0.005,
     min_gain: Annotated[float, typer.Option(min=0, help="Gate: Dice above no registration.")] = 0.05,
-    training: Training = None,
+    training: TrainingFile = None,
     report: Report = None,
 ) -> None:
     """Export a registration net (LDR, VTN, VoxelMorph, cascades); the gate judges Dice and folds.
@@ -170,7 +170,7 @@ def emotion(
         float, typer.Option(min=0, help="Gate: mean total variation distance from fp32's distribution.")
     ] = 0.02,
     batch: Annotated[int, typer.Option(min=1, help="Faces that the net reads at once; see docs/emotion.md.")] = 1,
-    training: Training = None,
+    training: TrainingFile = None,
     report: Report = None,
 ) -> None:
     """Export an emotion net (GLAMOR-Net, LDLVA's ResNets); the gate judges accuracy and agreement.
@@ -286,16 +286,7 @@ def _missing(error: ModuleNotFoundError) -> MissingExtra:
     return MissingExtra.pip("edgeflock export", "export", error)
 
 
-def _result(path: Path | None) -> dict[str, Any]:
-    """Content of a training run's result.json."""
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected the result.json of a training run ({error}).") from None
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: expected the result.json of a training run, an object, got a {type(content).__name__}."
-        )
-    return content
+def _result(path: Path | None) -> Training | None:
+    from edgeflock.export.training.loop.result import TrainingResult
+
+    return TrainingResult.read(path).for_manifest() if path else None

@@ -20,6 +20,7 @@ import onnxslim
 import torch
 from torch import Tensor, nn
 
+from edgeflock.calibration.observe import input_dtype
 from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgeflock.runtime.errors import InputError, ParityError
 
@@ -28,7 +29,12 @@ PARITY = 1e-5
 """Largest |ONNX - torch| / max(1, |torch|) that counts as the same net."""
 
 
-def export_onnx(net: nn.Module, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]) -> onnx.ModelProto:
+def export_onnx(
+    net: nn.Module,
+    inputs: Mapping[str, Sequence[int]],
+    outputs: Sequence[str],
+    dtypes: Mapping[str, str] | None = None,
+) -> onnx.ModelProto:
     """Graph of a net in evaluation mode, every shape fixed.
 
     onnxslim folds "SAME" padding into `Conv.pads`, which the exporter leaves as separate nodes; the input norm becomes
@@ -37,18 +43,24 @@ def export_onnx(net: nn.Module, inputs: Mapping[str, Sequence[int]], outputs: Se
     Parameters
     ----------
     net : nn.Module
-        Takes float32 tensors in the order of `inputs`, gives one for each of `outputs`; on the CPU. Left as it was.
+        Takes tensors in the order of `inputs`, gives one for each of `outputs`; on the CPU. Left as it was.
     inputs : mapping
         Name to shape, the batch first.
     outputs : sequence of str
         Names.
+    dtypes : mapping, optional
+        Of the inputs that are not float32, such as "int64".
     """
+    dtypes = dtypes or {}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # about tracing and the exporter's age; check_parity is what judges the graph
         path = Path(folder) / "net.onnx"
         torch.onnx.export(
             exact_norms(net),
-            tuple(torch.zeros(tuple(shape)) for shape in inputs.values()),
+            tuple(
+                torch.zeros(tuple(shape), dtype=getattr(torch, dtypes.get(name, "float32")))
+                for name, shape in inputs.items()
+            ),
             path,
             input_names=list(inputs),
             output_names=list(outputs),
@@ -119,7 +131,7 @@ def predict(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str
         onnx.save(model, path)
         engine = OnnxRuntimeEngine(path, precision)
     bound = {
-        value.name: np.zeros([d.dim_value for d in value.type.tensor_type.shape.dim], np.float32)
+        value.name: np.zeros([d.dim_value for d in value.type.tensor_type.shape.dim], input_dtype(value))
         for value in model.graph.input
     }
     answers = engine.bind(bound)
@@ -172,10 +184,12 @@ def check_parity(
     if count == 0:
         raise InputError("nothing to compare torch and ONNX with: expected at least one sample.")
     exact = copy.deepcopy(net).double().eval()
+    taken = {value.name: input_dtype(value) for value in model.graph.input}
+    exact_of = {name: np.float64 if np.issubdtype(dtype, np.floating) else dtype for name, dtype in taken.items()}
     got, worst, where = predict(model, feeds), 0.0, ""
     for i in range(count):
         with torch.inference_mode():
-            answer = exact(*(torch.from_numpy(feed[i : i + 1].astype(np.float64)) for feed in feeds.values()))
+            answer = exact(*(torch.from_numpy(feed[i : i + 1].astype(exact_of[name])) for name, feed in feeds.items()))
         for name, tensor in zip(got, [answer] if isinstance(answer, Tensor) else answer, strict=True):
             expected, given = tensor[0].numpy(), got[name][i]
             error = np.abs(given - expected) / np.maximum(1, np.abs(expected))

@@ -110,7 +110,8 @@ def export_bundle(
 
     def graph(batch: int) -> onnx.ModelProto:
         shapes = {spec.name: (batch, *spec.shape[1:]) for spec in recipe.inputs}
-        return export_onnx(recipe.module, shapes, [spec.name for spec in recipe.outputs])
+        dtypes = {spec.name: spec.dtype for spec in recipe.inputs}
+        return export_onnx(recipe.module, shapes, [spec.name for spec in recipe.outputs], dtypes)
 
     batch = recipe.inputs[0].shape[0]
     with _step(console, f"{recipe.net} to ONNX") as done:
@@ -170,13 +171,13 @@ def export_bundle(
             name=recipe.name,
             net=recipe.net,
             task=recipe.task,
-            inputs=recipe.inputs,
+            inputs=list(recipe.inputs),
             outputs=recipe.outputs,
             artefacts={p: Artefact(file=f"{recipe.net}_{p}.onnx", opset=OPSET, ir=IR) for p in models},
             default_precision=recipe.default_precision,
             gates=gates,
             targets=targets,
-            training={field: value for field, value in recipe.training.items() if field != "history"},
+            training=recipe.training,
             provenance=provenance,
             tool_versions={tool: version(tool) for tool in _TOOLS},
         )

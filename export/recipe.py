@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
 from torch import nn
 
 from edgeflock.calibration.ranges import Method
-from edgeflock.runtime.bundle.manifest import Criterion, GateReport, InputSpec, OutputSpec
+from edgeflock.runtime.bundle.manifest import Criterion, GateReport, InputSpec, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
 
 Answers = Mapping[str, np.ndarray]
@@ -109,7 +108,7 @@ class Recipe:
         Task of the bundle, its name, and the key of `NETS`.
     module : nn.Module
         With its weights, on the CPU; takes the inputs in the order of `inputs`.
-    inputs, outputs : list
+    inputs, outputs : sequence
         As the manifest describes them.
     validation : Samples
         Neither training nor calibration saw them; the gate judges on them.
@@ -127,15 +126,15 @@ class Recipe:
     method : str
         How the ranges of the quantised forms are found unless told otherwise.
     default_precision : str
-    training : dict
-        `result.json` of the training run: command, seeds, data and figures; its history stays out of the manifest.
+    training : Training
+        How the weights came about, as the manifest keeps it.
     """
 
     task: str
     name: str
     net: str
     module: nn.Module
-    inputs: list[InputSpec]
+    inputs: Sequence[InputSpec]
     outputs: list[OutputSpec]
     validation: Samples
     calibration: Samples | None
@@ -145,4 +144,4 @@ class Recipe:
     rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
     method: Method = "entropy"
     default_precision: str = "int8"
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)

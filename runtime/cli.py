@@ -129,20 +129,15 @@ def _print_manifest(manifest: Manifest, digest: str, problem: str | None) -> Non
     facts = Table("", Column(overflow="fold"), show_header=False, title=f"bundle {manifest.name}", title_justify="left")
     facts.add_row("net", f"{manifest.net}, task {manifest.task}")
     for spec in manifest.inputs:
-        facts.add_row(
-            f"input {spec.name}",
-            f"{spec.dtype} {list(spec.shape)}, {spec.color} {spec.range[0]:g}..{spec.range[1]:g}"
-            + (f", resized to {spec.resize[0]}x{spec.resize[1]} ({spec.interpolation})" if spec.resize else "")
-            + (f", cropped {spec.crop}" if spec.crop else ""),
-        )
+        facts.add_row(f"input {spec.name}", str(spec))
     for out in manifest.outputs:
         facts.add_row(
             f"output {out.name}",
-            f"{list(out.shape)} {out.unit}"
+            f"{out.dtype} {list(out.shape)} {out.unit}"
             + (f", positive {out.positive}" if out.positive else "")
             + (f", {', '.join(out.labels)}" if out.labels else ""),
         )
-    for name, value in manifest.training.items():
+    for name, value in manifest.training.model_dump(exclude_defaults=True).items():
         facts.add_row(f"training {name}", value if isinstance(value, str) else json.dumps(value))
     for name, value in manifest.provenance.items():
         facts.add_row(name, value if isinstance(value, str) else json.dumps(value))

@@ -10,6 +10,8 @@ A command that writes goes through three steps, all of them here:
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import secrets
@@ -23,6 +25,8 @@ from typing import Any
 from edgeflock.runtime.errors import FileError, InputError, in_our_words
 
 _TRIED_BYTES = 4096  # a full disk still takes the name of an empty file
+
+_BLOCK = 1 << 20
 
 
 @contextmanager
@@ -80,6 +84,32 @@ def write_atomically(path: Path, content: bytes | str, sync: bool = True) -> Non
     """
     with replacing(path, sync) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in blocks.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    found = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+def in_order(safetensors: bytes) -> bytes:
+    """The same safetensors file with its metadata in order, so that equal content is equal bytes.
+
+    The library writes the metadata's keys in an order of chance (format: 8 bytes of length, JSON header, tensors).
+    """
+    size = int.from_bytes(safetensors[:8], "little")
+    header = json.dumps(json.loads(safetensors[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + safetensors[8 + size :]
 
 
 def _sync(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +67,8 @@ class SteeringDataset:
         One name per group.
     names : list of str
         One name per frame, to find it again on disk.
+    synthetic : bool or None
+        Whether all frames come from a simulator; None where the data do not say.
 
     Raises
     ------
@@ -79,6 +81,7 @@ class SteeringDataset:
     groups: np.ndarray
     group_names: list[str]
     names: list[str]
+    synthetic: bool | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -108,7 +111,9 @@ class SteeringDataset:
         """Frames chosen by integer index or boolean mask, in that order; group numbers stay."""
         index = np.arange(len(self))[index]
         names = [self.names[i] for i in index]
-        return SteeringDataset(self.frames[index], self.angles[index], self.groups[index], self.group_names, names)
+        return replace(
+            self, frames=self.frames[index], angles=self.angles[index], groups=self.groups[index], names=names
+        )
 
     def digest(self) -> str:
         """SHA-256 (hex) of frames, angles and groups; frame names do not count, so a moved folder keeps its digest."""
@@ -139,6 +144,7 @@ def concatenate(parts: Sequence[SteeringDataset]) -> SteeringDataset:
         groups=np.concatenate(groups).astype(np.int32),
         group_names=[name for part in parts for name in part.group_names],
         names=[name for part in parts for name in part.names],
+        synthetic=True if all(part.synthetic for part in parts) else None,
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from edgeflock.export.datasets.pixels import filled
 from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face, each_scene
 from edgeflock.export.nets.glamor import FACE, Glamor
 from edgeflock.export.nets.resnet import FerNet
-from edgeflock.runtime.bundle.manifest import InputSpec
+from edgeflock.runtime.bundle.manifest import ImageInput
 from edgeflock.runtime.cameras.pictures import PICTURES, decode_picture
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.face import (
@@ -52,7 +52,7 @@ class Example(NamedTuple):
     affect: tuple[float, float] = UNKNOWN
 
 
-def emotion_inputs(net: nn.Module) -> list[InputSpec]:
+def emotion_inputs(net: nn.Module) -> list[ImageInput]:
     """What an emotion net takes, in the order of its arguments."""
     if isinstance(net, Glamor):
         return [face_input(FACE, (0, 1)), CONTEXT_INPUT]
@@ -67,7 +67,7 @@ class EmotionDataset:
 
     Attributes
     ----------
-    specs : list of InputSpec
+    specs : list of ImageInput
         Of the net that they were prepared for.
     face : ndarray
         uint8 (N, size, size, 3), RGB; black where there is no face. Read-only from a file where it is large (`pixels`).
@@ -83,9 +83,11 @@ class EmotionDataset:
         Where they come from and what was left out, for reports.
     affect : ndarray or None
         float32 (N, 2), valence and arousal in [-1, 1], NaN where not known; None where nothing is.
+    synthetic : bool or None
+        Whether all images were rendered; None where nobody said.
     """
 
-    specs: list[InputSpec]
+    specs: list[ImageInput]
     face: np.ndarray
     context: np.ndarray | None
     labels: np.ndarray
@@ -93,6 +95,7 @@ class EmotionDataset:
     names: list[str]
     source: str
     affect: np.ndarray | None = None
+    synthetic: bool | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -113,7 +116,7 @@ class EmotionDataset:
         return {spec.name: scaled(images, spec) for spec, images in zip(self.specs, pixels, strict=True)}
 
 
-def scaled(images: np.ndarray, spec: InputSpec) -> np.ndarray:
+def scaled(images: np.ndarray, spec: ImageInput) -> np.ndarray:
     """uint8 (n, h, w, 3) to float32 (n, 3, h, w) in the range of an input."""
     planes = images.transpose(0, 3, 1, 2)
     return to_range(planes, spec.range, np.empty(planes.shape, np.float32))
@@ -180,7 +183,8 @@ def open_emotion(
         n = n or RENDERED[split]
         source = f"{n} synthetic images, seed {SEEDS[split]}"
         examples = rendered_examples(net, n, SEEDS[split])
-        return prepare(track(examples, f"{split} images", n, console=console) if console else examples, net, source)
+        shown = track(examples, f"{split} images", n, console=console) if console else examples
+        return replace(prepare(shown, net, source), synthetic=True)
     title, rows = find_rows(path, split, whole=len(emotion_inputs(net)) == 2)
     return read_rows(rows, net, path, title, console, n)
 
@@ -301,7 +305,7 @@ def prepare(examples: Iterable[Example], net: nn.Module, source: str) -> Emotion
     )
 
 
-def _shapes(specs: list[InputSpec]) -> Sequence[tuple[int, ...]]:
+def _shapes(specs: list[ImageInput]) -> Sequence[tuple[int, ...]]:
     size = specs[0].shape[-1]
     return [(size, size, 3), (*CONTEXT_SIZE[::-1], 3)][: len(specs)]
 

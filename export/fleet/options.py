@@ -30,6 +30,9 @@ Jitter = Annotated[float, typer.Option(min=0.0, help="Coefficient of variation o
 WifiBps = Annotated[float | None, typer.Option(help="All transfers share one Wi-Fi channel, usable bit/s.")]
 AsJson = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; '-' prints it instead.")]
 
+MOST_TIMES = 1e6
+"""A straggler that is slower stands still."""
+
 
 def open_silos(network: str, core_bps: str) -> SiloNetwork:
     """The network that `--network` and `--core-bps` name; what reading it assumed is said on stderr."""
@@ -55,16 +58,21 @@ def conditions_of(
     """What disturbs the fleet; silos are named as in the roster."""
     from edgeflock.export.fleet.event import Conditions, wifi_airtime
 
-    factors = {}
+    factors: dict[int, float] = {}
     for text in slow or []:
         silo, _, factor = text.rpartition("=")
         try:
-            factors[roster.index(silo)] = float(factor)
+            at, times = roster.index(silo), float(factor)
         except ValueError as e:
             raise InputError(
                 f"--straggler '{text}': expected SILO=FACTOR, such as {roster[0]}=3; "
                 f"silos are {', '.join(roster[:30])}."
             ) from e
+        if not 0 < times <= MOST_TIMES or at in factors:
+            raise InputError(
+                f"--straggler '{text}': expected a factor above 0 and at most {MOST_TIMES:g}, once per silo."
+            )
+        factors[at] = times
     if wifi_bps is not None and not wifi_bps > 0:
         raise InputError(f"--wifi-bps is {wifi_bps}: expected bit/s above 0.")
     return Conditions(factors, jitter, wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0, seed)

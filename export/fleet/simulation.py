@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
 from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, write_atomically
+from edgeflock.runtime.files import check_same_run, in_order, sha256_of, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.mixing.robust import robust_rule
 from edgeflock.runtime.fleet.mixing.rules import Mixing
@@ -281,7 +281,7 @@ class _Simulation:
         """What must agree for a run to be continued; beside it only the number of rounds may grow."""
         settings = self.task.model_dump(mode="json", exclude={"data", "val", "init"})
         digests = {split: one["sha256"] for split, one in self.described["data"].items()}
-        init = hashlib.sha256(self.task.init.read_bytes()).hexdigest() if self.task.init else None
+        init = sha256_of(self.task.init) if self.task.init else None
         plan = None
         if self.plan is not None:  # delays change the clock alone
             edges = np.ascontiguousarray(np.column_stack([self.plan.edges, self.plan.periods]), np.int64)
@@ -360,7 +360,8 @@ class _Simulation:
     def _result(self, state: _State, silos: Silos, command: str) -> dict[str, Any]:
         """Write and return `result.json`; write the mean model."""
         metadata = {"net": self.task.net, "round": str(state.round), "of": "the mean of a fleet's models"}
-        write_atomically(self.out / "average.safetensors", save(silos.weights(self._average(state)), metadata))
+        average = save(silos.weights(self._average(state)), metadata)
+        write_atomically(self.out / "average.safetensors", in_order(average))
         rows = {row["round"]: row for row in state.rows if "robots" in row}
         figures = {"trained": self._summary(rows[self.rounds])}
         if self.last > self.rounds:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from edgeflock.export.nets import EMOTION_NETS
 from edgeflock.export.nets.glamor import CONTEXT, Glamor
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
-from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec
+from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.tasks.emotion import attention_output, probabilities_output
 
@@ -60,7 +59,7 @@ def emotion_recipe(
     limits: EmotionLimits | None = None,
     precision: str = "int8",
     batch: int = 1,
-    training: Mapping[str, Any] | None = None,
+    training: Training | None = None,
     console: Console | None = None,
 ) -> Recipe:
     """Recipe of a trained emotion net.
@@ -84,8 +83,8 @@ def emotion_recipe(
         What the bundle uses unless told otherwise.
     batch : int
         Faces that the net reads at once.
-    training : mapping, optional
-        Command, seeds, data and figures of the training run (`result.json`).
+    training : Training, optional
+        How the weights came about.
     console : Console, optional
         Shows the progress.
 
@@ -121,7 +120,7 @@ def emotion_recipe(
         keep_float=KEEP_FLOAT if isinstance(module, Glamor) else ("Softmax",),
         method="minmax",  # 41.1 dB on FER ResNet-18, entropy 38.6; int8-qnn of GLAMOR-Net needs it to pass
         default_precision=precision,
-        training=training or {},
+        training=training or Training(),
     )
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,7 +14,7 @@ from edgeflock.export.nets import REGISTRATION_NETS
 from edgeflock.export.quantise.planes import to_2d
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
-from edgeflock.runtime.bundle.manifest import Criterion
+from edgeflock.runtime.bundle.manifest import Criterion, Training
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.volume import dice, warp
 from edgeflock.runtime.tasks.registration import REGISTRATION_INPUTS, REGISTRATION_OUTPUT, SIDE, Jacobian
@@ -51,7 +49,7 @@ def registration_recipe(
     pairs: int = PAIRS,
     limits: RegistrationLimits | None = None,
     precision: str = "int8",
-    training: Mapping[str, Any] | None = None,
+    training: Training | None = None,
 ) -> Recipe:
     """Recipe of a trained registration net.
 
@@ -69,8 +67,8 @@ def registration_recipe(
     limits : RegistrationLimits, optional
     precision : str
         What the bundle registers with unless told otherwise.
-    training : mapping, optional
-        Command, seeds, data and figures of the training run (`result.json`).
+    training : Training, optional
+        How the weights came about.
 
     Raises
     ------
@@ -97,7 +95,7 @@ def registration_recipe(
         rewrite=to_2d,
         method="minmax",  # the others cut the largest displacements: 2.1 voxels off at most, minmax 1.1
         default_precision=precision,
-        training=training or {},
+        training=training or Training(),
     )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from edgeflock.calibration.frames import representative_frames
 from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
-from edgeflock.runtime.bundle.manifest import Criterion
+from edgeflock.runtime.bundle.manifest import Criterion, Training
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.frame import STEERING_INPUT, crop_200
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
@@ -47,7 +45,7 @@ def steering_recipe(
     calibration_frames: int = 128,
     limits: SteeringLimits | None = None,
     precision: str = "int8",
-    training: Mapping[str, Any] | None = None,
+    training: Training | None = None,
 ) -> Recipe:
     """Recipe of a trained steering net.
 
@@ -65,8 +63,8 @@ def steering_recipe(
     limits : SteeringLimits, optional
     precision : str
         What the bundle drives with unless told otherwise.
-    training : mapping, optional
-        Command, seeds, data and figures of the training run (`result.json`).
+    training : Training, optional
+        How the weights came about.
 
     Raises
     ------
@@ -98,7 +96,7 @@ def steering_recipe(
         judge=lambda fp32, candidate, on: judge(fp32, candidate, on, limits),
         references=representative_frames(judged.feeds["image"][:, 0], validation.angles, REFERENCES, brightness_bins=1),
         default_precision=precision,
-        training=training or {},
+        training=training or Training(),
     )
 
 

@@ -40,6 +40,7 @@ from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.engines import open_engine
 from edgeflock.runtime.engines.base import Engine
 from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError, MissingExtra, in_our_words
+from edgeflock.runtime.files import sha256_of
 
 # A graph of one Identity node over one float, opset 17: what is left is the harness and the engine's dispatch.
 EMPTY_NET = base64.b64decode(
@@ -137,7 +138,7 @@ def open_subject(cell: Cell) -> Subject:
         feeds = noise(cell.net)
         engine = open_engine(cell.engine, cell.net, cell.precision, cell.threads)
         engine.bind(feeds)
-        return Subject(engine.run, cell.net.stem, engine, digest(feeds.values()), _sha256(cell.net))
+        return Subject(engine.run, cell.net.stem, engine, digest(feeds.values()), sha256_of(cell.net))
     if cell.bundle is None:
         raise InputError("Expected a bundle or an ONNX file to measure, got neither.")
     bundle = Bundle.open(cell.bundle, cell.keys)
@@ -148,12 +149,12 @@ def open_subject(cell: Cell) -> Subject:
         task = open_task(bundle, cell.precision, cell.threads, cell.engine)
         arguments = task.example()
         call = functools.partial(task, *arguments)
-        return Subject(call, manifest.net, task.engine, digest(arguments), _sha256(path), bundle)
+        return Subject(call, manifest.net, task.engine, digest(arguments), sha256_of(path), bundle)
     engine = open_engine(cell.engine, path, cell.precision, cell.threads)
     vectors = bundle.vectors()
     feeds = {spec.name: np.resize(vectors[spec.name], spec.shape).astype(spec.dtype) for spec in manifest.inputs}
     engine.bind(feeds)
-    return Subject(engine.run, manifest.net, engine, digest(feeds.values()), _sha256(path), bundle)
+    return Subject(engine.run, manifest.net, engine, digest(feeds.values()), sha256_of(path), bundle)
 
 
 def measure(cell: Cell) -> Measured:
@@ -235,10 +236,10 @@ def _measure_chain(cell: Cell) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         if cell.source is None:
             source = str(example_video(bundle, Path(folder), rate, cell.seconds + settle))
-            fed = _sha256(Path(source))
+            fed = sha256_of(Path(source))
         else:
             source = cell.source
-            fed = _sha256(Path(source)) if Path(source).is_file() else hashlib.sha256(source.encode()).hexdigest()
+            fed = sha256_of(Path(source)) if Path(source).is_file() else hashlib.sha256(source.encode()).hexdigest()
         before, throttled = board_state(), Sensors().throttle_events()
         with Sampler() as sampler:
             got = run_chain(cell.bundle, cell.engine, cell.precision, source, rate, cell.seconds, settle, cell.keys)
@@ -374,10 +375,6 @@ def digest(parts: Iterable[Any]) -> str:
         else:
             found.update(repr(part).encode())
     return found.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main(text: str) -> int:

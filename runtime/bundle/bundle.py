@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from pydantic import ValidationError
 
 from edgeflock.runtime.bundle.manifest import (
     MANIFEST,
+    OLDEST_SCHEMA,
     SCHEMA_VERSION,
     SIGNATURE,
     VECTORS,
@@ -35,6 +37,7 @@ from edgeflock.runtime.bundle.manifest import (
     Manifest,
     OutputSpec,
     TargetSupport,
+    upgraded,
 )
 from edgeflock.runtime.bundle.signing import (
     SIGNATURE_BYTES,
@@ -53,7 +56,7 @@ from edgeflock.runtime.errors import (
     BundleTampered,
     InputError,
 )
-from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.files import replacing, sha256_of, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,23 +234,25 @@ def write_bundle(folder: str | Path, manifest: Manifest, files: dict[str, bytes 
     """
     folder = Path(folder).resolve()
     check_bundle_place(folder)
-    contents = {name: data.read_bytes() if isinstance(data, Path) else data for name, data in files.items()}
     document = manifest.model_dump(mode="json")
-    document |= {"files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}, "key_id": None}
+    document |= {"files": {name: _sha256(data) for name, data in files.items()}, "key_id": None}
     for precision, artefact in document["artefacts"].items():
-        if artefact["file"] not in contents:
-            raise BundleError(
-                f"artefact {precision} names {artefact['file']!r}, which is not among {sorted(contents)}."
-            )
-        artefact |= {"sha256": document["files"][artefact["file"]], "size": len(contents[artefact["file"]])}
+        if artefact["file"] not in files:
+            raise BundleError(f"artefact {precision} names {artefact['file']!r}, which is not among {sorted(files)}.")
+        data = files[artefact["file"]]
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        artefact |= {"sha256": document["files"][artefact["file"]], "size": size}
     _validate(document, folder)
-    contents[MANIFEST] = canonical(document)
 
     with _draft(folder) as draft:
         new = draft / folder.name
         new.mkdir()
-        for name, data in contents.items():
-            write_atomically(new / name, data)
+        for name, data in {**files, MANIFEST: canonical(document)}.items():
+            with replacing(new / name) as target:
+                if isinstance(data, Path):
+                    shutil.copyfile(data, target)
+                else:
+                    target.write_bytes(data)
         old = draft / f"{folder.name}.old"
         if folder.exists():
             folder.rename(old)
@@ -278,6 +283,8 @@ def check_bundle_place(folder: str | Path) -> None:
 def sign_bundle(folder: str | Path, private_key: str | Path) -> Path:
     """Check the files of a bundle and sign its manifest; a bundle that was signed before gets the new signature.
 
+    A manifest of an older schema is written in today's.
+
     Parameters
     ----------
     folder : str or Path
@@ -290,11 +297,12 @@ def sign_bundle(folder: str | Path, private_key: str | Path) -> Path:
         And its subclasses: what is wrong with a file, the manifest or the key.
     """
     folder = _folder(folder)
-    document = _parse(_read(folder, MANIFEST), folder)
+    document = upgraded(_parse(_read(folder, MANIFEST), folder))
     key = read_private_key(private_key)
     document["key_id"] = key_id(key.public_key().public_bytes_raw())
-    _check_files(folder, _validate(document, folder), lambda text: None)
-    raw = canonical(document)
+    manifest = _validate(document, folder)
+    _check_files(folder, manifest, lambda text: None)
+    raw = canonical(manifest)
     # A crash between the two leaves an invalid signature, which is refused and mended by signing again.
     with _draft(folder) as draft:
         for name, data in ((MANIFEST, raw), (SIGNATURE, key.sign(raw))):
@@ -343,7 +351,7 @@ def _parse(raw: bytes, folder: Path) -> dict[str, Any]:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if type(version) is not int or version < 1:
         raise BundleError(f"{folder / MANIFEST} has no schema_version: it is not a manifest of edgeflock.")
-    if version < SCHEMA_VERSION:
+    if version < OLDEST_SCHEMA:
         raise BundleError(
             f"{folder} has schema version {version}, from before the first release: export the net again."
         )
@@ -357,7 +365,7 @@ def _parse(raw: bytes, folder: Path) -> dict[str, Any]:
 
 def _validate(document: dict[str, Any], folder: Path) -> Manifest:
     try:
-        return Manifest.model_validate(document)
+        return Manifest.model_validate(upgraded(document))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
         raise BundleError(f"{folder / MANIFEST} is not a valid manifest: {problems}.") from None
@@ -378,13 +386,23 @@ def _check_files(folder: Path, manifest: Manifest, on_check: Callable[[str], Non
     for name in sorted(present - set(manifest.files) - {MANIFEST, SIGNATURE}):
         raise BundleTampered(f"{folder / name} is not listed in the manifest: remove it, or write the bundle again.")
     for name, wanted in manifest.files.items():
-        got = hashlib.sha256(_read(folder, name)).hexdigest()
+        got = _sha256(folder / name)
         if got != wanted:
             raise BundleTampered(
                 f"{folder / name} was changed: SHA-256 {got[:16]}..., the manifest says {wanted[:16]}... "
                 f"Fetch the bundle again."
             )
         on_check(f"{name} has the SHA-256 of the manifest, {got[:16]}...")
+
+
+def _sha256(data: bytes | Path) -> str:
+    """Of a file in blocks: a net may be larger than the memory of the board."""
+    if not isinstance(data, Path):
+        return hashlib.sha256(data).hexdigest()
+    try:
+        return sha256_of(data)
+    except OSError as error:
+        raise BundleError(f"cannot read {data}: {error.strerror or error}.") from None
 
 
 def _missing(path: Path, folder: Path) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from typing_extensions import Self
 
 from edgeflock.runtime.intrinsics import Intrinsics
 
-SCHEMA_VERSION = 2
+OLDEST_SCHEMA, SCHEMA_VERSION = 2, 3
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 VECTORS, WEIGHTS = "vectors.safetensors", "weights.safetensors"
 
@@ -22,14 +23,25 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class InputSpec(_Strict):
-    """One input of the net, and how pixels or voxels become it (`edgeflock.runtime.prepare`)."""
+Dtype = Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"]
+"""Of a tensor, by numpy's name."""
 
+
+class _Input(_Strict):
     name: str
     shape: tuple[int, ...]
-    dtype: Literal["float32"] = "float32"
-    color: Literal["grey", "rgb", "intensity"]
-    """"intensity" is a scan, which has no colour."""
+    """The batch first."""
+    dtype: Dtype = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
+
+class ImageInput(_Input):
+    """Pixels of a camera, and how they become this input (`edgeflock.runtime.prepare`)."""
+
+    kind: Literal["image"] = "image"
+    color: Literal["grey", "rgb"]
     resize: tuple[int, int] | None = None
     """Width and height before the crop."""
     crop: str | None = None
@@ -37,12 +49,90 @@ class InputSpec(_Strict):
     range: tuple[float, float]
     """What 0 and 255 become."""
 
+    def __str__(self) -> str:
+        size = f", resized to {self.resize[0]}x{self.resize[1]} ({self.interpolation})" if self.resize else ""
+        crop = f", cropped {self.crop}" if self.crop else ""
+        return f"{super().__str__()}, {self.color} {self.range[0]:g}..{self.range[1]:g}{size}{crop}"
+
+
+class VolumeInput(_Input):
+    """Voxels of a scan, resampled to the grid of `shape`."""
+
+    kind: Literal["volume"] = "volume"
+    interpolation: str | None = None
+    range: tuple[float, float]
+    """What black and white become."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, scan {self.range[0]:g}..{self.range[1]:g}"
+
+
+class Part(_Strict):
+    """Neighbouring values of a frame that mean one thing, such as 3 of the root's position."""
+
+    name: str
+    size: int = Field(ge=1)
+
+
+class _Frames(_Input):
+    """A row a frame, in even time; `parts` names the values of a row in their order, so that nobody has to guess."""
+
+    rate_hz: float = Field(gt=0)
+    parts: list[Part] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _parts_make_the_row(self) -> Self:
+        size = sum(part.size for part in self.parts)
+        if self.shape[-1:] != (size,):
+            raise ValueError(f"the parts of input '{self.name}' make rows of {size}, its shape is {list(self.shape)}")
+        return self
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} at {self.rate_hz:g} Hz: {', '.join(f'{p.size} {p.name}' for p in self.parts)}"
+
+
+class AudioInput(_Frames):
+    """Features of sound or music, such as log-mel, chroma, beat."""
+
+    kind: Literal["audio"] = "audio"
+
+
+class MotionInput(_Frames):
+    """Poses of a body, such as root, rotations of the joints, contacts of the feet; lengths in metres."""
+
+    kind: Literal["motion"] = "motion"
+    rotation: Literal["axis-angle", "rot6d", "quaternion"]
+    """How a joint's rotation is written."""
+    up: Literal["x", "y", "z"]
+    """Axis that points away from the floor."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; rotations as {self.rotation}, {self.up} up"
+
+
+class VectorInput(_Input):
+    """Plain numbers, such as the step of a diffusion, the number of dancers, a speed."""
+
+    kind: Literal["vector"] = "vector"
+    unit: str = ""
+    labels: list[str] | None = None
+    """Names of the values, in the order of the last axis."""
+
+    def __str__(self) -> str:
+        labels = f": {', '.join(self.labels)}" if self.labels else ""
+        return f"{super().__str__()} {self.unit}".rstrip() + labels
+
+
+InputSpec = Annotated[ImageInput | VolumeInput | AudioInput | MotionInput | VectorInput, Field(discriminator="kind")]
+"""One input of the net: its `kind` says which fields there are."""
+
 
 class OutputSpec(_Strict):
     """One output of the net, with its unit and sign."""
 
     name: str
     shape: tuple[int, ...]
+    dtype: Dtype = "float32"
     unit: str
     positive: str | None = None
     """Direction of positive values."""
@@ -115,10 +205,25 @@ class TargetSupport(_Strict):
     note: str = ""
 
 
+class Training(BaseModel):
+    """How the weights came about, enough to train the same again: what `result.json` says, except its history.
+
+    Besides these fields a method keeps what it needs: configuration, data with their SHA-256, figures, versions.
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
+    command: str = ""
+    """Command line that trained the net."""
+    synthetic: bool | None = None
+    """Whether all training data were synthetic; None where the data do not say."""
+
+
 class Manifest(_Strict):
     """What a bundle holds. `files` and the hashes in `artefacts` stay empty until `write_bundle` fills them in."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: str
     net: str
     task: str
@@ -133,8 +238,7 @@ class Manifest(_Strict):
     """By target; a board that is not listed cannot run the net, the export said why."""
     camera: Intrinsics | None = None
     """Of the camera that the net is used with."""
-    training: dict[str, JsonValue] = {}
-    """Command, seeds, data and figures: enough to train the same weights again."""
+    training: Training = Training()
     provenance: dict[str, JsonValue] = {}
     tool_versions: dict[str, str] = {}
     key_id: str | None = None
@@ -164,3 +268,30 @@ class Manifest(_Strict):
             if VECTORS not in self.files:
                 raise ValueError(f"files lacks {VECTORS}")
         return self
+
+
+def upgraded(document: dict[str, Any]) -> dict[str, Any]:
+    """Manifest of schema 2 as schema 3 writes it; what is wrong with it stays so, for the validation to tell.
+
+    Schema 2 knew images and scans, which it told apart by the colour "intensity". That a training saw nothing but
+    synthetic data stood in the text of its sources alone.
+    """
+    if document["schema_version"] != 2:
+        return document
+    document = document | {"schema_version": 3}
+    inputs = document.get("inputs")
+    if isinstance(inputs, list):
+        document["inputs"] = [_input_of_schema_2(spec) if isinstance(spec, dict) else spec for spec in inputs]
+    training = document.get("training")
+    if isinstance(training, dict) and isinstance(training.get("data"), dict):
+        sources = [str(split.get("source")) for split in training["data"].values() if isinstance(split, dict)]
+        if sources and all("synthetic" in source for source in sources):
+            document["training"] = training | {"synthetic": True}
+    return document
+
+
+def _input_of_schema_2(spec: dict[str, Any]) -> dict[str, Any]:
+    if spec.get("color") != "intensity":
+        return spec | {"kind": "image"}
+    gone = {"color", *(field for field in ("resize", "crop") if spec.get(field) is None)}
+    return {field: value for field, value in spec.items() if field not in gone} | {"kind": "volume"}

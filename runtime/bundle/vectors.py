@@ -7,7 +7,7 @@ from edgeflock.runtime.bundle.manifest import OutputSpec
 
 def thinned(spec: OutputSpec) -> tuple[slice, ...]:
     """Index into an answer (N, ...) that keeps what the reference vectors keep."""
-    return (slice(None), slice(None)) + (slice(None, None, spec.vector_stride),) * (len(spec.shape) - 2)
+    return (slice(None),) * len(spec.shape[:2]) + (slice(None, None, spec.vector_stride),) * len(spec.shape[2:])
 
 
 def answer_key(output: str, precision: str) -> str:

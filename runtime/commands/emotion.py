@@ -84,7 +84,7 @@ def emotion(
             open_detector(detector, min_face),
         )
         pipeline = EmotionPipeline(recognizer, found, smoothing_s=smoothing)
-        if "synthetic" in json.dumps(recognizer.bundle.manifest.training):
+        if recognizer.bundle.manifest.training.synthetic:
             console.print("This bundle's net was trained on synthetic faces: see docs/emotion.md before real use.")
         lines = None
         if to_file:  # of a camera lines are followed while they come, of a file they are there in the end
@@ -119,7 +119,7 @@ def emotion(
             ended = error
     if shown.unread:
         console.print(
-            f"{source}: {_pictures(len(shown.unread))} not read:\n  " + "\n  ".join(shown.unread),
+            f"{source}, not read:\n  " + "\n  ".join(shown.unread),
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -130,6 +130,11 @@ def emotion(
     console.print(f"{seen} faces in {count} frames" + (f": {made}" if made else ""), highlight=False, soft_wrap=True)
     if ended is not None:
         raise ended
+    if not frames and not shown.still and shown.frames and count < 0.9 * shown.frames:
+        raise CameraError(
+            f"{source} says that it has {shown.frames} frames, and ends after {count}: it was cut off or is damaged. "
+            "What was read is kept."
+        )
 
 
 class _Shown(NamedTuple):
@@ -155,7 +160,7 @@ def _opened(source: str) -> Iterator[_Shown]:
     path = Path(source).expanduser()
     if path.is_file() and (is_picture(path) or path.suffix.lower() in UNREAD):
         image = _rgb(path)
-        yield _Shown(iter([(0, 0, image, path.name)]), image.shape[1::-1], 1.0, [], 1, still=True)
+        yield _Shown(iter([(0, 0, image, path.name)]), image.shape[1::-1], 1.0, _later(path), 1, still=True)
         return
     if source == "camera":
         camera, length = _camera(), None
@@ -190,6 +195,7 @@ def _photographs(folder: Path) -> _Shown:
         for index, path in enumerate(pictures):
             try:
                 image = _rgb(path)
+                unread.extend(_later(path))
             except (InputError, MissingExtra) as error:
                 unread.append(str(error) if isinstance(error, InputError) else f"{path}: {error}")
             except OSError as error:
@@ -214,8 +220,12 @@ def _rgb(path: Path) -> np.ndarray:
     return image
 
 
-def _pictures(count: int) -> str:
-    return "1 entry is" if count == 1 else f"{count} entries are"
+def _later(path: Path) -> list[str]:
+    """What is not read of a file with several pictures, such as an animated GIF."""
+    import cv2
+
+    several = path.suffix.lower() in (".gif", ".tif", ".tiff", ".webp") and cv2.imcount(str(path)) > 1
+    return [f"{path}: all but the first of its {cv2.imcount(str(path))} pictures"] if several else []
 
 
 def _camera() -> FrameSource:

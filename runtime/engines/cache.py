@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgeflock.runtime.errors import EngineError
-from edgeflock.runtime.files import cache_folder, write_atomically
+from edgeflock.runtime.files import cache_folder, sha256_of, write_atomically
 
 ENV = "EDGEFLOCK_ENGINE_CACHE"
 MAX_HEADER = 1 << 20  # bytes; more cannot be one of ours
@@ -114,7 +114,7 @@ def file_sha256(path: str | Path) -> str:
         The file cannot be read.
     """
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error.strerror}.") from error
 

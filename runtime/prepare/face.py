@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from edgeflock.runtime.bundle.manifest import InputSpec
+from edgeflock.runtime.bundle.manifest import ImageInput, InputSpec
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.frame import Encoding, check_image
 
@@ -23,9 +23,9 @@ CONTEXT_SIZE = (171, 128)  # w x h of the whole frame
 CONTEXT_CROP = (slice(8, 120), slice(29, 141))  # rows, columns: the centre 112x112
 
 
-def face_input(size: int, range_: tuple[float, float], batch: int = 1) -> InputSpec:
+def face_input(size: int, range_: tuple[float, float], batch: int = 1) -> ImageInput:
     """A face net's input: the box, stretched to a square; black where it reaches beyond the frame."""
-    return InputSpec(
+    return ImageInput(
         name="face",
         shape=(batch, 3, size, size),
         color="rgb",
@@ -36,7 +36,7 @@ def face_input(size: int, range_: tuple[float, float], batch: int = 1) -> InputS
     )
 
 
-CONTEXT_INPUT = InputSpec(
+CONTEXT_INPUT = ImageInput(
     name="context",
     shape=(1, 3, 112, 112),
     color="rgb",
@@ -48,7 +48,7 @@ CONTEXT_INPUT = InputSpec(
 """GLAMOR-Net's second input, of one face."""
 
 
-def context_input(batch: int) -> InputSpec:
+def context_input(batch: int) -> ImageInput:
     """`CONTEXT_INPUT` of several faces at once."""
     return CONTEXT_INPUT.model_copy(update={"shape": (batch, *CONTEXT_INPUT.shape[1:])})
 
@@ -157,9 +157,11 @@ class EmotionPreprocess:
     """
 
     def __init__(self, specs: Sequence[InputSpec], inputs: dict[str, np.ndarray] | None = None) -> None:
-        face = next((spec for spec in specs if spec.name == "face"), None)
+        face = next((spec for spec in specs if spec.name == "face" and isinstance(spec, ImageInput)), None)
         if face is None or len(specs) > 2:
-            raise InputError(f"an emotion net takes 'face', and possibly 'context', the bundle has {_names(specs)}.")
+            raise InputError(
+                f"an emotion net takes images, 'face' and possibly 'context', the bundle has {_names(specs)}."
+            )
         self.batch = face.shape[0]
         known = {"face": face_input(face.shape[-1], face.range, self.batch), "context": context_input(self.batch)}
         for spec in specs:

@@ -13,7 +13,7 @@ from typing import get_args
 import cv2
 import numpy as np
 
-from edgeflock.runtime.bundle.manifest import InputSpec
+from edgeflock.runtime.bundle.manifest import ImageInput, InputSpec
 from edgeflock.runtime.cameras.encodings import Encoding
 from edgeflock.runtime.errors import InputError
 
@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 320, 240
 CROP = 200
 MIN_SIDE = 8
 
-STEERING_INPUT = InputSpec(
+STEERING_INPUT = ImageInput(
     name="image",
     shape=(1, 1, CROP, CROP),
     color="grey",

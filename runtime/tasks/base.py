@@ -85,7 +85,8 @@ class NetTask(ABC):
         )
         self.inputs = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in manifest.inputs}
         self.outputs = self.engine.bind(self.inputs)
-        if {name: array.shape for name, array in self.outputs.items()} != {o.name: o.shape for o in manifest.outputs}:
+        got = {name: (array.shape, array.dtype.name) for name, array in self.outputs.items()}
+        if got != {output.name: (output.shape, output.dtype) for output in manifest.outputs}:
             raise BundleError(f"{self.bundle.artefact(self.precision)} has other outputs than its manifest says.")
         self.deviation = self._replay()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.runtime.bundle.manifest import InputSpec, Manifest, OutputSpec
+from edgeflock.runtime.bundle.manifest import Manifest, OutputSpec, VolumeInput
 from edgeflock.runtime.errors import BundleError, InputError
 from edgeflock.runtime.prepare.volume import (
     check_same_space,
@@ -25,10 +25,9 @@ from edgeflock.runtime.tasks.base import NetTask
 SIDE = 128
 
 REGISTRATION_INPUTS = [
-    InputSpec(
+    VolumeInput(
         name=name,
         shape=(1, 1, SIDE, SIDE, SIDE),
-        color="intensity",
         interpolation="linear, averaged where an axis shrinks",
         range=(0, 255),
     )
@@ -98,10 +97,11 @@ class Registration(NetTask):
         grid = manifest.inputs[0].shape[2:]
         shapes = {spec.name: spec.shape for spec in manifest.inputs} | {o.name: o.shape for o in manifest.outputs}
         wanted = {"fixed": (1, 1, *grid), "moving": (1, 1, *grid), "flow": (1, 3, *grid)}
-        if len(grid) != 3 or shapes != wanted or manifest.outputs[0].unit != REGISTRATION_OUTPUT.unit:
+        scans = all(isinstance(spec, VolumeInput) for spec in manifest.inputs)
+        if not scans or len(grid) != 3 or shapes != wanted or manifest.outputs[0].unit != REGISTRATION_OUTPUT.unit:
             raise BundleError(
                 f"the bundle {manifest.name} has {shapes}, output in {manifest.outputs[0].unit}; registration needs "
-                f"fixed and moving (1, 1, D, H, W) in and flow (1, 3, D, H, W) in {REGISTRATION_OUTPUT.unit} out."
+                f"scans fixed and moving (1, 1, D, H, W) in and flow (1, 3, D, H, W) in {REGISTRATION_OUTPUT.unit} out."
             )
 
     def __call__(
@@ -154,6 +154,7 @@ class Registration(NetTask):
             )
         named = dict(zip(("fixed", "moving"), names, strict=True))
         for spec in self.bundle.manifest.inputs:
+            assert isinstance(spec, VolumeInput)  # `check` saw to it
             low, high = spec.range
             buffer = self.inputs[spec.name][0, 0]
             buffer[:] = resample(normalise(volumes[spec.name], window, named[spec.name]), buffer.shape)

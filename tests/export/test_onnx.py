@@ -181,3 +181,28 @@ def test_several_inputs_and_outputs_keep_their_order():
 def test_parity_needs_frames(exported):
     with pytest.raises(InputError, match="at least one"):
         check_parity(*exported("dronet"), feeds(np.empty((0, 200, 200), np.uint8)))
+
+
+class Stepped(nn.Module):
+    """Adds a learned row for the step to a vector: a float and an integer input, as a diffusion net has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Embedding(10, 4)
+
+    def forward(self, x, step):
+        return torch.relu(x + self.rows(step))
+
+
+def test_a_net_with_an_integer_input_becomes_onnx_is_proved_observed_and_halved():
+    from edgeflock.calibration.observe import observe
+    from edgeflock.export.quantise.fp16 import to_fp16
+
+    net = Stepped()
+    model = export(net, {"x": (1, 4), "step": (1,)}, ["y"], {"step": "int64"})
+    feeds = {"x": np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4), "step": np.array([0, 1, 2, 7, 8, 9])}
+    assert check_parity(net, model, feeds) < 1e-6
+    exact = predict(model, feeds)["y"]
+    assert np.abs(predict(to_fp16(model), feeds)["y"] - exact).max() < 1e-2
+    seen = observe(model, feeds)
+    assert "step" not in seen and seen["y"].samples == 6

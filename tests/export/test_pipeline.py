@@ -71,7 +71,10 @@ def test_manifest_tells_net_gates_boards_training_and_tools(bundle):
     assert set(manifest.gates) == set(PRECISIONS)
     assert all(gate.passed and gate.samples == 60 for gate in manifest.gates.values())
     assert {support.precision for support in manifest.targets.values()} >= {"int8", "int8-trt", "int8-qnn"}
-    assert manifest.training == {"command": "edgeflock train ...", "seeds": {"training": 1}}
+    assert manifest.training.model_dump(exclude_none=True) == {
+        "command": "edgeflock train ...",
+        "seeds": {"training": 1},
+    }
     assert manifest.provenance["parity"]["worst"] <= 1e-5
     assert manifest.provenance["calibration"]["samples"] == 32
     assert {"torch", "onnx", "onnxruntime"} <= set(manifest.tool_versions)

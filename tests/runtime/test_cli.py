@@ -69,7 +69,7 @@ def test_verify_prints_each_check_and_replays_the_vectors(run, bundle, pub):
         (lambda b: (b / "fadnet_fp32.onnx").write_bytes(b""), 12),
         (lambda b: (b / "manifest.sig").write_bytes(bytes(64)), 13),
         (lambda b: None, 14),
-        (lambda b: (b / "manifest.json").write_text('{"schema_version":3}'), 15),
+        (lambda b: (b / "manifest.json").write_text('{"schema_version":4}'), 15),
     ],
 )
 def test_each_refusal_is_one_line_on_stderr_and_its_own_exit_code(run, bundle, pub, harm, code):

@@ -1,15 +1,18 @@
 """Files that survive a crash, and outputs that destroy no input."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from edgeflock.runtime.errors import FileError, InputError
-from edgeflock.runtime.files import cache_folder, check_outputs, config_folder, replacing, write_atomically
+from edgeflock.runtime.files import cache_folder, check_outputs, config_folder, in_order, replacing, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -17,6 +20,17 @@ def names(folder: Path) -> list[str]:
 
 
 # ---- writing
+
+
+def test_safetensors_of_equal_content_are_equal_bytes_whatever_the_library_s_order() -> None:
+    tensors = {"a": np.arange(3, dtype=np.float32), "b": np.ones((2, 2), np.int64)}
+    notes = {f"key {n}": "é" * n for n in range(9)}
+    made = {in_order(save(tensors, notes)) for _ in range(20)}
+    assert len(made) == 1
+    content = made.pop()
+    assert all(np.array_equal(value, tensors[name]) for name, value in load(content).items())
+    size = int.from_bytes(content[:8], "little")
+    assert size % 8 == 0 and json.loads(content[8 : 8 + size])["__metadata__"] == notes
 
 
 def test_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

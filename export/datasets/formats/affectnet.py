@@ -98,6 +98,7 @@ def read_csv(table: Path) -> Iterator[Row]:
                 if len(values) != len(header):
                     raise DataError(f"{where}: expected {len(header)} columns, got {len(values)}.")
                 row = dict(zip(header, values, strict=True))
+                row[_COLUMNS[0]] = row[_COLUMNS[0]].replace("\\", "/")  # of a table that was made on Windows
                 code = _code(row["expression"], where)
                 if code >= LABELLED:
                     yield Row(Path(row[_COLUMNS[0]]), EMOTIONS[code], where)

@@ -177,6 +177,7 @@ def read_dronet(folder: str | Path, options: ReadOptions | None = None) -> Steer
     angles: list[float] = []
     groups: list[int] = []
     names: list[str] = []
+    recorded = True
     for experiment in experiments(folder):
         table = experiment / "sync_steering.txt"
         if not table.exists():
@@ -192,6 +193,7 @@ def read_dronet(folder: str | Path, options: ReadOptions | None = None) -> Steer
         angles += [angle for _, angle in rows]
         groups += [len(names)] * len(rows)
         names.append(experiment.name)
+        recorded &= _meta(experiment) is not None
     if not paths:
         raise DataError(
             f"{folder}: expected at least one frame with a steering angle (images/ and sync_steering.txt), found none"
@@ -202,6 +204,7 @@ def read_dronet(folder: str | Path, options: ReadOptions | None = None) -> Steer
         groups=np.array(groups, np.int32),
         group_names=names,
         names=[f"{path.parents[1].name}/images/{path.name}" for path in paths],
+        synthetic=recorded or None,  # only `edgeflock record` writes meta.json, and it drives in simulated worlds
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from edgeflock.export.nets import NETS
 from edgeflock.export.nets.keras import holds_glamor, keras_state, tf_state
 from edgeflock.export.nets.keras_resnet import keras_resnet_state
 from edgeflock.runtime.errors import DataError
-from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.files import in_order, write_atomically
 
 
 def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
@@ -81,11 +82,27 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
+# What torch's unpickler and zip reader raise over damaged bytes.
+_BROKEN = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
+
+
 def read_torch(path: Path) -> Any:
     """Content of a torch file, tensors and plain containers only; DataError for anything else."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: not a torch file of tensors and plain containers ({reason}).") from error
 
@@ -112,4 +129,4 @@ def _difference(shapes: dict[str, tuple[int, ...]]) -> str:
 
 def save_state(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a state dict as safetensors, atomically."""
-    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in state.items()}, metadata))
+    write_atomically(path, in_order(save({k: v.detach().cpu().contiguous() for k, v in state.items()}, metadata)))

@@ -8,7 +8,6 @@ digests and figures, `tensorboard/` the curves.
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import json
 import math
@@ -31,7 +30,7 @@ from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torc
 from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.report import Report
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, write_atomically
+from edgeflock.runtime.files import check_same_run, sha256_of, write_atomically
 
 Batch = TypeVar("Batch")
 
@@ -153,7 +152,7 @@ class Run:
         return cls(
             config=config,
             data=data,
-            init={"file": Path(init).name, "sha256": _sha256(Path(init))} if init is not None else None,
+            init={"file": Path(init).name, "sha256": sha256_of(init)} if init is not None else None,
             net=net,
             average=copy.deepcopy(net).eval().requires_grad_(False),
             optimiser=optimiser,
@@ -316,6 +315,7 @@ class Run:
         best = metric.of(self.history)
         result = {
             "command": command,
+            "synthetic": True if all(described.get("synthetic") for described in self.data.values()) else None,
             "net": self.config.net,
             "seeds": {"training": self.config.seed},
             "config": self.config.model_dump(mode="json"),
@@ -344,7 +344,3 @@ def prefetched(make: Callable[[int], Batch], steps: int) -> Iterator[Batch]:
             if step < steps:
                 upcoming = worker.submit(make, step)
             yield batch
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

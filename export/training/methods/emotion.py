@@ -253,4 +253,4 @@ def resized(face: np.ndarray, size: int | None) -> np.ndarray:
 
 def describe(data: EmotionDataset) -> dict[str, Any]:
     """What a result says of a data set."""
-    return {"images": len(data), "source": data.source, "sha256": data.digest()}
+    return {"images": len(data), "source": data.source, "synthetic": data.synthetic, "sha256": data.digest()}

@@ -139,7 +139,12 @@ def make_batch(data: SteeringDataset, config: SteeringConfig, chosen: np.ndarray
 
 def describe(data: SteeringDataset) -> dict[str, Any]:
     """What a run's result says of a data set."""
-    return {"frames": len(data), "groups": sorted(set(data.group_names)), "sha256": data.digest()}
+    return {
+        "frames": len(data),
+        "groups": sorted(set(data.group_names)),
+        "synthetic": data.synthetic,
+        "sha256": data.digest(),
+    }
 
 
 def baselines(training: np.ndarray, validation: np.ndarray, seed: int) -> dict[str, float]:

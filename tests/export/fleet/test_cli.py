@@ -115,6 +115,8 @@ def test_the_cost_of_size_is_measured(tmp_path):
         (["--network", "gaia", "--core-bps", "fast"], "--core-bps"),
         (["--network", "gaia", "--straggler", "Tokyo"], "SILO=FACTOR"),
         (["--network", "gaia", "--straggler", "Tokyo=slow"], "SILO=FACTOR"),
+        (["--network", "gaia", "--straggler", "Tokyo=inf"], "'Tokyo=inf': expected a factor above 0 and at most 1e"),
+        (["--network", "gaia", "--straggler", "Tokyo=3", "--straggler", "Tokyo=5"], "'Tokyo=5': .*once per silo"),
         (["--network", "gaia", "--hub", "Paris"], "no silo 'Paris'"),
         (["--network", "gaia", "--model-bits", "0"], "model_bits is 0"),
         (["--network", "gaia", "--wifi-bps", "0"], "--wifi-bps"),

@@ -7,6 +7,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import CameraInfo, Image
 
 from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
@@ -72,20 +74,72 @@ def test_a_rosbag_is_played_with_its_depth_and_the_process_ends_with_it(graph, r
     assert np.median(np.diff(times)) / 1e6 == pytest.approx(33.3, abs=15)
 
 
-def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
-    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 30, (64, 48))
+def sent(report):
+    """Frames so far, as the diagnostics tell."""
+    return next(v.value for v in report.status[0].values if v.key == "frames")
+
+
+def film(folder):
+    """Ten red frames."""
+    writer = cv2.VideoWriter(str(folder / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 30, (64, 48))
     for _ in range(10):
         writer.write(np.full((48, 64, 3), (0, 0, 200), np.uint8))
     writer.release()
+    return folder / "v.avi"
+
+
+def test_a_video_has_no_depth_topics_and_no_calibration(graph, tmp_path):
     heard = listen(graph)
     process = graph.start(
-        "edgeflock_ros.camera_node", source="video", path=tmp_path / "v.avi", loop=True, qos="sensor_data"
+        "edgeflock_ros.camera_node", source="video", path=film(tmp_path), loop=True, qos="sensor_data"
     )
     graph.node.create_subscription(Image, f"{COLOR}/image_raw", heard[f"{COLOR}/image_raw"].append, 1)
     assert graph.until(lambda: heard[f"{COLOR}/camera_info"]), process.log.read_text()
     assert heard[f"{COLOR}/camera_info"][0][1].k.tolist() == [0.0] * 9
     assert not heard[f"{DEPTH}/camera_info"]
-    assert graph.set_parameter("/camera", "fps", 15) == (False, "the camera reads its parameters at start only")
+    refused = "the camera is open: deactivate and clean up first (ros2 lifecycle set /camera cleanup)"
+    assert graph.set_parameter("/camera", "fps", 15) == (False, refused)
+
+
+def test_the_lifecycle_opens_sends_and_closes(graph, tmp_path):
+    """Without the camera it stays unconfigured; deactivated it is silent; cleaned up its topics are gone."""
+    images = graph.listen(Image, f"{COLOR}/image_raw")
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+    process = graph.start(CAMERA, autostart=False, source="video", path=tmp_path / "nowhere.avi", loop=True)
+
+    def change(transition):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return graph.call(ChangeState, "/camera/change_state", request).success
+
+    assert not change(Transition.TRANSITION_CONFIGURE)
+    assert "does not exist" in process.log.read_text()
+    assert graph.set_parameter("/camera", "path", str(film(tmp_path))) == (True, "")
+    for _ in range(2):
+        assert change(Transition.TRANSITION_CONFIGURE)
+        assert graph.until(lambda: graph.node.count_publishers(f"{COLOR}/image_raw") == 1)
+        count = len(images)
+        assert graph.set_parameter("/camera", "loop", False)[0] is False  # the node is awake, and yet no image comes
+        assert len(images) == count
+        assert change(Transition.TRANSITION_ACTIVATE)
+        assert graph.until(lambda count=count: len(images) > count + 3)
+        assert change(Transition.TRANSITION_DEACTIVATE)
+        told = len(reports)
+        assert graph.until(lambda told=told: len(reports) > told + 2)
+        assert len({sent(m) for _, m in reports[told + 1 :]}) == 1 and reports[-1][1].status[0].message == "inactive"
+        assert change(Transition.TRANSITION_CLEANUP)
+        assert graph.until(lambda: graph.node.count_publishers(f"{COLOR}/image_raw") == 0)
+    assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert process.wait(60) == 0
+
+
+def test_no_frame_of_a_recording_leaves_before_its_readers_are_there(graph, tmp_path):
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+    process = graph.start(CAMERA, source="video", path=film(tmp_path), wait_for_readers=1)
+    assert graph.until(lambda: len(reports) > 1), process.log.read_text()
+    assert {sent(message) for _, message in reports} == {"0"}
+    images = graph.listen(Image, f"{COLOR}/image_raw")
+    assert process.wait(60) == 0
+    assert graph.until(lambda: images) and "after 10 frames" in process.log.read_text()
 
 
 @pytest.mark.parametrize(

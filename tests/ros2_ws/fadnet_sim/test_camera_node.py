@@ -26,6 +26,9 @@ class Topic:
         assert (kind, topic) == (Odometry, "odom")
         self.callback = callback
 
+    def destroy_subscription(self, subscription):
+        pass
+
     def send(self, stamp_ns):
         message = Odometry()
         message.header.stamp = to_stamp(int(stamp_ns))

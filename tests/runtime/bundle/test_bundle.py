@@ -24,6 +24,7 @@ from edgeflock.runtime.bundle.bundle import (
     sign_bundle,
     write_bundle,
 )
+from edgeflock.runtime.bundle.manifest import Training
 from edgeflock.runtime.bundle.signing import read_private_key, read_public_key
 from edgeflock.runtime.errors import (
     BundleError,
@@ -73,8 +74,8 @@ def test_digest_is_the_sha256_of_the_manifest_file_and_changes_with_any_file(bun
 
 
 def test_canonical_bytes_are_sorted_compact_utf8(manifest):
-    manifest.training = {"b": 1, "a": {"z": "Höhe", "y": [1.5, None]}}
-    assert b'"training":{"a":{"y":[1.5,null],"z":"H\xc3\xb6he"},"b":1}' in canonical(manifest)
+    manifest.training = Training.model_validate({"b": 1, "a": {"z": "Höhe", "y": [1.5, None]}})
+    assert b'"training":{"a":{"y":[1.5,null],"z":"H\xc3\xb6he"},"b":1,"command":"","syn' in canonical(manifest)
     assert json.loads(canonical(manifest)) == manifest.model_dump(mode="json")
 
 
@@ -264,8 +265,8 @@ def test_a_stranger_cannot_sign_in_the_name_of_a_trusted_key(bundle, pub, tmp_pa
 
 
 def test_a_newer_schema_is_told_before_its_unknown_fields(bundle, pub, key):
-    resign(bundle, key, lambda d: d.update(schema_version=3, inputs="in a new way", news=1))
-    with pytest.raises(BundleSchemaTooNew, match=r"version 3.*up to 2.*--upgrade"):
+    resign(bundle, key, lambda d: d.update(schema_version=4, inputs="in a new way", news=1))
+    with pytest.raises(BundleSchemaTooNew, match=r"version 4.*up to 3.*--upgrade"):
         Bundle.open(bundle, pub)
 
 
@@ -356,7 +357,7 @@ def test_write_refuses_names_outside_the_folder(tmp_path, manifest, contents, na
 
 
 def test_write_refuses_nan(tmp_path, manifest, contents):
-    manifest.training = {"rmse_rad": float("nan")}
+    manifest.training = Training.model_construct(rmse_rad=float("nan"))
     with pytest.raises(BundleError, match=r"training\.rmse_rad.*finite"):
         write_bundle(tmp_path / "b", manifest, contents)
 
@@ -382,7 +383,7 @@ def test_a_write_that_fails_leaves_the_older_bundle_whole(bundle, pub, manifest,
 
         return call
 
-    monkeypatch.setattr(bundle_module, "write_atomically", failing(bundle_module.write_atomically))
+    monkeypatch.setattr(bundle_module, "replacing", failing(bundle_module.replacing))
     monkeypatch.setattr(Path, "rename", failing(Path.rename))
     with pytest.raises(BundleError, match="No space left"):
         write_bundle(bundle, manifest, contents)
@@ -442,4 +443,10 @@ def test_a_manifest_refuses_nan_and_unknown_fields():
     with pytest.raises(ValidationError, match="extra"):
         Manifest(name="n", net="FADNet", artefacts=artefacts, default_precision="fp32", colour="red")
     with pytest.raises(ValidationError, match="finite"):
-        Manifest(name="n", net="FADNet", artefacts=artefacts, default_precision="fp32", inputs=[{"range": [0, np.nan]}])
+        Manifest(
+            name="n",
+            net="FADNet",
+            artefacts=artefacts,
+            default_precision="fp32",
+            inputs=[{"kind": "image", "range": [0, np.nan]}],
+        )

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from edgeflock.export.datasets.synthetic.crowd import each_crowd_frame
@@ -159,9 +160,29 @@ def test_a_folder_of_photographs_is_read_one_by_one_whatever_their_kinds_and_siz
     records = lines((tmp_path / "new" / "faces.jsonl").read_text())
     assert [record["file"] for record in records] == ["a2.tif", "a10.JPG", "b.pgm"]
     assert all(len(record["faces"]) == 4 for record in records)
-    assert "2 entries are not read" in result.stderr and "1 .dng" in result.stderr
+    assert f"{folder}, not read:" in result.stderr and "1 .dng" in result.stderr
     assert f"{folder / 'cut.jpg'}: expected a whole JPEG" in result.stderr
     assert files(out) == {"a2.tif", "a10.JPG", "b.pgm.png"} and cv2.imread(str(out / "a10.JPG")).shape == (600, 800, 3)
+
+
+def test_of_an_animated_gif_the_first_picture_is_read_and_that_is_said(people, tmp_path) -> None:
+    frames = [Image.open(people / "people.png"), Image.new("RGB", (640, 480))]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    result = CliRunner().invoke(app, [str(tmp_path / "a.gif"), "--json", "-"])
+    assert result.exit_code == 0 and len(lines(result.stdout)[0]["faces"]) >= 3
+    assert "a.gif: all but the first of its 2 pictures" in " ".join(result.stderr.split())
+
+
+def test_a_video_that_was_cut_off_is_kept_as_far_as_it_goes_and_said(tmp_path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "whole.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
+    for n in range(40):
+        writer.write(np.random.default_rng(n).integers(0, 256, (48, 64, 3), np.uint8))
+    writer.release()
+    (tmp_path / "cut.avi").write_bytes((tmp_path / "whole.avi").read_bytes()[:60_000])
+    with pytest.raises(CameraError, match=r"cut\.avi says that it has 40 frames, and ends after \d+: it was cut off"):
+        run(tmp_path / "cut.avi", "--json", tmp_path / "faces.jsonl")
+    kept = lines((tmp_path / "faces.jsonl").read_text())
+    assert 0 < len(kept) < 36 and [record["frame"] for record in kept] == list(range(len(kept)))
 
 
 def test_a_folder_none_of_whose_pictures_can_be_read_is_an_error(tmp_path) -> None:

@@ -1,5 +1,8 @@
 """What every camera node has in common: a thread reads a source and publishes its frames as realsense-ros would.
 
+    configure   opens the source; cleanup closes it
+    activate    sends its frames; deactivate ends that: a recording waits, but for those that librealsense plays
+
 Publishes (relative names)
     camera/color/image_raw, camera_info                      rgb8; one camera_info per frame, of the same stamp
     camera/aligned_depth_to_color/image_raw, camera_info     16UC1 mm, where the source has depth
@@ -15,29 +18,26 @@ import threading
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Generic, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from pydantic import BaseModel, ConfigDict, Field
-from rclpy.node import Node
+from pydantic import Field
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock_ros import topics
+from edgeflock_ros.managed import ManagedNode, ManagedParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImagePublisher, diagnostics, to_stamp
-from edgeflock_ros.params import Parameters
 from edgeflock_ros.timers import steady_timer
 
 OnFrame = Callable[[np.ndarray, Time], None]
 READ_TIMEOUT_S = 2.0
 
 
-class FrameParameters(BaseModel):
+class FrameParameters(ManagedParameters):
     """Parameters of every camera node."""
-
-    model_config = ConfigDict(frozen=True)
 
     qos: Literal["reliable", "sensor_data"] = Field(default="reliable", description="of the image publishers")
     frame_id: str = Field(default="camera_color_optical_frame", description="frame of all images")
@@ -46,7 +46,7 @@ class FrameParameters(BaseModel):
 Model = TypeVar("Model", bound=FrameParameters)
 
 
-class Camera(Node, Generic[Model]):
+class Camera(ManagedNode[Model]):
     """The node `camera`: reads its source in a thread of its own and publishes from there.
 
     Parameters
@@ -57,17 +57,20 @@ class Camera(Node, Generic[Model]):
         steering node in the same process (see `fadnet_nav.composed`).
     """
 
+    held = "the camera is open"
+
     def __init__(self, model: type[Model], on_frame: OnFrame | None = None) -> None:
-        super().__init__("camera")
-        self.done: int | None = None
+        super().__init__("camera", model)
         self._on_frame = on_frame
-        self.settings = Parameters(self, model, lambda _: "the camera reads its parameters at start only")
         self._source: FrameSource | None = None
+        self._color: ImagePublisher | None = None
+        self._depth: ImagePublisher | None = None
+        self._thread: threading.Thread | None = None
+        self._stop, self._active = threading.Event(), threading.Event()
+        self._sending = threading.Lock()
         self._frames = self._reported = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         steady_timer(self, 1.0, self._report)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._capture, name="capture", daemon=True)
 
     @property
     @abstractmethod
@@ -78,61 +81,105 @@ class Camera(Node, Generic[Model]):
     def open(self) -> FrameSource:
         """Open the source; called in the thread that reads it."""
 
-    def start(self) -> None:
-        """Begin to read."""
+    def awaited(self, color: ImagePublisher, depth: ImagePublisher | None) -> bool:
+        """Whether all are there for whom the first frame of a recording has to wait."""
+        return True
+
+    def wake(self) -> None:
+        """Let a `read` of the source return that would wait for ever."""
+
+    def load(self) -> None:
+        """Open the source, and make the publishers that it needs."""
+        self._stop, self._frames, self._reported = threading.Event(), 0, 0
+        opened = threading.Event()
+        self._thread = threading.Thread(target=self._capture, args=(opened, self._stop), name="capture", daemon=True)
         self._thread.start()
-
-    def _capture(self) -> None:
-        """Open, read and publish until the end, an error or `close`; all in one thread, as OpenGL wants it."""
-        try:
-            self._source = self.open()
-            self._publish_from(self._source)
-            code = 0
-        except EdgeflockError as error:
-            self.get_logger().error(str(error))
-            code = error.exit_code
-        except Exception:  # the thread must not die in silence: the process ends, and is started again
-            self.get_logger().fatal(traceback.format_exc())
-            code = 1
-        finally:
-            if self._source is not None:
-                self._source.close()
-        self.done = code
-
-    def _publish_from(self, source: FrameSource) -> None:
-        p = self.settings.value
-        color = ImagePublisher(self, topics.COLOR, source.intrinsics, "rgb8", p.frame_id, p.qos)
-        depth = None
+        opened.wait()
+        if self._source is None:
+            assert self._error is not None
+            raise self._error
+        source, p = self._source, self.settings.value
+        self._color = ImagePublisher(self, topics.COLOR, source.intrinsics, "rgb8", p.frame_id, p.qos)
         if source.depth_intrinsics is not None:
-            depth = ImagePublisher(self, topics.DEPTH, source.depth_intrinsics, "16UC1", p.frame_id, p.qos)
+            self._depth = ImagePublisher(self, topics.DEPTH, source.depth_intrinsics, "16UC1", p.frame_id, p.qos)
         kind, which = self.origin
         i = source.intrinsics
         self.get_logger().info(
-            f"{kind} ({which}): {i.width}x{i.height} at {source.fps:.1f} Hz, depth: {depth is not None}"
+            f"{kind} ({which}): {i.width}x{i.height} at {source.fps:.1f} Hz, depth: {self._depth is not None}"
         )
         for note in getattr(source, "notes", ()):
             self.get_logger().warning(note)
-        while not (self._stop.is_set() or self.awaited(source, color, depth)):
-            self._stop.wait(0.01)
-        while not self._stop.is_set():
+
+    def begin(self) -> None:
+        """Send frames from now on."""
+        self._active.set()
+
+    def release(self) -> None:
+        """Send no more; the frame in hand is out."""
+        with self._sending:
+            self._active.clear()
+
+    def unload(self) -> None:
+        """Close the source and take the topics back."""
+        self._stop.set()
+        self.wake()
+        if self._thread is not None:
+            self._thread.join(timeout=READ_TIMEOUT_S + 1.0)
+        for publisher in (self._color, self._depth):
+            if publisher is not None:
+                publisher.close()
+        self._color = self._depth = self._source = None
+
+    def _capture(self, opened: threading.Event, stop: threading.Event) -> None:
+        """Open, read and publish until the end, an error or `stop`; all in one thread, as OpenGL wants it."""
+        source = None
+        try:
+            source = self._source = self.open()
+            opened.set()
+            self._read(source, stop)
+            code = 0
+        except EdgeflockError as error:
+            self._error, code = error, error.exit_code
+            if opened.is_set():
+                self.get_logger().error(str(error))
+        except Exception as error:  # the thread must not die in silence: the process ends, and is started again
+            self._error, code = EdgeflockError(f"the camera failed: {error}"), 1
+            self.get_logger().fatal(traceback.format_exc())
+        finally:
+            if source is not None:
+                source.close()
+        if opened.is_set() and not stop.is_set():
+            self.done = code
+        opened.set()
+
+    def _read(self, source: FrameSource, stop: threading.Event) -> None:
+        while not stop.is_set():
+            if not (source.live or self._due()):
+                stop.wait(0.005)
+                continue
             frame = source.read(READ_TIMEOUT_S)
             if frame is None:
-                if not self._stop.is_set():
-                    self.get_logger().info(f"end of {which} after {self._frames} frames")
+                if not stop.is_set():
+                    self.get_logger().info(f"end of {self.origin[1]} after {self._frames} frames")
                 return
             stamp = to_stamp(frame.stamp_ns) if source.live else self.get_clock().now().to_msg()
-            self._publish(frame, stamp, color, depth)
+            with self._sending:
+                if self._active.is_set():
+                    self._publish(frame, stamp)
 
-    def awaited(self, source: FrameSource, color: ImagePublisher, depth: ImagePublisher | None) -> bool:
-        """Whether all are there for whom the first frame has to wait."""
-        return True
+    def _due(self) -> bool:
+        """Whether a recording goes on; of a live source every frame is read, so that none is old when it is sent."""
+        if not self._active.is_set() or self._color is None:
+            return False
+        return bool(self._frames) or self.awaited(self._color, self._depth)
 
-    def _publish(self, frame: Frame, stamp: Time, color: ImagePublisher, depth: ImagePublisher | None) -> None:
-        if depth is not None and frame.depth is not None:
-            depth.publish(frame.depth, stamp)  # before colour: the guard has it when the steering comes
+    def _publish(self, frame: Frame, stamp: Time) -> None:
+        if self._depth is not None and frame.depth is not None:
+            self._depth.publish(frame.depth, stamp)  # before colour: the guard has it when the steering comes
         if self._on_frame is not None:
             self._on_frame(frame.color, stamp)
-        color.publish(frame.color, stamp)
+        assert self._color is not None
+        self._color.publish(frame.color, stamp)
         self._frames += 1
 
     def _report(self) -> None:
@@ -142,6 +189,8 @@ class Camera(Node, Generic[Model]):
         level, message = (
             (OK, "streaming") if rate >= 0.8 * expected > 0 else (WARN, "starting" if not self._frames else "slow")
         )
+        if not self._active.is_set():
+            level, message = OK, "inactive"
         if self.done:
             level, message = ERROR, "stopped"
         self._diagnostics.publish(
@@ -160,5 +209,5 @@ class Camera(Node, Generic[Model]):
 
     def close(self) -> None:
         """End the thread; the source closes there."""
-        self._stop.set()
-        self._thread.join(timeout=READ_TIMEOUT_S + 1.0)
+        super().close()
+        self.unload()

@@ -1,6 +1,6 @@
-"""Node `camera`: frames from a RealSense, a bag or a video; what it publishes: `camera`.
+"""Node `camera` (lifecycle): frames from a RealSense, a bag or a video; what it publishes: `camera`.
 
-Parameters: `CameraParameters`. All are read at start.
+Parameters: `CameraParameters`; see `managed`.
 """
 
 from __future__ import annotations
@@ -65,12 +65,10 @@ class CameraNode(Camera[CameraParameters]):
             del options["loop"]
         return open_source(p.source, p.path or None, real_time=p.real_time, **options)
 
-    def awaited(self, source: FrameSource, color: ImagePublisher, depth: ImagePublisher | None) -> bool:
-        """A recording waits for its readers, a live camera for nobody."""
+    def awaited(self, color: ImagePublisher, depth: ImagePublisher | None) -> bool:
+        """A recording waits for its readers."""
         p = self.settings.value
-        return source.live or (
-            color.readers >= p.wait_for_readers and (depth is None or depth.readers >= p.wait_for_depth_readers)
-        )
+        return color.readers >= p.wait_for_readers and (depth is None or depth.readers >= p.wait_for_depth_readers)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
-"""A lifecycle node that answers camera frames with a bundle: what `steering` and `emotion` have in common.
+"""A lifecycle node that holds something heavy: the bundle of `steering` and `emotion`, the camera of `camera`.
 
-    configure   loads and verifies the bundle, replays its reference vectors, warms up
-    activate    subscribes; deactivate ends that; cleanup drops the bundle
+    configure   a bundle: loads and verifies it, replays its reference vectors, warms up; a camera: opens it
+    activate    answers frames, or sends them; deactivate ends that; cleanup drops what configure made
 
 Parameters hold from the next configure, so a change needs the state unconfigured. With `autostart` (default) the node
 configures and activates itself, for a start without a lifecycle manager. A node that a person deactivated and that dies
@@ -21,10 +21,16 @@ from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock_ros.params import Parameters
 
 
-class NetParameters(BaseModel):
-    """Parameters of every node that runs a net."""
+class ManagedParameters(BaseModel):
+    """Parameters of every lifecycle node."""
 
     model_config = ConfigDict(frozen=True)
+
+    autostart: bool = Field(default=True, description="configure and activate at start, without a lifecycle manager")
+
+
+class NetParameters(ManagedParameters):
+    """Parameters of every node that runs a net."""
 
     bundle: str = Field(default="", description="folder of the bundle; empty = the one that edgeflock brings")
     keys: str = Field(default="", description=".pub files to trust besides the installed ones, separated by ':'")
@@ -32,7 +38,6 @@ class NetParameters(BaseModel):
     precision: str = Field(default="", description="fp32, int8 ...; empty = what edgeflock tune or the bundle chose")
     threads: int = Field(default=0, ge=0, le=64, description="of the engine; 0 = what edgeflock tune chose, else 1")
     qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the image subscription")
-    autostart: bool = Field(default=True, description="configure and activate at start, without a lifecycle manager")
 
     @property
     def trusted(self) -> list[str]:
@@ -40,7 +45,7 @@ class NetParameters(BaseModel):
         return [path for path in self.keys.split(os.pathsep) if path]
 
 
-Model = TypeVar("Model", bound=NetParameters)
+Model = TypeVar("Model", bound=ManagedParameters)
 
 
 class ManagedNode(LifecycleNode, Generic[Model]):
@@ -49,13 +54,15 @@ class ManagedNode(LifecycleNode, Generic[Model]):
     Parameters
     ----------
     name : str
-    model : type of NetParameters
+    model : type of ManagedParameters
 
     Attributes
     ----------
     done : int or None
         For `edgeflock_ros.process.run`: the exit code once the process is to end.
     """
+
+    held = "the bundle is loaded"  # what parameters cannot reach any more
 
     def __init__(self, name: str, model: type[Model]) -> None:
         super().__init__(name)
@@ -66,11 +73,11 @@ class ManagedNode(LifecycleNode, Generic[Model]):
 
     @abstractmethod
     def load(self) -> None:
-        """Open the bundle, warm up, make publishers; an EdgeflockError refuses the transition."""
+        """Open bundle or camera, make publishers; an EdgeflockError refuses the transition."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Answer frames from now on."""
+        """Answer or send frames from now on."""
 
     @abstractmethod
     def release(self) -> None:
@@ -92,10 +99,10 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         if not self._loaded:
             return None
         name = self.get_fully_qualified_name()
-        return f"the bundle is loaded: deactivate and clean up first (ros2 lifecycle set {name} cleanup)"
+        return f"{self.held}: deactivate and clean up first (ros2 lifecycle set {name} cleanup)"
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Load the bundle."""
+        """Load the bundle, or open the camera."""
         try:
             self.load()
         except EdgeflockError as error:
@@ -106,20 +113,20 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Begin to answer frames."""
+        """Begin."""
         result = super().on_activate(state)  # the publishers
         self.begin()
         self.settings.keep(autostart=True)
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Stop answering; a process that takes this one's place does not answer either."""
+        """Stop; a process that takes this one's place does not begin either."""
         self.release()
         self.settings.keep(autostart=False)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
-        """Drop the bundle."""
+        """Drop what was loaded."""
         self.release()
         self.unload()
         self._loaded = False

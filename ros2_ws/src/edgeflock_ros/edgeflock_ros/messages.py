@@ -89,6 +89,7 @@ class ImagePublisher:
     def __init__(
         self, node: Node, stream: str, intrinsics: Intrinsics, encoding: str, frame_id: str, kind: str
     ) -> None:
+        self._node = node
         self._images = node.create_publisher(Image, topics.image(stream), qos(kind))
         # Small and reliable, deep enough for a slow reader: what counts frames must not lose any.
         self._infos = node.create_publisher(CameraInfo, topics.info(stream), qos("reliable", 60))
@@ -106,6 +107,11 @@ class ImagePublisher:
         self._info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
         self._info.p = [i.fx, 0.0, i.cx, 0.0, 0.0, i.fy, i.cy, 0.0, 0.0, 0.0, 1.0, 0.0] if i.fx else [0.0] * 12
         self._image.header.frame_id = self._info.header.frame_id = frame_id
+
+    def close(self) -> None:
+        """Take both topics back."""
+        for publisher in (self._images, self._infos):
+            self._node.destroy_publisher(publisher)
 
     @property
     def readers(self) -> int:

@@ -1,9 +1,9 @@
-"""Node `camera` of the simulation: renders the world from poses. What it publishes: `edgeflock_ros.camera`.
+"""Node `camera` (lifecycle) of the simulation: renders the world from poses. What it publishes: `edgeflock_ros.camera`.
 
 Subscribes (relative names)
     odom                the pose to render from; a frame carries the stamp of the pose that it shows
 
-Parameters: `SimCameraParameters`. All are read at start.
+Parameters: `SimCameraParameters`; see `edgeflock_ros.managed`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Poses:
         self._waiting: Odometry | None = None
         self._closed = False
         self._changed = threading.Condition()
-        node.create_subscription(Odometry, topics.ODOMETRY, self._on_odom, 10)
+        self._node = node
+        self._subscription = node.create_subscription(Odometry, topics.ODOMETRY, self._on_odom, 10)
 
     def _on_odom(self, odom: Odometry) -> None:
         stamp = to_ns(odom.header.stamp)
@@ -73,10 +74,11 @@ class Poses:
             return None if self._closed else odom
 
     def close(self) -> None:
-        """Wake the waiting thread."""
+        """Listen no more, and wake the waiting thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
+        self._node.destroy_subscription(self._subscription)
 
 
 class SimSource:
@@ -136,8 +138,13 @@ class SimCameraNode(Camera[SimCameraParameters]):
 
     def __init__(self) -> None:
         super().__init__(SimCameraParameters)
-        self._poses = Poses(self, self.settings.value.fps)
+        self._poses: Poses | None = None
         self.start()
+
+    def load(self) -> None:
+        """Listen for poses, then as every camera does."""
+        self._poses = Poses(self, self.settings.value.fps)
+        super().load()
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -148,12 +155,14 @@ class SimCameraNode(Camera[SimCameraParameters]):
     def open(self) -> FrameSource:
         """Make the world and its renderer."""
         p = self.settings.value
+        assert self._poses is not None
         return SimSource(self._poses, p.world, p.seed, p.width, p.height, p.fps)
 
-    def close(self) -> None:
-        """End the thread, which may be waiting for a pose."""
-        self._poses.close()
-        super().close()
+    def wake(self) -> None:
+        """Let the thread, which may be waiting for a pose, go on."""
+        if self._poses is not None:
+            self._poses.close()
+            self._poses = None
 
 
 def main(args: list[str] | None = None) -> int:

@@ -159,6 +159,13 @@ def test_a_table_that_excel_saved_is_read(written, mark: str) -> None:
     assert data.digest() == expected.digest() and np.array_equal(data.affect, expected.affect)
 
 
+def test_a_table_made_on_windows_is_read(written) -> None:
+    made = written("affectnet_2017")
+    expected = open_emotion(FER, made.path, "train").digest()
+    (made.path / LIST).write_text((made.path / LIST).read_text().replace("/", "\\").replace("\n", "\r\n"))
+    assert open_emotion(FER, made.path, "train").digest() == expected
+
+
 def test_nine_columns_with_other_names_are_a_header_that_is_wrong_not_a_first_image(written) -> None:
     made = written("affectnet_2017")
     lines = (made.path / LIST).read_text().splitlines()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from edgeflock.export.nets import NETS, STEERING_NETS
-from edgeflock.export.training.loop.checkpoint import load_checkpoint
+from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torch
 from edgeflock.runtime.errors import DataError
 
 
@@ -71,6 +73,23 @@ def test_truncated_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"w\.pth"):
         load_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_torch_files_are_refused_whatever_the_unpickler_raises(tmp_path: Path, zipped: bool) -> None:
+    whole, path, rng = io.BytesIO(), tmp_path / "damaged.pth", np.random.default_rng(1)
+    torch.save({"a": torch.ones(3), "b": {"c": [1, "x", None]}}, whole, _use_new_zipfile_serialization=zipped)
+    refused = set()
+    for _ in range(400):
+        content = bytearray(whole.getvalue())
+        content[rng.integers(len(content))] = rng.integers(256)
+        path.write_bytes(content[: rng.integers(len(content) // 2, 2 * len(content))])
+        try:
+            read_torch(path)
+        except DataError as error:
+            refused.add(type(error.__cause__).__name__)
+    assert len(refused) >= 3
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
