@@ -27,7 +27,7 @@ from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.report import write_report
 from edgeflock.export.targets import supported
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, check_bundle_place, sign_bundle, write_bundle
-from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, GateReport
+from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, GateReport, ImageInput, VolumeInput
 from edgeflock.runtime.bundle.signing import read_private_key
 from edgeflock.runtime.bundle.vectors import answer_key, thinned
 from edgeflock.runtime.errors import GateError, InputError
@@ -333,6 +333,8 @@ def _check_held_out(validation: Samples, calibration: Samples) -> None:
 def _check_range(recipe: Recipe, samples: Samples, what: str) -> None:
     """Samples that the net cannot get in service: outside of the range that the manifest promises, or a part of it."""
     for spec in recipe.inputs:
+        if not isinstance(spec, ImageInput | VolumeInput):
+            continue
         low, high = spec.range
         feed = samples.feeds[spec.name]
         least, most = float(feed.min(initial=high)), float(feed.max(initial=low))
