@@ -49,7 +49,11 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     shapes = _shapes(state)
     name = next((name for name in NETS if _shapes_of(name) == shapes), None)
     if name is None:
-        raise DataError(f"{path}: the tensors belong to none of the nets {', '.join(NETS)}; {_difference(shapes)}.")
+        raise DataError(
+            f"{path}: the tensors belong to none of the nets {', '.join(NETS)}; {_difference(shapes)}. A net of your "
+            f"own becomes a bundle in Python: describe it in an edgeflock.export.recipe.Recipe and give that to "
+            f"edgeflock.export.pipeline.export_bundle."
+        )
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise DataError(f"{path}: the weights must be finite, {broken[0]} holds NaN or infinity: take another file.")
