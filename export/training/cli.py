@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
-from edgeflock.export.training.glamor_verbs import glamor, glamor_scene
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from edgeflock.export.datasets import ReadOptions
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a net on recorded data.")
+train_app = typer.Typer(cls=verbs("edgeflock train"), no_args_is_help=True, help="Train a net on recorded data.")
 
 
 @train_app.callback()
@@ -24,7 +24,6 @@ def train() -> None:
     """Train a net on recorded data."""
 
 
-@train_app.command()
 def steering(
     data: Annotated[list[Path], typer.Option(help="Training data, any format of docs/data.md; repeat to join.")],
     val: Annotated[list[Path], typer.Option(help="Validation data; repeat to join.")],
@@ -102,7 +101,6 @@ def _export_line(out: Path, data: list[Path], val: list[Path], options: ReadOpti
     return shlex.join([*words, "--training", str(out / "result.json"), "--key", "FLEET.pem", "--out", "BUNDLE"])
 
 
-@train_app.command()
 def registration(
     data: Annotated[Path, typer.Option(help="Training volumes: the authors' spec (.json) or a folder of NIfTI files.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
@@ -162,7 +160,6 @@ def registration(
     )
 
 
-@train_app.command()
 def emotion(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
     net: Annotated[str, typer.Option(help="glamor, glamor-resnet18, fer-resnet18 or fer-resnet50.")] = "glamor",
@@ -238,7 +235,6 @@ def emotion(
     )
 
 
-@train_app.command()
 def ldlva(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
     net: Annotated[str, typer.Option(help="fer-resnet18 or fer-resnet50.")] = "fer-resnet18",
@@ -334,7 +330,6 @@ def ldlva(
     )
 
 
-@train_app.command("ldlva-digits")
 def ldlva_digits(
     noise: Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels to flip.")] = 0.4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of split, flipped labels, start weights and order.")] = 0,
@@ -378,7 +373,3 @@ def ldlva_digits(
     except ValueError:
         raise InputError(f"--seeds expects numbers with commas between, as 0,1,2, got {seeds!r}.") from None
     show_table(table, chosen, aux, epochs, console)
-
-
-train_app.command()(glamor)
-train_app.command("glamor-scene")(glamor_scene)
