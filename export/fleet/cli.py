@@ -35,7 +35,7 @@ from edgeflock.export.fleet.options import (
     wrote_json,
 )
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.verbs import keys_app
+from edgeflock.runtime.fleet.verbs import join, keys_app
 
 if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
@@ -283,6 +283,12 @@ def _print_plan(made: Plan, compute_ms: float) -> None:
         f"{max(alone)}); models at most {made.staleness} rounds old; {', '.join(measures)}\nplan {made.hash}",
         highlight=False,
     )
+
+
+fleet_app.command(
+    epilog="Example: edgeflock fleet join r1 --key r1.pem --roster roster.json --plan plan.json "
+    "--peer r2=10.0.0.2:7600 --data data/r1/train --val data/r1/val --out runs/r1"
+)(join)
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet faults --seeds 200")

@@ -1,12 +1,13 @@
-"""`edgeflock fleet keys`: who belongs to a fleet. A robot needs no torch for it."""
+"""`edgeflock fleet keys` and `edgeflock fleet join`: who belongs to a fleet, and one robot's part in a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -94,3 +95,94 @@ def _change(folder: Path, change: Callable[[Roster], Roster]) -> Roster:
 
 def _tell(folder: Path, roster: Roster) -> None:
     typer.echo(f"{folder / ROSTER} has serial {roster.serial}: copy it to every robot, each takes it while it runs.")
+
+
+def join(
+    name: Name,
+    key: Annotated[Path, typer.Option(help="This robot's private key.")],
+    roster: Annotated[Path, typer.Option(help="The fleet's roster.json; a newer one is taken while it runs.")],
+    plan: Annotated[Path, typer.Option(help="Plan of `edgeflock fleet plan --json`, the same on all robots.")],
+    out: Annotated[Path, typer.Option(help="Folder of this robot's part; one that was interrupted goes on by itself.")],
+    peer: Annotated[list[str], typer.Option(help="NAME=HOST:PORT of another robot; repeat.")],
+    data: Annotated[list[Path], typer.Option(help="This robot's training data; repeat to join (docs/data.md).")],
+    val: Annotated[list[Path], typer.Option(help="Its held-out data, for the validation gate; repeat to join.")],
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; 0.0.0.0 is every address.")] = "0.0.0.0:7600",
+    task: Annotated[str, typer.Option(help="What is learnt: steering or emotion.")] = "steering",
+    net: Annotated[str | None, typer.Option(help="Net, by the name that `edgeflock train` has for it.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Start weights, the same on all robots.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training, the same on all robots.")] = 100,
+    settle: Annotated[int, typer.Option(min=0, help="Rounds of mixing without training in the end.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Local steps per round.")] = 1,
+    codec: Annotated[str, typer.Option(help="How models travel: fp32, fp16, int8 or topk.")] = "fp32",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the learner; driving has the others.")] = 1,
+    evaluate: Annotated[int, typer.Option(min=1, help="Rounds between two looks of the validation gate.")] = 10,
+    worse: Annotated[
+        float, typer.Option(min=0, help="Share by which a model may be worse than the best so far.")
+    ] = 0.05,
+    fleet_key: Annotated[Path | None, typer.Option(help="The .pub file that must have signed the roster.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the task or the peer; repeat.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds a run.")] = False,
+) -> None:
+    """Let this robot learn with others: train here, exchange models with the neighbours, keep what passes.
+
+    Ctrl-C and SIGTERM leave in good order; the same command goes on. --out gets events.jsonl, status.json and
+    model.safetensors, the newest model that passed the gate, for `edgeflock export`.
+    """
+    import asyncio
+
+    from edgeflock.runtime.fleet.learner import learning_task
+    from edgeflock.runtime.fleet.peer.config import PeerConfig
+    from edgeflock.runtime.fleet.peer.join import Place, settings_of
+    from edgeflock.runtime.fleet.peer.join import join as take_part
+    from edgeflock.runtime.options import next_command
+
+    kind = learning_task(task)
+    given = settings_of(settings or [], {**PeerConfig.model_fields, **kind.model_fields})
+    chosen = {name: value for name, value in (("net", net), ("init", init)) if value is not None}
+    ours = {name: value for name, value in given.items() if name in PeerConfig.model_fields}
+    theirs = {name: value for name, value in given.items() if name not in ours}
+    config = _valid(PeerConfig, {"rounds": rounds, "settle": settle, "codec": codec} | ours)
+    learnt = _valid(kind, {"silos": 1, "data": tuple(data), "val": tuple(val)} | chosen | theirs)
+    addresses = dict(_named_address(text) for text in peer)
+    place = Place(
+        own=name,
+        key=key,
+        roster=roster,
+        fleet_key=read_public_key(fleet_key).raw if fleet_key else None,
+        plan=plan,
+        listen=_address(listen, listen),
+        peers=addresses,
+        out=out,
+        steps=steps,
+        threads=threads,
+        evaluate=evaluate,
+        worse=worse,
+    )
+    validation = asyncio.run(take_part(place, config, task, learnt, typer.echo, fresh))
+    if validation.best is not None:
+        typer.echo(f"best {learnt.metric} on {name}'s own held-out data: {validation.best:.4g} {learnt.unit}")
+        typer.echo(next_command("export", task, "--weights", out / "model.safetensors"))
+
+
+def _valid(kind: type[BaseModel], settings: dict[str, Any]) -> Any:
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InputError(f"these settings do not fit: {wrong}. See `edgeflock fleet join --help`.") from error
+
+
+def _named_address(text: str) -> tuple[str, tuple[str, int]]:
+    name, equals, address = text.partition("=")
+    if not equals:
+        raise InputError(f"--peer '{text}': expected NAME=HOST:PORT, such as r2=192.168.1.12:7600.")
+    return name, _address(address, text)
+
+
+def _address(address: str, text: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not int(port) < 65536:
+        raise InputError(f"'{text}': expected HOST:PORT, such as 192.168.1.12:7600.")
+    return host.strip("[]"), int(port)

@@ -196,10 +196,10 @@ class Edges:
 
     def take(self, offer: Offer, model: np.ndarray) -> None:
         """Keep a model that passed the gate, to be mixed in its round."""
-        if self._closed(offer.mix) or offer.view != self.view.hash:
-            self.on_offer(offer)  # the round closed, or the plan changed, while it came
-            return
         j, k = offer.sender, offer.mix
+        if self._closed(k) or offer.view != self.view.hash or (j, k) in self._over:
+            self.on_offer(offer)  # the round or the edge closed, or the plan changed, while it came
+            return
         self._received[j, k] = Received(offer, model, self.view.share(k, j))
         self._exchange.keep_base(offer, model)
         if not self.view.both_or_none:
@@ -364,7 +364,11 @@ class Edges:
         self._exchange.drop(lambda to, offer: offer.mix > 0 and (to, offer.mix) not in doubtful)
         self._exchange.coming = {at: one for at, one in self._exchange.coming.items() if one.offer.mix == 0}
         self.view = view
-        if not view.after_mixing:
+        self.offer_again()
+
+    def offer_again(self) -> None:
+        """Offer own states of rounds before that are still to be mixed: the view is new, or this robot restarted."""
+        if not self.view.after_mixing:
             for of in list(self.own):
                 self.offer_all(of)
 

@@ -111,6 +111,7 @@ class Peer:
         """Begin: ask the others where they stand, and fetch the latest model if they are far ahead."""
         self._context.now = now_ns
         self._presence.start()
+        self._edges.offer_again()
         self._join()
         return self._context.flush()
 
@@ -220,6 +221,24 @@ class Peer:
         return min(times)
 
     @property
+    def settled(self) -> bool:
+        """Whether this robot is done and knows of none that still needs it."""
+        known = self._presence.known()
+        behind = any(round_ < self.config.last for round_ in known.values())
+        offered = any(to in known for to, _ in self._exchange.out)
+        busy = behind or offered or self._exchange.coming or self._edges.doubts
+        return self._context.phase == "done" and not busy
+
+    def keys(self) -> dict[str, bytes]:
+        """Raw public keys (32 bytes) of the other robots that are members in this round; a transport proves them."""
+        roster, round_ = self._context.roster, self.round
+        return {
+            robot.name: bytes.fromhex(robot.key)
+            for robot in roster.robots
+            if robot.holds(round_) and robot.name != self.own
+        }
+
+    @property
     def in_doubt(self) -> int:
         """Edges of which this robot does not know yet whether the other end mixed them."""
         return len(self._edges.doubts)
@@ -304,8 +323,6 @@ class Peer:
             self._exchange.wanted(header)
         elif isinstance(header, Ack):
             self._edges.on_ack(header)
-            if self._context.phase == "done":
-                self._add_late()
         elif isinstance(header, Pull):
             self._on_pull(header)
         elif isinstance(header, Leave):
@@ -389,6 +406,8 @@ class Peer:
         while self._context.phase == "waiting" and not self._edges.waits_for():
             self._close()
             self._begin()
+        if self._context.phase == "done":
+            self._add_late()
 
     def _close(self) -> None:
         k, edges = self.round, self._edges

@@ -1,12 +1,13 @@
-"""`edgeflock fleet keys`."""
+"""`edgeflock fleet keys` and what `edgeflock fleet join` refuses."""
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from edgeflock.runtime.bundle.signing import generate_key
 from edgeflock.runtime.errors import BundleError, DataError, InputError
 from edgeflock.runtime.fleet.peer.roster import read_roster
-from edgeflock.runtime.fleet.verbs import keys_app
+from edgeflock.runtime.fleet.verbs import join, keys_app
 
 
 def run(*args):
@@ -60,10 +61,33 @@ def test_a_bad_name_is_refused_before_anything_is_written(fleet, tmp_path):
 
 
 def test_a_private_key_in_place_of_the_public_one_is_refused(fleet, tmp_path):
-    with pytest.raises(BundleError, match="cannot read the public key"):
+    with pytest.raises(BundleError, match="public key"):
         run("add", fleet, "r1", tmp_path / "r1.pem")
 
 
 def test_a_folder_without_a_roster_says_how_to_make_one(tmp_path):
     with pytest.raises(DataError, match="fleet keys init"):
         run("show", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--peer", "r2"], "expected NAME=HOST:PORT"),
+        (["--peer", "r2=host"], "expected HOST:PORT"),
+        (["--peer", "r2=host:70000"], "expected HOST:PORT"),
+        (["--peer", "r2=h:1", "--task", "nothing"], "no learning task 'nothing'"),
+        (["--peer", "r2=h:1", "--set", "kep=1"], "expected KEY=VALUE with one of the keys"),
+        (["--peer", "r2=h:1", "--codec", "pickle"], "codec"),
+        (["--peer", "r2=h:1", "--set", "credit=1"], "credit"),
+    ],
+)
+def test_join_refuses_what_it_cannot_use_before_anything_starts(fleet, tmp_path, options, said):
+    app = typer.Typer()
+    app.command()(join)
+    pytest.importorskip("torch")
+    files = ["--key", "k", "--roster", fleet / "roster.json", "--plan", "p", "--data", "d", "--val", "v"]
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, [str(a) for a in ["r1", *files, "--out", out, *options]])
+    assert isinstance(done.exception, InputError) and said in str(done.exception)
+    assert not out.exists()

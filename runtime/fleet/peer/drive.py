@@ -1,0 +1,237 @@
+"""Carries a peer's actions out on a robot: sends, trains, keeps, tells; one asyncio loop, no decision of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from edgeflock.runtime.errors import EdgeflockError, TransportError
+from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.fleet.peer.actions import Action, Alarm, Finished, Mixed, Rejected, Save, Send, Train
+from edgeflock.runtime.fleet.peer.roster import Roster
+from edgeflock.runtime.fleet.peer.round import Peer
+from edgeflock.runtime.fleet.peer.store import Store
+from edgeflock.runtime.fleet.peer.trainer import Trainer, TrainerDied
+from edgeflock.runtime.fleet.transports.base import Transport
+
+LOOK_S = 1.0
+"""Time between two looks at the roster's file and two writings of the status."""
+REST_S = (1.0, 60.0)
+"""Shortest and longest rest before a learner that died is started again."""
+ANSWERS_BEATS = 3
+"""A robot that is done goes on answering until, for so many beats, nobody needed anything."""
+
+
+class Driver:
+    """One robot in a run.
+
+    Parameters
+    ----------
+    peer : Peer
+    trainer : Trainer
+        Started.
+    store : Store
+    learner : dict of str to ndarray
+        State of the learner so far.
+    connect : callable
+        Takes the robots' keys in force, by name, and gives a transport that is not open yet.
+    roster : callable, optional
+        Gives the newest roster; called now and then.
+    events : TextIO, optional
+        Takes a line of JSON for everything that happens.
+    status : Path, optional
+        File that says where the robot stands.
+    on_mixed : callable, optional
+        Awaited after each round with its `Mixed`.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        trainer: Trainer,
+        store: Store,
+        learner: dict[str, np.ndarray],
+        connect: Callable[[dict[str, bytes]], Transport],
+        roster: Callable[[], Roster] | None = None,
+        events: TextIO | None = None,
+        status: Path | None = None,
+        on_mixed: Callable[[Mixed], Awaitable[None]] | None = None,
+    ) -> None:
+        self._peer, self._trainer, self._store, self._learner = peer, trainer, store, learner
+        self._connect, self._roster, self._events, self._status = connect, roster, events, status
+        self._on_mixed = on_mixed
+        self._keys: dict[str, bytes] = {}
+        self._transport: Transport | None = None
+        self._wake = asyncio.Event()
+        self._orders: asyncio.Queue[Train] = asyncio.Queue()
+        self._mixed: asyncio.Queue[Mixed] = asyncio.Queue()
+        self._losses: dict[int, float] = {}
+        self.finished = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Do all rounds, then answer the others until they need nothing more; or leave when `stop` is set.
+
+        Raises
+        ------
+        EdgeflockError
+            The transport cannot be opened, or the learner says what is wrong with its settings or data.
+        """
+        await self._open()
+        stories = [self._receive(), self._tick(), self._train(), self._look(), self._tell_mixed(), self._done()]
+        tasks = [asyncio.ensure_future(story) for story in (*stories, stop.wait())]
+        try:
+            self._do(self._peer.start(time.monotonic_ns()))
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+            self._do(self._peer.leave(time.monotonic_ns()))
+            await asyncio.sleep(0.2)  # let the word get out
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._transport is not None:
+                await self._transport.close()
+            self._write_status()
+
+    # ---- stories that go on side by side
+
+    async def _receive(self) -> None:
+        while True:
+            transport = self._transport
+            if transport is None:  # a changed roster brings another one
+                await asyncio.sleep(0.05)
+                continue
+            try:
+                name, message = await transport.receive()
+            except TransportError:
+                if transport is self._transport:
+                    raise
+                continue
+            self._do(self._peer.receive(name, message, time.monotonic_ns()))
+
+    async def _tick(self) -> None:
+        while True:
+            self._wake.clear()
+            wait = (self._peer.wake_ns - time.monotonic_ns()) / 1e9
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(wait, 0.0))
+                continue
+            self._do(self._peer.tick(time.monotonic_ns()))
+
+    async def _train(self) -> None:
+        rest = REST_S[0]
+        while True:
+            order = await self._orders.get()
+            while True:
+                try:
+                    lesson = await self._trainer.train(order.round, order.model)
+                    break
+                except TrainerDied as died:
+                    self._note({"event": "trainer", "round": order.round, "why": str(died)})
+                await asyncio.sleep(rest)
+                rest = min(2 * rest, REST_S[1])
+                with contextlib.suppress(TrainerDied):
+                    await self._trainer.start(self._learner)
+            rest = REST_S[0]
+            self._learner = lesson.state
+            self._losses = {order.round: lesson.loss}
+            self._do(self._peer.trained(order.round, lesson.model, lesson.loss, time.monotonic_ns()))
+
+    async def _look(self) -> None:
+        """Take a newer roster, and say where this robot stands."""
+        problem = ""
+        while True:
+            if self._roster is not None:
+                try:
+                    self._peer.set_roster(self._roster())
+                    problem = ""
+                except (EdgeflockError, OSError) as error:  # half copied, or older: the one before holds
+                    if problem != str(error):
+                        problem = str(error)
+                        self._note({"event": "alarm", "what": "roster", "peer": self._peer.own, "why": problem})
+            if self._keys != self._peer.keys():
+                await self._open()
+            self._write_status()
+            await asyncio.sleep(LOOK_S)
+
+    async def _tell_mixed(self) -> None:
+        while True:
+            mixed = await self._mixed.get()
+            if self._on_mixed is not None:
+                await self._on_mixed(mixed)
+
+    async def _done(self) -> None:
+        await self.finished.wait()
+        calm = 0
+        while calm < ANSWERS_BEATS or not self._mixed.empty():
+            await asyncio.sleep(self._peer.config.beat_s)
+            calm = calm + 1 if self._peer.settled else 0
+
+    # ---- actions
+
+    async def _open(self) -> None:
+        before, self._keys = self._transport, self._peer.keys()
+        if before is not None:
+            self._transport = None
+            await before.close()
+        self._transport = self._connect(self._keys)
+        await self._transport.open()
+
+    def _do(self, actions: list[Action]) -> None:
+        self._wake.set()
+        for action in actions:
+            if isinstance(action, Send):
+                transport = self._transport
+                if transport is not None and action.to in transport.peers:
+                    with contextlib.suppress(TransportError):  # it closes: the message is lost, as any may be
+                        transport.send(action.to, action.message)
+            elif isinstance(action, Train):
+                self._orders.put_nowait(action)
+            elif isinstance(action, Save):
+                self._save(action)
+            elif isinstance(action, Mixed):
+                loss = self._losses.get(action.round)
+                heard, missing = list(action.heard), list(action.missing)
+                self._note({"event": "mixed", "round": action.round, "heard": heard, "missing": missing, "loss": loss})
+                self._mixed.put_nowait(action)
+            elif isinstance(action, Rejected):
+                self._note({"event": "rejected", "peer": action.peer, "code": action.code.value, "why": action.why})
+            elif isinstance(action, Alarm):
+                self._note({"event": "alarm", "what": action.what, "peer": action.peer, "why": action.why})
+            elif isinstance(action, Finished):
+                self._note({"event": "finished", "round": action.round})
+                self.finished.set()
+
+    def _save(self, action: Save) -> None:
+        try:
+            self._store.save(action.round, action.state, self._learner)
+        except OSError as error:  # a full disk stops no robot: the checkpoint before is still there
+            self._note({"event": "alarm", "what": "store", "peer": self._peer.own, "why": str(error)})
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if self._events is not None:
+            self._events.write(json.dumps({"time": round(time.time(), 3)} | event) + "\n")
+            self._events.flush()
+
+    def _write_status(self) -> None:
+        if self._status is None:
+            return
+        links = {}
+        for name, counts in (self._transport.counts if self._transport else {}).items():
+            links[name] = {
+                "sent_bytes": counts.sent_bytes,
+                "received_bytes": counts.received_bytes,
+                "dropped": dict(counts.dropped),
+            }
+        reachable = sorted(self._transport.reachable()) if self._transport else []
+        status = self._peer.status() | {"time": round(time.time(), 3), "reachable": reachable, "links": links}
+        with contextlib.suppress(OSError):  # a full disk stops no robot
+            write_atomically(self._status, json.dumps(status, indent=1) + "\n", sync=False)

@@ -1,0 +1,195 @@
+"""Robots as drivers with learners in processes of their own, over TCP with TLS on loopback."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from edgeflock.runtime.bundle.signing import generate_key, read_private_key
+from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.fleet.peer.config import PeerConfig
+from edgeflock.runtime.fleet.peer.join import Place, join, schema_of, settings_of
+from edgeflock.runtime.fleet.peer.roster import Roster, write_roster
+from edgeflock.runtime.fleet.peer.store import Store
+from edgeflock.runtime.fleet.peer.trainer import NICE, Trainer, TrainerDied
+from edgeflock.runtime.fleet.plan.schedule import make_plan
+
+sys.path.insert(0, str(Path(__file__).parent))  # the learners' processes look there too
+from pull import SIZE, PullTask
+
+pytest.importorskip("zstandard")
+NAMES = ("r1", "r2", "r3")
+POINTS = {"r1": 1.0, "r2": 1.2, "r3": 1.4}
+PATIENCE_S = 120.0
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Fleet:
+    """Files and addresses of three robots."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        generate_key(folder / "fleet.pem")
+        self.roster = Roster.begin("lab")
+        for name in NAMES:
+            self.roster = self.roster.add(name, generate_key(folder / f"{name}.pem").raw)
+        write_roster(folder / "roster.json", self.roster, read_private_key(folder / "fleet.pem"))
+        plan = make_plan(NAMES, np.array([[0, 3, 9], [3, 0, 4], [9, 4, 0.0]]), 1, "mst")
+        (folder / "plan.json").write_text(plan.to_json())
+        self.addresses = {name: ("127.0.0.1", free_port()) for name in NAMES}
+        self.said = {name: [] for name in NAMES}
+
+    def place(self, name, **changed):
+        fields = {
+            "own": name,
+            "key": self.folder / f"{name}.pem",
+            "roster": self.folder / "roster.json",
+            "plan": self.folder / "plan.json",
+            "listen": self.addresses[name],
+            "peers": {other: at for other, at in self.addresses.items() if other != name},
+            "out": self.folder / "runs" / name,
+            "evaluate": 4,
+        }
+        return Place(**(fields | changed))
+
+    def join(self, name, rounds=8, settle=4, task=None, **changed):
+        config = PeerConfig(rounds=rounds, settle=settle, beat_s=0.3, ceiling_s=10)
+        task = task or PullTask(silos=1, point=POINTS[name])
+        return join(self.place(name, **changed), config, "pull", task, self.said[name].append)
+
+    def model(self, name):
+        return load_file(self.folder / "runs" / name / "model.safetensors")["w"]
+
+    def events(self, name, kind):
+        lines = (self.folder / "runs" / name / "events.jsonl").read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    return Fleet(tmp_path)
+
+
+def run(*stories):
+    async def together():
+        return await asyncio.wait_for(asyncio.gather(*stories), PATIENCE_S)
+
+    return asyncio.run(together())
+
+
+def test_three_robots_agree_on_what_none_of_them_has_seen_alone(fleet):
+    run(*(fleet.join(name) for name in NAMES))
+    for name in NAMES:
+        assert np.abs(fleet.model(name) - 1.17).max() < 0.1  # near the mean of the points, where none trains to
+        assert [event["round"] for event in fleet.events(name, "mixed")] == list(range(1, 13))
+        assert not fleet.events(name, "rejected") and not fleet.events(name, "alarm")
+        status = json.loads((fleet.folder / "runs" / name / "status.json").read_text())
+        assert (status["round"], status["in_doubt"]) == (12, 0)
+
+
+def test_a_robot_that_stopped_goes_on_after_its_last_round(fleet):
+    run(*(fleet.join(name, rounds=4, settle=0) for name in NAMES))
+    run(*(fleet.join(name, rounds=6, settle=0) for name in NAMES))
+    assert [event["round"] for event in fleet.events("r1", "mixed")] == [1, 2, 3, 4, 5, 6]
+    assert any("after round 4 of 6" in line for line in fleet.said["r1"])
+    found = Store(fleet.folder / "runs" / "r1" / "checkpoints").load()
+    assert found.learner["steps"][0] == 6  # the learner's own state went on too
+
+
+def test_a_learner_that_is_killed_is_started_again_and_nobody_is_blocked(fleet, tmp_path):
+    dying = PullTask(silos=1, point=1.2, dies_once=tmp_path / "died")
+    run(*(fleet.join(name, rounds=4, settle=0, task=dying if name == "r2" else None) for name in NAMES))
+    assert len(fleet.events("r2", "trainer")) == 1
+    assert all(fleet.events(name, "finished") for name in NAMES)
+
+
+def test_a_revoked_robot_is_shut_out_while_the_fleet_runs(fleet):
+    own_copy = fleet.folder / "old.json"
+    own_copy.write_bytes((fleet.folder / "roster.json").read_bytes())
+
+    async def revoke():
+        events = fleet.folder / "runs" / "r2" / "events.jsonl"
+        while not events.exists() or not fleet.events("r2", "mixed"):
+            await asyncio.sleep(0.05)
+        newer = fleet.roster.revoke("r3", 1)
+        write_roster(fleet.folder / "roster.json", newer, read_private_key(fleet.folder / "fleet.pem"))
+
+    async def story():
+        revoked = asyncio.ensure_future(fleet.join("r3", rounds=9999, roster=own_copy))
+        others = (fleet.join(name, rounds=60, settle=0) for name in ("r1", "r2"))
+        await asyncio.gather(revoke(), *others)
+        revoked.cancel()
+        await asyncio.gather(revoked, return_exceptions=True)
+
+    run(story())
+    heard = [event["heard"] for event in fleet.events("r2", "mixed")]
+    assert any("r3" in names for names in heard[:10])
+    assert "r3" not in heard[-1] and "r1" in heard[-1]
+
+
+def test_the_learner_stands_back_behind_the_rest_of_the_robot():
+    async def story():
+        trainer = Trainer(PullTask(silos=1), steps=1)
+        try:
+            start, shapes = await trainer.start()
+            figures = await trainer.evaluate(start)
+            assert figures["nice"] == min(os.nice(0) + NICE, 19)
+            assert (len(start), shapes) == (SIZE, [("w", f"({SIZE},)")])
+        finally:
+            trainer.close()
+
+    asyncio.run(story())
+
+
+def test_a_learner_says_in_its_own_words_what_is_wrong_with_its_data():
+    async def story():
+        trainer = Trainer(PullTask(silos=1, broken=True), steps=1)
+        try:
+            with pytest.raises(DataError, match="frame 7 is broken"):
+                await trainer.start()
+        finally:
+            trainer.close()
+
+    asyncio.run(story())
+
+
+def test_a_learner_that_is_not_there_is_no_hang():
+    async def story():
+        trainer = Trainer(PullTask(silos=1), steps=1)
+        with pytest.raises(TrainerDied):
+            await trainer.evaluate(np.ones(SIZE, np.float32))
+
+    asyncio.run(story())
+
+
+def test_a_wrong_key_and_a_missing_address_are_refused_before_anything_starts(fleet):
+    with pytest.raises(InputError, match=r"r2\.pem .* is not the key of 'r1'"):
+        run(fleet.join("r1", key=fleet.folder / "r2.pem"))
+    with pytest.raises(InputError, match="--peer r3=HOST:PORT"):
+        run(fleet.join("r1", peers={"r2": fleet.addresses["r2"]}))
+
+
+def test_another_net_is_another_schema():
+    task = PullTask(silos=1)
+    schema = schema_of("pull", task, SIZE, [("w", "(2000,)")])
+    assert schema == schema_of("pull", PullTask(silos=1, point=2.0), SIZE, [("w", "(2000,)")])
+    assert schema != schema_of("pull", task, SIZE, [("w", "(2000, 1)")])
+    assert schema != schema_of("pull", PullTask(silos=1, batch_norm="local"), SIZE, [("w", "(2000,)")])
+
+
+def test_an_unknown_setting_names_the_known_ones():
+    assert settings_of(["keep=0.2"], {"keep": 1}) == {"keep": "0.2"}
+    for text in ("kep=1", "keep"):
+        with pytest.raises(InputError, match="one of the keys keep"):
+            settings_of([text], {"keep": 1})
