@@ -79,7 +79,7 @@ def _registered(entry: EntryPoint, command: str) -> Any:
     return typer.main.get_group(holder).commands[verb]
 
 
-def _missing(what: str, extra: str | None, cause: ImportError) -> MissingExtra:
-    if extra:
+def _missing(what: str, entry: EntryPoint, cause: ImportError) -> MissingExtra:
+    if extra := extra_of(entry.value):
         return MissingExtra.pip(what, extra, cause)
     return MissingExtra(f"{what} needs a package that is not installed ({cause}): install what brings it.")
