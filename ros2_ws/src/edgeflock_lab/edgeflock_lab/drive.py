@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import math
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from fadnet_sim.scene import World
 
 START_TIMEOUT_S = 60.0
-LISTENERS = 2  # of the camera's images: steering and monitor
+LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
 MAX_DOMAIN = 232  # its ports end below 65536 (RTPS 2.2, 9.6.1.1)
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
@@ -112,7 +113,24 @@ def drive(
     record = run_drive(options, Console())
     if json_file:
         record.write(json_file)
+    if record.exit_code == 0:
+        print(launch_line(options))
     raise typer.Exit(record.exit_code)
+
+
+def launch_line(options: DriveOptions) -> str:
+    """The command that lets the same net drive a robot; docs/robot.md says what to measure before."""
+    device = options.source if options.source.startswith("/dev/") else ""
+    given = {
+        "camera": "video" if device else "realsense",
+        "camera_path": device,
+        "bundle": str(options.bundle.absolute()) if options.bundle else "",
+        "keys": os.pathsep.join(str(key.absolute()) for key in options.keys),
+        "precision": options.precision,
+        "engine": options.engine,
+    }
+    words = ["ros2", "launch", "fadnet_nav", "fadnet_nav.launch.py", *(f"{k}:={v}" for k, v in given.items() if v)]
+    return f"next: {shlex.join(words)}"
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -152,6 +170,7 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
         try:
             with _terminated_like_interrupted(), _live(monitor, console) as refresh:
                 start_nodes(nodes, options, world, monitor, spin)
+                console.print("All nodes are up.")
                 while not (monitor.over or nodes.ended("camera")):
                     spin()
                     nodes.check()
@@ -292,6 +311,13 @@ def start_nodes(
 
     deadline = time.monotonic() + START_TIMEOUT_S
 
+    def unconnected() -> str | None:
+        """The node for which the first frames would be lost: it does not listen yet, or the monitor not to it."""
+        readers, writers = monitor.count_subscribers, monitor.count_publishers
+        if readers(topics.image(topics.COLOR)) < LISTENERS or not writers(topics.STEERING):
+            return "steering"
+        return None if readers(topics.STEERING) >= LISTENERS and writers(topics.COMMAND) else "guard"
+
     def wait_for(missing: Callable[[], str | None]) -> None:
         while name := missing():
             spin()
@@ -306,7 +332,7 @@ def start_nodes(
 
     for name, (module, parameters) in node_list(options, world).items():
         if name == "camera" and not options.simulated:  # a recording must not begin before somebody looks
-            wait_for(lambda: None if monitor.count_subscribers(topics.image(topics.COLOR)) >= LISTENERS else "steering")
+            wait_for(unconnected)
         nodes.start_node(name, module, parameters, may_end=name == "camera" and not options.simulated)
     wait_for(lambda: None if monitor.start_ns is not None else monitor.missing() or "guard")
 
