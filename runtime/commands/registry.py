@@ -62,9 +62,7 @@ def _registered(entry: EntryPoint, command: str) -> Any:
     try:
         target = entry.load()
     except (ImportError, MissingExtra) as error:
-        missing = (
-            error if isinstance(error, MissingExtra) else _missing(f"{command} {verb}", extra_of(entry.value), error)
-        )
+        missing = error if isinstance(error, MissingExtra) else _missing(f"{command} {verb}", entry, error)
 
         def refuse() -> None:
             raise missing
