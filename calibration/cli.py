@@ -74,6 +74,7 @@ def camera(
         pictures_in,
         store_camera,
     )
+    from edgeflock.runtime.bundle.bundle import check_bundle_place
 
     check_file_name(out)
     if board is None:
@@ -101,6 +102,7 @@ def camera(
     check_outputs([out, picture if board else None], inputs=read, whole=[*of_pictures, bundle])
     if bundle and key:
         open_to_sign(bundle, key)  # a wrong key shall not show up after minutes of work
+        check_bundle_place(bundle)
         check_outputs(folders=[bundle])
     console = Console()
     if board is None:

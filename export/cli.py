@@ -11,6 +11,7 @@ from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTop
 from edgeflock.runtime.bundle.manifest import Training
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import Keys
 
 export_app = typer.Typer(
@@ -76,7 +77,9 @@ def steering(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from edgeflock.export.datasets import ReadOptions, SteeringDataset, concatenate, open_dataset
+    from edgeflock.export.pipeline import check_places
 
+    check_places(out, key, report, [weights, training, *data, *(calib or [])])
     options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
 
     def read(paths: list[Path]) -> SteeringDataset:
@@ -126,7 +129,9 @@ def registration(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from edgeflock.export.datasets.volumes import open_volumes
+    from edgeflock.export.pipeline import check_places
 
+    check_places(out, key, report, [weights, training, data, calib])
     recipe = registration_recipe(
         weights,
         open_volumes(data, "val"),
@@ -181,6 +186,9 @@ def emotion(
         raise _missing(error) from error
     from rich.console import Console
 
+    from edgeflock.export.pipeline import check_places
+
+    check_places(out, key, report, [weights, training, data, calib])
     if (data is None) != (calib is None):
         raise InputError("--data and --calib go together: name both folders, or none for rendered images.")
     recipe = emotion_recipe(
@@ -256,6 +264,7 @@ def compile_for(
         except (OSError, SafetensorError) as error:
             raise InputError(f"{inputs} is not a safetensors file with inputs: {error}.") from None
     console = Console()
+    check_outputs(folders=[out], inputs=[inputs], whole=[bundle])
     made = compile_bundle(target, Bundle.open(bundle, key), out, feeds, sdk_python, console)
     for line in (*made.did, *(f"wrote {path}" for path in made.files), *(["then:"] if made.on_board else [])):
         console.print(line, highlight=False, soft_wrap=True)
