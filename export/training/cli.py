@@ -12,6 +12,7 @@ import typer
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.export.training.glamor_verbs import glamor, glamor_scene
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs
 
 if TYPE_CHECKING:
     from edgeflock.export.datasets import ReadOptions
@@ -67,6 +68,7 @@ def steering(
     from edgeflock.export.datasets.base import check_each_once, implausible
     from edgeflock.export.training.methods.steering import SteeringConfig, train_steering
 
+    check_outputs(folders=[out], inputs=[*data, *val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = SteeringConfig(
@@ -143,6 +145,7 @@ def registration(
     from edgeflock.export.datasets.volumes import open_volumes
     from edgeflock.export.training.methods.registration import RegistrationConfig, train_registration
 
+    check_outputs(folders=[out], inputs=[data, val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = RegistrationConfig(
@@ -217,6 +220,7 @@ def emotion(
         raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both folders, or none for rendered images.")
+    check_outputs(folders=[out], inputs=[data, val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = EmotionConfig(
@@ -305,6 +309,7 @@ def ldlva(
         raise InputError(f"LDLVA trains {' or '.join(LDLVA_NETS)}, got {net!r}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
+    check_outputs(folders=[out], inputs=[data, val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = LdlvaConfig.of(

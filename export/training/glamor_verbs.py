@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs
 
 
 def glamor(
@@ -65,6 +66,7 @@ def glamor(
 
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
+    check_outputs(folders=[out], inputs=[data, val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = GlamorConfig.of(preset, net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16)
