@@ -214,7 +214,7 @@ def emotion(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import EMOTION_NETS, NETS
-    from edgeflock.export.training.methods.emotion import EmotionConfig, check_apart, train_emotion
+    from edgeflock.export.training.methods.emotion import EmotionConfig, told_apart, train_emotion
 
     if net not in EMOTION_NETS:
         raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
@@ -229,7 +229,7 @@ def emotion(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     result = train_emotion(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )
@@ -302,7 +302,7 @@ def ldlva(
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.datasets.formats.valence_arousal import with_affect
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.methods.emotion import check_apart
+    from edgeflock.export.training.methods.emotion import told_apart
     from edgeflock.export.training.methods.ldlva_emotion import LDLVA_NETS, LdlvaConfig, train_ldlva
 
     if net not in LDLVA_NETS:
@@ -318,7 +318,7 @@ def ldlva(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     if affect is not None:
         out.mkdir(parents=True, exist_ok=True)
         kept = out / "affect.csv"

@@ -61,7 +61,7 @@ def glamor(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.methods.emotion import check_apart
+    from edgeflock.export.training.methods.emotion import told_apart
     from edgeflock.export.training.methods.glamor import GlamorConfig, train_glamor
 
     if (data is None) != (val is None):
@@ -73,7 +73,7 @@ def glamor(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     result = train_glamor(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )
