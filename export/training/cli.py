@@ -12,6 +12,7 @@ import typer
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs
 
 if TYPE_CHECKING:
     from edgeflock.export.datasets import ReadOptions
@@ -66,6 +67,7 @@ def steering(
     from edgeflock.export.datasets.base import check_each_once, implausible
     from edgeflock.export.training.methods.steering import SteeringConfig, train_steering
 
+    check_outputs(folders=[out], inputs=[*data, *val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = SteeringConfig(
@@ -141,6 +143,7 @@ def registration(
     from edgeflock.export.datasets.volumes import open_volumes
     from edgeflock.export.training.methods.registration import RegistrationConfig, train_registration
 
+    check_outputs(folders=[out], inputs=[data, val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = RegistrationConfig(
@@ -208,12 +211,13 @@ def emotion(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import EMOTION_NETS, NETS
-    from edgeflock.export.training.methods.emotion import EmotionConfig, check_apart, train_emotion
+    from edgeflock.export.training.methods.emotion import EmotionConfig, told_apart, train_emotion
 
     if net not in EMOTION_NETS:
         raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both folders, or none for rendered images.")
+    check_outputs(folders=[out], inputs=[data, val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = EmotionConfig(
@@ -222,7 +226,7 @@ def emotion(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     result = train_emotion(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )
@@ -294,13 +298,14 @@ def ldlva(
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.datasets.formats.valence_arousal import with_affect
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.methods.emotion import check_apart
+    from edgeflock.export.training.methods.emotion import told_apart
     from edgeflock.export.training.methods.ldlva_emotion import LDLVA_NETS, LdlvaConfig, train_ldlva
 
     if net not in LDLVA_NETS:
         raise InputError(f"LDLVA trains {' or '.join(LDLVA_NETS)}, got {net!r}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
+    check_outputs(folders=[out], inputs=[data, val])
     if threads is not None:
         torch.set_num_threads(threads)
     config = LdlvaConfig.of(
@@ -309,7 +314,7 @@ def ldlva(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     if affect is not None:
         out.mkdir(parents=True, exist_ok=True)
         kept = out / "affect.csv"
