@@ -101,7 +101,8 @@ def nodes_of(pid):
 
 
 def test_drives_in_lock_step_and_reports(drive, constant, tmp_path):
-    options = ["--seed", 100, "--duration", 3, "--lockstep", "--bundle", constant(0.0), "--json", "runs/out.json"]
+    bundle = constant(0.0)
+    options = ["--seed", 100, "--duration", 3, "--lockstep", "--bundle", bundle, "--json", "runs/out.json"]
     process = drive(*options, *SMALL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
@@ -122,6 +123,8 @@ def test_drives_in_lock_step_and_reports(drive, constant, tmp_path):
     assert (report / "drive.gif").stat().st_size < 3e6
     assert json.loads((report / "drive.json").read_text()) == record.model_dump()
     assert "lateral error RMS" in out and "report.html" in out
+    launch = f"next: ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense bundle:={bundle}"
+    assert out.splitlines()[-1] == launch
     assert not nodes_of(process.pid)
 
 
@@ -160,18 +163,15 @@ def test_looks_through_a_realsense_recording_until_it_ends(drive, constant, reco
 
 
 def test_ctrl_c_still_writes_the_report_and_leaves_nobody_behind(drive, constant, tmp_path):
-    process = drive("--seed", 100, "--duration", 60, "--bundle", constant(0.0), *SMALL)
-    log = tmp_path / "report/logs/guard.log"
-    deadline = time.monotonic() + 40
-    while not (log.exists() and "driving" in log.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.5)
+    process = drive("--seed", 100, "--duration", 600, "--bundle", constant(0.0), *SMALL)
+    assert "All nodes are up" in [process.stdout.readline() for _ in range(2)][1]
+    time.sleep(1.0)  # to have driven for a while
     assert len(nodes_of(process.pid)) == 4
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
     record = json.loads((tmp_path / "report/drive.json").read_text())
-    assert 0.3 < record["duration_s"] < 30 and record["frames"] > 3
+    assert 0 < record["duration_s"] < 500 and record["frames"] > 0
     assert not nodes_of(process.pid)
 
 
@@ -235,7 +235,11 @@ def test_the_guard_knows_how_this_worlds_robot_wears_its_camera():
     [
         ("ROS_DOMAIN_ID", "300", "expected ROS_DOMAIN_ID as a number from 0 to 232, got '300'"),
         ("ROS_DOMAIN_ID", "seven", "got 'seven'"),
-        ("RMW_IMPLEMENTATION", "rmw_nobody_cpp", "RMW_IMPLEMENTATION=rmw_nobody_cpp, got .*unset RMW_IMPLEMENTATION"),
+        (
+            "RMW_IMPLEMENTATION",
+            "rmw_nobody_cpp",
+            "=rmw_nobody_cpp, got no library .*unset RMW_IMPLEMENTATION",
+        ),
     ],
 )
 def test_an_environment_that_ros_would_die_of_is_refused(monkeypatch, tmp_path, variable, value, message):
@@ -306,9 +310,7 @@ def test_a_domain_in_use_is_not_taken():
 def test_a_process_that_ends_is_noticed_with_its_last_words(tmp_path):
     with Supervisor(tmp_path) as nodes:
         nodes.start("quick", "this", [])  # the standard library's zen: prints, and ends with 0
-        deadline = time.monotonic() + 10
-        while nodes.processes["quick"].poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
+        nodes.processes["quick"].wait(60)
         with pytest.raises(EdgeflockError, match=r"quick ended with code 0(.|\n)*honking great idea") as caught:
             nodes.check()
         assert caught.value.exit_code == 1
@@ -323,7 +325,6 @@ def test_nodes_die_with_a_drive_that_is_killed(tmp_path):
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     child = psutil.Process(int(parent.stdout.readline()))
-    time.sleep(0.5)
     parent.kill()
     parent.wait()
     assert not psutil.wait_procs([child], timeout=60)[1]

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import math
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ import typer
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
 from edgeflock.runtime.options import Keys
+from edgeflock_ros.environment import check_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
     from fadnet_sim.scene import World
 
 START_TIMEOUT_S = 60.0
-LISTENERS = 2  # of the camera's images: steering and monitor
-MAX_DOMAIN = 232  # its ports end below 65536 (RTPS 2.2, 9.6.1.1)
+LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
@@ -112,7 +113,24 @@ def drive(
     record = run_drive(options, Console())
     if json_file:
         record.write(json_file)
+    if record.exit_code == 0:
+        print(launch_line(options))
     raise typer.Exit(record.exit_code)
+
+
+def launch_line(options: DriveOptions) -> str:
+    """The command that lets the same net drive a robot; docs/robot.md says what to measure before."""
+    device = options.source if options.source.startswith("/dev/") else ""
+    given = {
+        "camera": "video" if device else "realsense",
+        "camera_path": device,
+        "bundle": str(options.bundle.absolute()) if options.bundle else "",
+        "keys": os.pathsep.join(str(key.absolute()) for key in options.keys),
+        "precision": options.precision,
+        "engine": options.engine,
+    }
+    words = ["ros2", "launch", "fadnet_nav", "fadnet_nav.launch.py", *(f"{k}:={v}" for k, v in given.items() if v)]
+    return f"next: {shlex.join(words)}"
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -152,6 +170,7 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
         try:
             with _terminated_like_interrupted(), _live(monitor, console) as refresh:
                 start_nodes(nodes, options, world, monitor, spin)
+                console.print("All nodes are up.")
                 while not (monitor.over or nodes.ended("camera")):
                     spin()
                     nodes.check()
@@ -246,24 +265,7 @@ def _check_environment(options: DriveOptions) -> None:
         raise InputError(f"expected a folder for the report as --out, got the file {options.out}: name another one.")
     if options.bundle is not None:
         Bundle.open(options.bundle, options.keys)
-    domain = os.environ.get("ROS_DOMAIN_ID", "0")
-    if not (domain.isdigit() and int(domain) <= MAX_DOMAIN):
-        raise InputError(
-            f"expected ROS_DOMAIN_ID as a number from 0 to {MAX_DOMAIN}, got {domain!r}: unset or change it."
-        )
-    asked = os.environ.get("RMW_IMPLEMENTATION")
-    if asked:
-        import rclpy
-
-        try:
-            found = rclpy.get_rmw_implementation_identifier()
-        except Exception as error:
-            found = str(error)
-        if found != asked:
-            raise InputError(
-                f"expected the middleware RMW_IMPLEMENTATION={asked}, got {found}: install that one, or `unset "
-                "RMW_IMPLEMENTATION`."
-            )
+    check_environment()
     if "HOME" not in os.environ:  # where rcl would write its logs
         os.environ.setdefault("ROS_LOG_DIR", str((options.out / "logs").absolute()))
 
@@ -292,6 +294,13 @@ def start_nodes(
 
     deadline = time.monotonic() + START_TIMEOUT_S
 
+    def unconnected() -> str | None:
+        """The node for which the first frames would be lost: it does not listen yet, or the monitor not to it."""
+        readers, writers = monitor.count_subscribers, monitor.count_publishers
+        if readers(topics.image(topics.COLOR)) < LISTENERS or not writers(topics.STEERING):
+            return "steering"
+        return None if readers(topics.STEERING) >= LISTENERS and writers(topics.COMMAND) else "guard"
+
     def wait_for(missing: Callable[[], str | None]) -> None:
         while name := missing():
             spin()
@@ -306,7 +315,7 @@ def start_nodes(
 
     for name, (module, parameters) in node_list(options, world).items():
         if name == "camera" and not options.simulated:  # a recording must not begin before somebody looks
-            wait_for(lambda: None if monitor.count_subscribers(topics.image(topics.COLOR)) >= LISTENERS else "steering")
+            wait_for(unconnected)
         nodes.start_node(name, module, parameters, may_end=name == "camera" and not options.simulated)
     wait_for(lambda: None if monitor.start_ns is not None else monitor.missing() or "guard")
 
