@@ -5,16 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
+from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.export.training.glamor_verbs import glamor, glamor_scene
 from edgeflock.runtime.errors import InputError, MissingExtra
-
-if TYPE_CHECKING:
-    from edgeflock.export.datasets import ReadOptions
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a net on recorded data.")
 
@@ -72,6 +70,7 @@ def steering(
     config = SteeringConfig(
         net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, shift=shift, augment=augment, bf16=bf16
     )
+    check_run_folder(out, [*data, *val], init)
     check_each_once(*data, *val)
     options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
     training, validation = (
@@ -87,19 +86,10 @@ def steering(
     Console().print(
         f"{out / 'best.safetensors'}: validation rmse {figures['rmse']:.4f} rad (epoch {figures['best_epoch']}), "
         f"Constant {figures['constant']:.4f}, Random {figures['random']:.4f}\n"
-        f"next: {_export_line(out, data, val, options)}",
+        + export_command("steering", out, val, data, **vars(options)),
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _export_line(out: Path, data: list[Path], val: list[Path], options: ReadOptions) -> str:
-    """The command that makes a bundle of the weights; FLEET.pem comes from `edgeflock bundle keygen`."""
-    words = ["edgeflock", "export", "steering", "--weights", str(out / "best.safetensors")]
-    words += [word for path in val for word in ("--data", str(path))]
-    words += [word for path in data for word in ("--calib", str(path))]
-    words += [f"--{name.replace('_', '-')}={value}" for name, value in vars(options).items() if value is not None]
-    return shlex.join([*words, "--training", str(out / "result.json"), "--key", "FLEET.pem", "--out", "BUNDLE"])
 
 
 @train_app.command()
@@ -148,6 +138,7 @@ def registration(
     config = RegistrationConfig(
         net=net, epochs=epochs, steps=steps, batch=batch, size=size, lr=lr, smoothness=smoothness, seed=seed, bf16=bf16
     )
+    check_run_folder(out, [data, val], init)
     training, validation = open_volumes(data, "train"), open_volumes(val or data, "val")
     result = train_registration(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
@@ -156,7 +147,8 @@ def registration(
     metric = "dice" if "dice" in figures else "correlation"
     Console().print(
         f"{out / 'best.safetensors'}: validation {metric} {figures[metric]:.4f} (epoch {figures['best_epoch']}), "
-        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}",
+        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}\n"
+        + export_command("registration", out, [val or data], [data] if val else []),
         highlight=False,
         soft_wrap=True,
     )
@@ -223,6 +215,7 @@ def emotion(
         net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, mismatch=mismatch, bf16=bf16
     )
     console = Console()
+    check_run_folder(out, [data, val], init)
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
     check_apart(training, validation)
@@ -232,7 +225,8 @@ def emotion(
     figures = result["figures"]
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
-        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}",
+        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}\n"
+        + export_command("emotion", out, [val], [data]),
         highlight=False,
         soft_wrap=True,
     )
@@ -311,6 +305,7 @@ def ldlva(
         preset, net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16, noise=noise
     )
     console = Console()
+    check_run_folder(out, [data, val], init)
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
     check_apart(training, validation)
@@ -328,7 +323,8 @@ def ldlva(
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
         f"{figures['best_epoch']}), Constant {figures['constant']:.3f}{found}\n"
-        f"{out / 'uncertainty.csv'}: training labels, the most doubtful first; {out / 'uncertainty.jpg'} shows some",
+        f"{out / 'uncertainty.csv'}: training labels, the most doubtful first; {out / 'uncertainty.jpg'} shows some\n"
+        + export_command("emotion", out, [val], [data]),
         highlight=False,
         soft_wrap=True,
     )
