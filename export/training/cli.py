@@ -65,12 +65,12 @@ def steering(
     from edgeflock.export.datasets.base import check_each_once, implausible
     from edgeflock.export.training.methods.steering import SteeringConfig, train_steering
 
+    check_run_folder(out, [*data, *val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = SteeringConfig(
         net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, shift=shift, augment=augment, bf16=bf16
     )
-    check_run_folder(out, [*data, *val], init)
     check_each_once(*data, *val)
     options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
     training, validation = (
@@ -133,12 +133,12 @@ def registration(
     from edgeflock.export.datasets.volumes import open_volumes
     from edgeflock.export.training.methods.registration import RegistrationConfig, train_registration
 
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = RegistrationConfig(
         net=net, epochs=epochs, steps=steps, batch=batch, size=size, lr=lr, smoothness=smoothness, seed=seed, bf16=bf16
     )
-    check_run_folder(out, [data, val], init)
     training, validation = open_volumes(data, "train"), open_volumes(val or data, "val")
     result = train_registration(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
@@ -203,22 +203,22 @@ def emotion(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import EMOTION_NETS, NETS
-    from edgeflock.export.training.methods.emotion import EmotionConfig, check_apart, train_emotion
+    from edgeflock.export.training.methods.emotion import EmotionConfig, told_apart, train_emotion
 
     if net not in EMOTION_NETS:
         raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both folders, or none for rendered images.")
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = EmotionConfig(
         net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, mismatch=mismatch, bf16=bf16
     )
     console = Console()
-    check_run_folder(out, [data, val], init)
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     result = train_emotion(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )
@@ -292,23 +292,23 @@ def ldlva(
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.datasets.formats.valence_arousal import with_affect
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.methods.emotion import check_apart
+    from edgeflock.export.training.methods.emotion import told_apart
     from edgeflock.export.training.methods.ldlva_emotion import LDLVA_NETS, LdlvaConfig, train_ldlva
 
     if net not in LDLVA_NETS:
         raise InputError(f"LDLVA trains {' or '.join(LDLVA_NETS)}, got {net!r}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = LdlvaConfig.of(
         preset, net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16, noise=noise
     )
     console = Console()
-    check_run_folder(out, [data, val], init)
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     if affect is not None:
         out.mkdir(parents=True, exist_ok=True)
         kept = out / "affect.csv"

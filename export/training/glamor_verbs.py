@@ -61,19 +61,19 @@ def glamor(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.methods.emotion import check_apart
+    from edgeflock.export.training.methods.emotion import told_apart
     from edgeflock.export.training.methods.glamor import GlamorConfig, train_glamor
 
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = GlamorConfig.of(preset, net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16)
     console = Console()
-    check_run_folder(out, [data, val], init)
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     result = train_glamor(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = {".avi": "MJPG", ".mp4": "mp4v"}
+FILMS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+"""Endings by which videos are told that lie among pictures."""
 
 
 def emotion(
@@ -186,11 +188,15 @@ def _photographs(folder: Path) -> _Shown:
     from edgeflock.runtime.cameras.base import numbered
     from edgeflock.runtime.cameras.pictures import PICTURES, is_picture, not_read
 
-    files = sorted((path for path in folder.iterdir() if path.is_file()), key=numbered)
-    pictures = [path for path in files if is_picture(path)]
-    unread = [f"{other}: make JPEG or PNG of them" for other in [not_read(files)] if other]
+    entries = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=numbered)
+    pictures = [path for path in entries if path.is_file() and is_picture(path)]
+    unread = [f"{other}: make JPEG or PNG of them" for other in [not_read(entries)] if other]
+    films = [path for path in entries if path.suffix.lower() in FILMS]
+    for kind, apart in (("video", films), ("folder", [path for path in entries if path.is_dir()])):
+        if apart:
+            unread.append(f"{len(apart)} {kind}{'s' * (len(apart) > 1)}: to be read alone, as {apart[0]}")
     if not pictures:
-        inside = ", ".join(unread) or f"{len(files)} other files"
+        inside = "; ".join(unread) or f"{len(entries)} other files"
         raise InputError(f"{folder}: expected pictures ({', '.join(PICTURES)}) or a recording in it, got {inside}.")
 
     def each() -> Iterator[tuple[int, int, np.ndarray, str]]:
