@@ -13,7 +13,7 @@ from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import next_command, refuse_unused
 
 calibrate_app = typer.Typer(
-    cls=verbs("edgeflock.calibrate", "edgeflock calibrate"),
+    cls=verbs("edgeflock calibrate", "edgeflock.calibrate"),
     no_args_is_help=True,
     help="Calibrate a camera, or compare calibration methods.",
 )

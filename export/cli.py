@@ -9,11 +9,14 @@ import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.runtime.bundle.manifest import Training
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import Keys
 
-export_app = typer.Typer(no_args_is_help=True, help="Turn trained weights into a bundle for every board.")
+export_app = typer.Typer(
+    cls=verbs("edgeflock export"), no_args_is_help=True, help="Turn trained weights into a bundle for every board."
+)
 
 Out = Annotated[Path, typer.Option(help="Folder of the bundle; an older bundle there is replaced.")]
 Key = Annotated[Path, typer.Option(help="Private key to sign with (`edgeflock bundle keygen`).")]
@@ -36,7 +39,6 @@ def export() -> None:
     """Turn trained weights into a bundle for every board."""
 
 
-@export_app.command()
 def steering(
     weights: Annotated[Path, typer.Option(help="best.safetensors of a training run, or the authors' .pth.")],
     data: Annotated[list[Path], typer.Option(help="Validation data for the gate; repeat to join.")],
@@ -96,7 +98,6 @@ def steering(
     _export(recipe, out, key, precision, method, report)
 
 
-@export_app.command()
 def registration(
     weights: Annotated[Path, typer.Option(help="best.safetensors of a training run at 128^3.")],
     data: Annotated[Path, typer.Option(help="The authors' spec (.json) or a folder of NIfTI files.")],
@@ -144,7 +145,6 @@ def registration(
     _export(recipe, out, key, precision, method, report)
 
 
-@export_app.command()
 def emotion(
     weights: Annotated[
         Path, typer.Option(help="best.safetensors of a training run, a .pth, or the authors' Keras variables (.npz).")

@@ -11,10 +11,10 @@ import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.export.training.folder import check_run_folder, export_command
-from edgeflock.export.training.glamor_verbs import glamor, glamor_scene
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a net on recorded data.")
+train_app = typer.Typer(cls=verbs("edgeflock train"), no_args_is_help=True, help="Train a net on recorded data.")
 
 
 @train_app.callback()
@@ -22,7 +22,6 @@ def train() -> None:
     """Train a net on recorded data."""
 
 
-@train_app.command()
 def steering(
     data: Annotated[list[Path], typer.Option(help="Training data, any format of docs/data.md; repeat to join.")],
     val: Annotated[list[Path], typer.Option(help="Validation data; repeat to join.")],
@@ -92,7 +91,6 @@ def steering(
     )
 
 
-@train_app.command()
 def registration(
     data: Annotated[Path, typer.Option(help="Training volumes: the authors' spec (.json) or a folder of NIfTI files.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
@@ -154,7 +152,6 @@ def registration(
     )
 
 
-@train_app.command()
 def emotion(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
     net: Annotated[str, typer.Option(help="glamor, glamor-resnet18, fer-resnet18 or fer-resnet50.")] = "glamor",
@@ -232,7 +229,6 @@ def emotion(
     )
 
 
-@train_app.command()
 def ldlva(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
     net: Annotated[str, typer.Option(help="fer-resnet18 or fer-resnet50.")] = "fer-resnet18",
@@ -330,7 +326,6 @@ def ldlva(
     )
 
 
-@train_app.command("ldlva-digits")
 def ldlva_digits(
     noise: Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels to flip.")] = 0.4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of split, flipped labels, start weights and order.")] = 0,
@@ -374,7 +369,3 @@ def ldlva_digits(
     except ValueError:
         raise InputError(f"--seeds expects numbers with commas between, as 0,1,2, got {seeds!r}.") from None
     show_table(table, chosen, aux, epochs, console)
-
-
-train_app.command()(glamor)
-train_app.command("glamor-scene")(glamor_scene)
