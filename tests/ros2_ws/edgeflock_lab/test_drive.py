@@ -235,7 +235,11 @@ def test_the_guard_knows_how_this_worlds_robot_wears_its_camera():
     [
         ("ROS_DOMAIN_ID", "300", "expected ROS_DOMAIN_ID as a number from 0 to 232, got '300'"),
         ("ROS_DOMAIN_ID", "seven", "got 'seven'"),
-        ("RMW_IMPLEMENTATION", "rmw_nobody_cpp", "RMW_IMPLEMENTATION=rmw_nobody_cpp, got .*unset RMW_IMPLEMENTATION"),
+        (
+            "RMW_IMPLEMENTATION",
+            "rmw_nobody_cpp",
+            "=rmw_nobody_cpp, got no library .*unset RMW_IMPLEMENTATION",
+        ),
     ],
 )
 def test_an_environment_that_ros_would_die_of_is_refused(monkeypatch, tmp_path, variable, value, message):
