@@ -13,7 +13,7 @@ from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import next_command, refuse_unused
 
 calibrate_app = typer.Typer(
-    cls=verbs("edgeflock.calibrate", "edgeflock calibrate"),
+    cls=verbs("edgeflock calibrate", "edgeflock.calibrate"),
     no_args_is_help=True,
     help="Calibrate a camera, or compare calibration methods.",
 )
@@ -74,6 +74,7 @@ def camera(
         pictures_in,
         store_camera,
     )
+    from edgeflock.runtime.bundle.bundle import check_bundle_place
 
     check_file_name(out)
     if board is None:
@@ -101,6 +102,7 @@ def camera(
     check_outputs([out, picture if board else None], inputs=read, whole=[*of_pictures, bundle])
     if bundle and key:
         open_to_sign(bundle, key)  # a wrong key shall not show up after minutes of work
+        check_bundle_place(bundle)
         check_outputs(folders=[bundle])
     console = Console()
     if board is None:

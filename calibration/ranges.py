@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -22,6 +24,8 @@ Method = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
 # all others: it loses 7 dB. 99.99 instead of 99.999 was seen to deviate as far as "minmax". "entropy" finds the
 # trade-off for each tensor by itself and is the default (docs/calibration.md has the table).
 PERCENTILE = 99.999
+FEW_SAMPLES = 8  # fewer do not span what a net gets
+OUTLYING = 1000  # times the 99.9 percentile
 _POOL = 2  # entropy compares 2048 bins, as TensorRT does
 _STRIDE = 8  # of its candidates, in bins
 _SHRINK = 0.97 ** np.arange(1, 115)  # candidates of MSE: down to 1/32 of the extreme, 3 % apart
@@ -60,6 +64,11 @@ def activation_ranges(
         Unknown method, feeds that do not fit the net, or an activation that is not finite.
     MissingExtra
         The onnx package is not installed.
+
+    Warns
+    -----
+    UserWarning
+        `doubts` about the samples.
     """
     if method not in get_args(Method):
         raise InputError(f"calibration method must be one of {', '.join(get_args(Method))}, got {method!r}.")
@@ -69,11 +78,37 @@ def activation_ranges(
     except ModuleNotFoundError as error:
         raise MissingExtra.pip("Calibration", "export", error) from None
     seen = observe(model, feeds, cache=cache, on_progress=on_progress)
+    for doubt in doubts(feeds):
+        warnings.warn(f"calibration: {doubt}", stacklevel=2)
     ranges = {name: range_of(histogram, method, symmetric) for name, histogram in seen.items()}
     # "MinMax" is TensorsData's word for "nothing but a low and a high".
     return TensorsData(
         CalibrationMethod.MinMax, {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     )
+
+
+def doubts(feeds: Mapping[str, np.ndarray]) -> list[str]:
+    """Why samples are hardly what a net gets in service, one line for each reason.
+
+    Parameters
+    ----------
+    feeds : mapping
+        Input name to (N, ...).
+    """
+    found = []
+    for name, feed in feeds.items():
+        flat = np.abs(np.asarray(feed, np.float32).reshape(len(feed), -1))
+        if len(flat) < FEW_SAMPLES:
+            found.append(f"input {name!r} has {len(flat)} samples, ranges need {FEW_SAMPLES} or more: take 100 or so.")
+        elif flat.shape[1] > 1 and (constant := int((np.ptp(flat, axis=1) == 0).sum())) > len(flat) / 2:
+            found.append(f"in {constant} of {len(flat)} samples of input {name!r} all values are equal: take others.")
+        most, usual = float(flat.max()), float(np.quantile(flat.ravel()[:: max(1, flat.size // 1_000_000)], 0.999))
+        if most > OUTLYING * max(usual, 1e-6) and flat.size >= 1000:
+            found.append(
+                f"input {name!r} has the value {most:g} where 99.9 % are below {usual:g}: a broken sample (number "
+                f"{int(flat.max(1).argmax())}) takes the 8 bits from all others."
+            )
+    return found
 
 
 def range_of(histogram: Histogram, method: Method, symmetric: bool = False) -> tuple[float, float]:

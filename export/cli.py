@@ -9,10 +9,14 @@ import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.runtime.bundle.manifest import Training
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import Keys
 
-export_app = typer.Typer(no_args_is_help=True, help="Turn trained weights into a bundle for every board.")
+export_app = typer.Typer(
+    cls=verbs("edgeflock export"), no_args_is_help=True, help="Turn trained weights into a bundle for every board."
+)
 
 Out = Annotated[Path, typer.Option(help="Folder of the bundle; an older bundle there is replaced.")]
 Key = Annotated[Path, typer.Option(help="Private key to sign with (`edgeflock bundle keygen`).")]
@@ -35,7 +39,6 @@ def export() -> None:
     """Turn trained weights into a bundle for every board."""
 
 
-@export_app.command()
 def steering(
     weights: Annotated[Path, typer.Option(help="best.safetensors of a training run, or the authors' .pth.")],
     data: Annotated[list[Path], typer.Option(help="Validation data for the gate; repeat to join.")],
@@ -74,7 +77,9 @@ def steering(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from edgeflock.export.datasets import ReadOptions, SteeringDataset, concatenate, open_dataset
+    from edgeflock.export.pipeline import check_places
 
+    check_places(out, key, report, [weights, training, *data, *(calib or [])])
     options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
 
     def read(paths: list[Path]) -> SteeringDataset:
@@ -93,7 +98,6 @@ def steering(
     _export(recipe, out, key, precision, method, report)
 
 
-@export_app.command()
 def registration(
     weights: Annotated[Path, typer.Option(help="best.safetensors of a training run at 128^3.")],
     data: Annotated[Path, typer.Option(help="The authors' spec (.json) or a folder of NIfTI files.")],
@@ -125,7 +129,9 @@ def registration(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from edgeflock.export.datasets.volumes import open_volumes
+    from edgeflock.export.pipeline import check_places
 
+    check_places(out, key, report, [weights, training, data, calib])
     recipe = registration_recipe(
         weights,
         open_volumes(data, "val"),
@@ -139,7 +145,6 @@ def registration(
     _export(recipe, out, key, precision, method, report)
 
 
-@export_app.command()
 def emotion(
     weights: Annotated[
         Path, typer.Option(help="best.safetensors of a training run, a .pth, or the authors' Keras variables (.npz).")
@@ -181,6 +186,9 @@ def emotion(
         raise _missing(error) from error
     from rich.console import Console
 
+    from edgeflock.export.pipeline import check_places
+
+    check_places(out, key, report, [weights, training, data, calib])
     if (data is None) != (calib is None):
         raise InputError("--data and --calib go together: name both folders, or none for rendered images.")
     recipe = emotion_recipe(
@@ -256,6 +264,7 @@ def compile_for(
         except (OSError, SafetensorError) as error:
             raise InputError(f"{inputs} is not a safetensors file with inputs: {error}.") from None
     console = Console()
+    check_outputs(folders=[out], inputs=[inputs], whole=[bundle])
     made = compile_bundle(target, Bundle.open(bundle, key), out, feeds, sdk_python, console)
     for line in (*made.did, *(f"wrote {path}" for path in made.files), *(["then:"] if made.on_board else [])):
         console.print(line, highlight=False, soft_wrap=True)

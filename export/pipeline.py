@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,11 +26,13 @@ from edgeflock.export.quantise.search import SearchResult, search
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.report import write_report
 from edgeflock.export.targets import supported
-from edgeflock.runtime.bundle.bundle import Artefact, Manifest, sign_bundle, write_bundle
-from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, GateReport
+from edgeflock.runtime.bundle.bundle import Artefact, Manifest, check_bundle_place, sign_bundle, write_bundle
+from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, GateReport, ImageInput, VolumeInput
 from edgeflock.runtime.bundle.signing import read_private_key
 from edgeflock.runtime.bundle.vectors import answer_key, thinned
 from edgeflock.runtime.errors import GateError, InputError
+from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.options import next_command
 
 PRECISIONS = ("fp32", "fp16", *FORMS)
 PARITY_SAMPLES = 256
@@ -82,8 +85,8 @@ def export_bundle(
         What is wrong with samples, precisions or key.
     """
     console = console or Console(quiet=True)
-    report = report or out.with_name(f"{out.name}-report")
-    read_private_key(key)  # a wrong key shall not show up after minutes of work
+    check_places(out, key, report)  # what is wrong with them shall not show up after minutes of work
+    report = report or _report_folder(out)
     wanted = list(dict.fromkeys(["fp32", *precisions]))
     if set(wanted) - set(PRECISIONS) or recipe.default_precision not in wanted:
         raise InputError(
@@ -97,8 +100,10 @@ def export_bundle(
             f"{', '.join(quantised)} need calibration samples: name the training data with --calib, or ask for "
             f"fp32 and fp16 alone."
         )
+    _check_range(recipe, recipe.validation, "validation")
     if calibration is not None:
         _check_held_out(recipe.validation, calibration)
+        _check_range(recipe, calibration, "calibration")
     samples = recipe.validation
     data = f"{len(samples)} samples, SHA-256 {samples.digest[:16]}"
     provenance: dict[str, Any] = {"validation": samples.digest}
@@ -180,6 +185,9 @@ def export_bundle(
         write_bundle(out, manifest, files)
         sign_bundle(out, key)
         done(f"{out}: look at it with `edgeflock bundle show {out}`")
+    public = key.with_suffix(".pub")
+    then = next_command("tune", out, keys=[public] if public.exists() else [])
+    console.print(then, highlight=False, markup=False, soft_wrap=True)
     return out
 
 
@@ -265,13 +273,49 @@ def _verdict(gate: GateReport, kept: Sequence[str]) -> str:
 
 
 def _refusal(precision: str, judgement: Judgement) -> str:
-    failed = ". ".join(str(criterion) for criterion in judgement.criteria if not criterion.passed)
+    failed = [i for i, criterion in enumerate(judgement.criteria) if not criterion.passed]
+    limits = [judgement.options[i] for i in failed if i < len(judgement.options) and judgement.options[i]]
+    ways = ["train longer"]
+    if precision in FORMS:
+        ways += ["calibrate with other samples (--calib) or another --method"]
+    if precision != "fp32":
+        ways += ["ship another --precision (--default names the one that is used)"]
+    if limits:
+        ways += [f"set {' and '.join(limits)} to what your data allows"]
     return (
-        f"the gate refuses the {precision} net. {failed}. Worst samples: {'; '.join(judgement.worst)}. "
+        f"the gate refuses the {precision} net. {'. '.join(str(judgement.criteria[i]) for i in failed)}. "
+        f"Worst samples: {'; '.join(judgement.worst)}. "
         f"{judgement.metric} {judgement.value:.4f} {judgement.unit}, fp32 {judgement.fp32:.4f}, constant predictor "
-        f"{judgement.constant:.4f}. Way out: train longer, calibrate with other samples or another method, or ship "
-        f"another precision."
+        f"{judgement.constant:.4f}. Way out: {', or '.join(ways)}."
     )
+
+
+def check_places(out: Path, key: Path, report: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse places that a bundle and its report cannot be written to, and a key that does not sign, before long work.
+
+    Parameters
+    ----------
+    out, key, report
+        See `export_bundle`.
+    inputs : iterable of Path
+        Files and folders that are read.
+
+    Raises
+    ------
+    InputError, FileError, BundleError
+    """
+    check_bundle_place(out)
+    report = report or _report_folder(out)
+    read = [key, *inputs]
+    check_outputs(folders=[out, report], whole=read)
+    for path in (*read, report):
+        if path is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):
+            raise InputError(f"{path} lies in {out}, which is replaced by the new bundle: choose another --out.")
+    read_private_key(key)
+
+
+def _report_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}-report")
 
 
 def _check_held_out(validation: Samples, calibration: Samples) -> None:
@@ -283,6 +327,26 @@ def _check_held_out(validation: Samples, calibration: Samples) -> None:
         raise InputError(
             f"{len(shared)} calibration samples are validation samples as well (first: {shared[0]}): the gate must "
             f"judge samples that quantisation did not see."
+        )
+
+
+def _check_range(recipe: Recipe, samples: Samples, what: str) -> None:
+    """Samples that the net cannot get in service: outside of the range that the manifest promises, or a part of it."""
+    for spec in recipe.inputs:
+        if not isinstance(spec, ImageInput | VolumeInput):
+            continue
+        low, high = spec.range
+        feed = samples.feeds[spec.name]
+        least, most = float(feed.min(initial=high)), float(feed.max(initial=low))
+        if least < low or most > high:
+            got = f"{least:g}..{most:g}"
+        elif high > 1 and low < most <= 1:
+            got = f"nothing above {most:g}, as if divided by {high:g}"
+        else:
+            continue
+        raise InputError(
+            f"{what} samples of input {spec.name!r}: expected values {low:g}..{high:g} as in service, got {got}: "
+            "prepare them as the task does."
         )
 
 

@@ -75,6 +75,8 @@ class Judgement:
     criteria: list[Criterion]
     worst: list[str] = field(default_factory=list)
     """The samples that went worst, one line each, for the error."""
+    options: list[str] = field(default_factory=list)
+    """Of the command line, for each criterion the one that sets its limit, "" for none."""
 
     @property
     def passed(self) -> bool:

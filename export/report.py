@@ -10,6 +10,7 @@ from edgeflock.export.quantise.search import SearchResult
 from edgeflock.runtime.bundle.manifest import Criterion, GateReport
 from edgeflock.runtime.errors import MissingExtra
 from edgeflock.runtime.figures import new_figure
+from edgeflock.runtime.files import replacing, write_atomically
 
 _ROW = 0.18  # inches of the picture for one layer
 _WIDEST = 2.0  # multiples of the limit that the picture shows
@@ -32,7 +33,6 @@ def write_report(folder: Path, verdict: GateReport, found: SearchResult) -> list
     list of Path
         The files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     data, text, picture = (folder / f"{verdict.precision}.{suffix}" for suffix in ("json", "md", "png"))
     content = {
         "gate": verdict.model_dump() | {"passed": verdict.passed},
@@ -41,14 +41,14 @@ def write_report(folder: Path, verdict: GateReport, found: SearchResult) -> list
         "layers": [asdict(row) for row in found.table],
         "steps": [asdict(step) for step in found.steps],
     }
-    data.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    write_atomically(data, json.dumps(content, indent=2) + "\n")
     try:
         draw(picture, verdict, found)
         lines, files = [f"![{verdict.precision}]({picture.name})"], [data, text, picture]
     except MissingExtra as missing:
         picture.unlink(missing_ok=True)  # of an earlier report
         lines, files = [f"No picture: {missing}"], [data, text]
-    text.write_text("\n".join([*_markdown(verdict, found), "", *lines]) + "\n", "utf-8")
+    write_atomically(text, "\n".join([*_markdown(verdict, found), "", *lines]) + "\n")
     return files
 
 
@@ -110,7 +110,8 @@ def draw(path: Path, verdict: GateReport, found: SearchResult) -> None:
         criteria.text(0.02, i - 0.42, str(criterion), fontsize=7, va="bottom")
     criteria.set(xlabel="share of the limit", xlim=(0, _WIDEST), ylim=(len(shares) - 0.4, -0.9))
     figure.suptitle(f"{verdict.precision}: {_said(verdict)}")
-    figure.savefig(path, dpi=110)
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=110, format="png")
 
 
 def _said(verdict: GateReport) -> str:

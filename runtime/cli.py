@@ -26,7 +26,7 @@ from edgeflock.runtime.errors import BundleError, end_with
 from edgeflock.runtime.options import Keys
 
 app = typer.Typer(
-    cls=verbs("edgeflock.commands", "edgeflock"),
+    cls=verbs("edgeflock", "edgeflock.commands"),
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -114,7 +114,7 @@ def simulate(
         refuse_unused(ctx, ["straggler", "jitter", "wifi_bps", "compute_ms"], "mode 'cll' has no clock")
     if plan is not None:
         refuse_unused(ctx, ["base", "t", "tour"], f"{plan} says who mixes with whom, and when")
-    check_reports(as_json, read=[network, tour, plan, init, *data, *val])
+    check_reports(as_json, read=[network, tour, plan, init, *data, *val], folders=[out])
     silos = open_silos(network, core_bps)
     chosen = {"net": net, "split": split, "size": size, "samples": samples, "init": init}
     settings: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
@@ -196,6 +196,7 @@ def experiments(
     from edgeflock.export.fleet.workers import open_pool
     from edgeflock.runtime.fleet.learner import learning_task
 
+    check_reports(None, read=[*data, *val], folders=[out, runs])
     settings = ExperimentSettings(
         rounds=rounds,
         seeds=seeds,

@@ -78,12 +78,14 @@ def conditions_of(
     return Conditions(factors, jitter, wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0, seed)
 
 
-def check_reports(as_json: str | None, *pictures: Path | None, read: Sequence[str | Path | None]) -> None:
-    """Refuse reports that cannot be written, or that would destroy what is read, before long work begins."""
+def check_reports(
+    as_json: str | None, *pictures: Path | None, read: Sequence[str | Path | None], folders: Sequence[Path] = ()
+) -> None:
+    """Refuse reports and folders that cannot be written, or would destroy what is read, before long work begins."""
     for picture in filter(None, pictures):
         check_picture(picture)
     file = Path(as_json) if as_json and as_json != "-" else None
-    check_outputs(files=[file, *pictures], inputs=[Path(source) for source in read if source])
+    check_outputs([file, *pictures], folders, inputs=[Path(source) for source in read if source])
 
 
 def wrote_json(text: str, where: str | None) -> bool:

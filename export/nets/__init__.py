@@ -15,12 +15,18 @@ from edgeflock.export.nets.mobilenet import MobileNetV2
 from edgeflock.export.nets.resnet import FerResNet18, FerResNet50
 from edgeflock.export.nets.voxelmorph import VoxelMorph
 from edgeflock.export.nets.vtn import VTN, VTNAffine
+from edgeflock.runtime.tasks.family import families, part
 
-NETS: dict[str, Callable[[], nn.Module]] = {
+Nets = dict[str, Callable[[], nn.Module]]
+
+STEERING_NETS: Nets = {
     "fadnet": FADNet,
     "fadnet-released": FADNetReleased,
     "fadnet-plus": FADNetPlus,
     "dronet": DroNet,
+    "mobilenet-v2": MobileNetV2,
+}
+REGISTRATION_NETS: Nets = {
     "ldr": LDR,
     "ldr-2": partial(cascaded_ldr, 2),
     "ldr-3": partial(cascaded_ldr, 3),
@@ -31,20 +37,23 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "vtn-affine": VTNAffine,
     "vtn-affine-2": partial(VTNAffine, 2),
     "vtn-affine-3": partial(VTNAffine, 3),
-    "mobilenet-v2": MobileNetV2,
+}
+GLAMOR_NETS: Nets = {
     "glamor": Glamor,
     "glamor-resnet18": GlamorResNet18,
     "glamor-context": partial(Glamor, attention="context"),
     "glamor-mean": partial(Glamor, attention="mean"),
     "glamor-concat": partial(Glamor, fusion="concat"),
-    "fer-resnet18": FerResNet18,
-    "fer-resnet50": FerResNet50,
 }
+EMOTION_NETS: Nets = {**GLAMOR_NETS, "fer-resnet18": FerResNet18, "fer-resnet50": FerResNet50}
 
-STEERING_NETS = ("fadnet", "fadnet-released", "fadnet-plus", "dronet", "mobilenet-v2")
-GLAMOR_NETS = ("glamor", "glamor-resnet18", "glamor-context", "glamor-mean", "glamor-concat")
-EMOTION_NETS = (*GLAMOR_NETS, "fer-resnet18", "fer-resnet50")
-REGISTRATION_NETS = (
-    *("ldr", "ldr-2", "ldr-3", "ldr-cheap-head", "ldr-released"),
-    *("voxelmorph", "vtn", "vtn-affine", "vtn-affine-2", "vtn-affine-3"),
-)
+NETS: Nets = {**STEERING_NETS, **REGISTRATION_NETS, **EMOTION_NETS}
+"""The nets that come with edgeflock."""
+
+
+def known_nets() -> Nets:
+    """Nets of every family that is installed here, `NETS` among them."""
+    found: Nets = {}
+    for family in families().values():
+        found |= part(family.nets) if family.nets else {}
+    return found | NETS

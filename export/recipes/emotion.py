@@ -175,6 +175,7 @@ def judge(fp32: Answers, candidate: Answers, faces: Samples, limits: EmotionLimi
                 limit=limits.constant_ratio,
             ),
         ],
+        options=["--max-drop", "--min-agreement", "--max-distance", ""],
         worst=[
             f"{faces.names[i]}: emotion {labels[i]}, fp32 {named_fp32[i]} ({reference[i].max():.2f}), "
             f"got {named[i]} ({got[i].max():.2f})"

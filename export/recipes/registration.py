@@ -164,6 +164,7 @@ def judge(
                 limit=limits.gain,
             ),
         ],
+        options=["--max-drop", "--max-folded", "", "--min-gain"],
         worst=[f"{pairs.names[i]}: {metric} {mine[i]:.4f}, fp32 {exact[i]:.4f}, before {before[i]:.4f}" for i in worst],
     )
 

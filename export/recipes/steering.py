@@ -141,6 +141,7 @@ def judge(fp32: Answers, candidate: Answers, frames: Samples, limits: SteeringLi
                 name="largest distance from fp32", value=float(deviation.max()), limit=limits.deviation, unit="rad"
             ),
         ],
+        options=["--max-rise", "--max-flips", "--max-ratio", "--max-deviation"],
         worst=[
             f"{frames.names[i]}: label {angles[i]:+.3f}, fp32 {reference[i]:+.3f}, got {got[i]:+.3f} rad"
             for i in np.argsort(-(deviation if deviation.any() else np.abs(got - angles)))[:3]

@@ -5,18 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
-from edgeflock.export.training.glamor_verbs import glamor, glamor_scene
+from edgeflock.export.training.folder import check_run_folder, export_command
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
 
-if TYPE_CHECKING:
-    from edgeflock.export.datasets import ReadOptions
-
-train_app = typer.Typer(no_args_is_help=True, help="Train a net on recorded data.")
+train_app = typer.Typer(cls=verbs("edgeflock train"), no_args_is_help=True, help="Train a net on recorded data.")
 
 
 @train_app.callback()
@@ -24,7 +22,6 @@ def train() -> None:
     """Train a net on recorded data."""
 
 
-@train_app.command()
 def steering(
     data: Annotated[list[Path], typer.Option(help="Training data, any format of docs/data.md; repeat to join.")],
     val: Annotated[list[Path], typer.Option(help="Validation data; repeat to join.")],
@@ -67,6 +64,7 @@ def steering(
     from edgeflock.export.datasets.base import check_each_once, implausible
     from edgeflock.export.training.methods.steering import SteeringConfig, train_steering
 
+    check_run_folder(out, [*data, *val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = SteeringConfig(
@@ -87,22 +85,12 @@ def steering(
     Console().print(
         f"{out / 'best.safetensors'}: validation rmse {figures['rmse']:.4f} rad (epoch {figures['best_epoch']}), "
         f"Constant {figures['constant']:.4f}, Random {figures['random']:.4f}\n"
-        f"next: {_export_line(out, data, val, options)}",
+        + export_command("steering", out, val, data, **vars(options)),
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _export_line(out: Path, data: list[Path], val: list[Path], options: ReadOptions) -> str:
-    """The command that makes a bundle of the weights; FLEET.pem comes from `edgeflock bundle keygen`."""
-    words = ["edgeflock", "export", "steering", "--weights", str(out / "best.safetensors")]
-    words += [word for path in val for word in ("--data", str(path))]
-    words += [word for path in data for word in ("--calib", str(path))]
-    words += [f"--{name.replace('_', '-')}={value}" for name, value in vars(options).items() if value is not None]
-    return shlex.join([*words, "--training", str(out / "result.json"), "--key", "FLEET.pem", "--out", "BUNDLE"])
-
-
-@train_app.command()
 def registration(
     data: Annotated[Path, typer.Option(help="Training volumes: the authors' spec (.json) or a folder of NIfTI files.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
@@ -143,6 +131,7 @@ def registration(
     from edgeflock.export.datasets.volumes import open_volumes
     from edgeflock.export.training.methods.registration import RegistrationConfig, train_registration
 
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = RegistrationConfig(
@@ -156,13 +145,13 @@ def registration(
     metric = "dice" if "dice" in figures else "correlation"
     Console().print(
         f"{out / 'best.safetensors'}: validation {metric} {figures[metric]:.4f} (epoch {figures['best_epoch']}), "
-        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}",
+        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}\n"
+        + export_command("registration", out, [val or data], [data] if val else []),
         highlight=False,
         soft_wrap=True,
     )
 
 
-@train_app.command()
 def emotion(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
     net: Annotated[str, typer.Option(help="glamor, glamor-resnet18, fer-resnet18 or fer-resnet50.")] = "glamor",
@@ -211,12 +200,13 @@ def emotion(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import EMOTION_NETS, NETS
-    from edgeflock.export.training.methods.emotion import EmotionConfig, check_apart, train_emotion
+    from edgeflock.export.training.methods.emotion import EmotionConfig, told_apart, train_emotion
 
     if net not in EMOTION_NETS:
         raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both folders, or none for rendered images.")
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = EmotionConfig(
@@ -225,20 +215,20 @@ def emotion(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     result = train_emotion(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )
     figures = result["figures"]
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
-        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}",
+        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}\n"
+        + export_command("emotion", out, [val], [data]),
         highlight=False,
         soft_wrap=True,
     )
 
 
-@train_app.command()
 def ldlva(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was interrupted goes on by itself.")],
     net: Annotated[str, typer.Option(help="fer-resnet18 or fer-resnet50.")] = "fer-resnet18",
@@ -298,13 +288,14 @@ def ldlva(
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.datasets.formats.valence_arousal import with_affect
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.methods.emotion import check_apart
+    from edgeflock.export.training.methods.emotion import told_apart
     from edgeflock.export.training.methods.ldlva_emotion import LDLVA_NETS, LdlvaConfig, train_ldlva
 
     if net not in LDLVA_NETS:
         raise InputError(f"LDLVA trains {' or '.join(LDLVA_NETS)}, got {net!r}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = LdlvaConfig.of(
@@ -313,7 +304,7 @@ def ldlva(
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     if affect is not None:
         out.mkdir(parents=True, exist_ok=True)
         kept = out / "affect.csv"
@@ -328,13 +319,13 @@ def ldlva(
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
         f"{figures['best_epoch']}), Constant {figures['constant']:.3f}{found}\n"
-        f"{out / 'uncertainty.csv'}: training labels, the most doubtful first; {out / 'uncertainty.jpg'} shows some",
+        f"{out / 'uncertainty.csv'}: training labels, the most doubtful first; {out / 'uncertainty.jpg'} shows some\n"
+        + export_command("emotion", out, [val], [data]),
         highlight=False,
         soft_wrap=True,
     )
 
 
-@train_app.command("ldlva-digits")
 def ldlva_digits(
     noise: Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels to flip.")] = 0.4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of split, flipped labels, start weights and order.")] = 0,
@@ -378,7 +369,3 @@ def ldlva_digits(
     except ValueError:
         raise InputError(f"--seeds expects numbers with commas between, as 0,1,2, got {seeds!r}.") from None
     show_table(table, chosen, aux, epochs, console)
-
-
-train_app.command()(glamor)
-train_app.command("glamor-scene")(glamor_scene)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.runtime.errors import InputError, MissingExtra
 
 
@@ -60,18 +61,19 @@ def glamor(
 
     from edgeflock.export.datasets.emotion import open_emotion
     from edgeflock.export.nets import NETS
-    from edgeflock.export.training.methods.emotion import check_apart
+    from edgeflock.export.training.methods.emotion import told_apart
     from edgeflock.export.training.methods.glamor import GlamorConfig, train_glamor
 
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = GlamorConfig.of(preset, net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16)
     console = Console()
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
-    check_apart(training, validation)
+    validation = told_apart(training, validation)
     result = train_glamor(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )
@@ -79,7 +81,8 @@ def glamor(
     share = f"; the face has {figures['face_share']:.0%} of the fusion" if figures["face_share"] is not None else ""
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
-        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}{share}; {out / 'attention.jpg'}",
+        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}{share}; {out / 'attention.jpg'}\n"
+        + export_command("emotion", out, [val], [data]),
         highlight=False,
         soft_wrap=True,
     )

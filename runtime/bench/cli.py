@@ -19,7 +19,7 @@ from edgeflock.runtime.options import Keys, next_command, refuse_unused
 if TYPE_CHECKING:
     from edgeflock.runtime.bench.record import Measured, Missing
 
-bench_app = typer.Typer(cls=verbs("edgeflock.bench", "edgeflock bench"), no_args_is_help=True)
+bench_app = typer.Typer(cls=verbs("edgeflock bench", "edgeflock.bench"), no_args_is_help=True)
 
 
 @bench_app.callback(epilog="Example: edgeflock bench run --seconds 60 --mode paced --rate 30")

@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,8 +233,7 @@ def write_bundle(folder: str | Path, manifest: Manifest, files: dict[str, bytes 
         The manifest does not fit the files, or `folder` is something else than a bundle.
     """
     folder = Path(folder).resolve()
-    if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).exists() or not any(folder.iterdir()))):
-        raise BundleError(f"{folder} exists and is not a bundle: choose another folder.")
+    check_bundle_place(folder)
     document = manifest.model_dump(mode="json")
     document |= {"files": {name: _sha256(data) for name, data in files.items()}, "key_id": None}
     for precision, artefact in document["artefacts"].items():
@@ -263,6 +262,22 @@ def write_bundle(folder: str | Path, manifest: Manifest, files: dict[str, bytes 
             old.rename(folder)
             raise
     return folder
+
+
+def check_bundle_place(folder: str | Path) -> None:
+    """BundleError unless a bundle may be written to `folder`: nothing is there, an empty folder, or an older bundle."""
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not (folder / MANIFEST).exists():
+        raise BundleError(f"{folder} exists and is not a bundle: choose another folder.")
+    with suppress(BundleError):  # a damaged one may be replaced
+        known = {MANIFEST, SIGNATURE, *read_manifest(folder)[0].files}
+        if foreign := sorted(path.name for path in folder.iterdir() if path.name not in known):
+            raise InputError(
+                f"{folder} is replaced as a whole, and holds what is not of its bundle: {', '.join(foreign[:5])}. Move "
+                "that elsewhere or choose another folder."
+            )
 
 
 def sign_bundle(folder: str | Path, private_key: str | Path) -> Path:

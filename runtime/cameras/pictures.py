@@ -82,7 +82,9 @@ def decode_picture(data: bytes, kind: str = "", flags: int = cv2.IMREAD_COLOR) -
     if image.dtype == np.uint16:
         bits = next(bits for bits in (10, 12, 14, 16) if image.max() < 1 << bits)
         return cv2.convertScaleAbs(image, alpha=255 / ((1 << bits) - 1))
-    return image if image.dtype == np.uint8 else decode_compressed(data, kind, flags)
+    if image.dtype != np.uint8:
+        raise InputError(f"expected 8 or 16 bits per channel, got {kind} of {image.dtype}: make PNG or JPEG of it.")
+    return image
 
 
 def _heic(data: bytes, kind: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import typer
 
 from edgeflock.runtime.errors import CameraError, FileError, InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs, replacing, write_atomically
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = {".avi": "MJPG", ".mp4": "mp4v"}
+FILMS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+"""Endings by which videos are told that lie among pictures."""
 
 
 def emotion(
@@ -130,6 +132,8 @@ def emotion(
     console.print(f"{seen} faces in {count} frames" + (f": {made}" if made else ""), highlight=False, soft_wrap=True)
     if ended is not None:
         raise ended
+    then = next_command("tune", recognizer.bundle.path, keys=key)
+    console.print(then, highlight=False, markup=False, soft_wrap=True)
     if not frames and not shown.still and shown.frames and count < 0.9 * shown.frames:
         raise CameraError(
             f"{source} says that it has {shown.frames} frames, and ends after {count}: it was cut off or is damaged. "
@@ -184,11 +188,15 @@ def _photographs(folder: Path) -> _Shown:
     from edgeflock.runtime.cameras.base import numbered
     from edgeflock.runtime.cameras.pictures import PICTURES, is_picture, not_read
 
-    files = sorted((path for path in folder.iterdir() if path.is_file()), key=numbered)
-    pictures = [path for path in files if is_picture(path)]
-    unread = [f"{other}: make JPEG or PNG of them" for other in [not_read(files)] if other]
+    entries = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=numbered)
+    pictures = [path for path in entries if path.is_file() and is_picture(path)]
+    unread = [f"{other}: make JPEG or PNG of them" for other in [not_read(entries)] if other]
+    films = [path for path in entries if path.suffix.lower() in FILMS]
+    for kind, apart in (("video", films), ("folder", [path for path in entries if path.is_dir()])):
+        if apart:
+            unread.append(f"{len(apart)} {kind}{'s' * (len(apart) > 1)}: to be read alone, as {apart[0]}")
     if not pictures:
-        inside = ", ".join(unread) or f"{len(files)} other files"
+        inside = "; ".join(unread) or f"{len(entries)} other files"
         raise InputError(f"{folder}: expected pictures ({', '.join(PICTURES)}) or a recording in it, got {inside}.")
 
     def each() -> Iterator[tuple[int, int, np.ndarray, str]]:

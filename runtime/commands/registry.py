@@ -1,7 +1,8 @@
 """Verbs that other packages register: no arrow turns back from runtime to export, calibration or ROS.
 
-They come through an entry-point group: the name is the verb, the object a `typer.Typer` (a group) or a plain function
-(a command). They are imported when they are used or listed.
+They come with a family (`edgeflock.runtime.tasks.family`), or one by one through an entry-point group: the name is the
+verb, the object a `typer.Typer` (a group) or a plain function (a command). They are imported when they are used or
+listed. The extra that a verb needs stands behind its object, as "package.module:name [extra]".
 """
 
 from __future__ import annotations
@@ -15,42 +16,25 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from edgeflock.runtime.errors import MissingExtra
-
-_EXTRAS = {
-    "train": "export",
-    "calibrate": "export",
-    "record": "sim",
-    "register": "registration",
-    "phantoms": "registration",
-    "drive-bars": "drive",
-    "emotion-bars": "drive",
-    "emotion": "export",
-    "peers": "export",
-    "registration": "export",
-}
+from edgeflock.runtime.tasks.family import extra_of, families
 
 
-def extra_of(verb: str) -> str:
-    """Extra that brings what a registered verb needs; most are named alike."""
-    return _EXTRAS.get(verb, verb)
-
-
-def verbs(group: str, command: str) -> type[TyperGroup]:
-    """Class of a command that has verbs of its own, and after them those registered in an entry-point group.
+def verbs(command: str, group: str | None = None) -> type[TyperGroup]:
+    """Class of a command that has verbs of its own, and after them those that were registered.
 
     Parameters
     ----------
-    group : str
-        Entry-point group.
     command : str
-        The command as it is typed, for messages.
+        The command as it is typed: what families name it.
+    group : str, optional
+        Entry-point group of the verbs that belong to no family.
     """
 
     class Verbs(TyperGroup):
         @cached_property
         def registered(self) -> dict[str, EntryPoint]:
             """Verbs by name, looked for once: a search goes through every installed package."""
-            return {entry.name: entry for entry in entry_points(group=group)}
+            return registered(command, group)
 
         def list_commands(self, ctx: Any) -> list[str]:
             own = super().list_commands(ctx)
@@ -64,14 +48,21 @@ def verbs(group: str, command: str) -> type[TyperGroup]:
     return Verbs
 
 
+def registered(command: str, group: str | None = None) -> dict[str, EntryPoint]:
+    """Verbs of a command that families and the entry points of a group bring, by name."""
+    found = {entry.name: entry for entry in entry_points(group=group)} if group else {}
+    for family in families().values():
+        found |= {name: EntryPoint(name, value, command) for name, value in family.verbs.get(command, {}).items()}
+    return found
+
+
 def _registered(entry: EntryPoint, command: str) -> Any:
     """Command of a registered verb; where its packages are missing, one that says how to install them."""
     holder, verb = typer.Typer(), entry.name
     try:
         target = entry.load()
     except (ImportError, MissingExtra) as error:
-        pip = MissingExtra.pip(f"{command} {verb}", extra_of(verb), error)
-        missing = error if isinstance(error, MissingExtra) else pip
+        missing = error if isinstance(error, MissingExtra) else _missing(f"{command} {verb}", entry, error)
 
         def refuse() -> None:
             raise missing
@@ -84,3 +75,9 @@ def _registered(entry: EntryPoint, command: str) -> Any:
         else:
             holder.command(verb)(target)
     return typer.main.get_group(holder).commands[verb]
+
+
+def _missing(what: str, entry: EntryPoint, cause: ImportError) -> MissingExtra:
+    if extra := extra_of(entry.value):
+        return MissingExtra.pip(what, extra, cause)
+    return MissingExtra(f"{what} needs a package that is not installed ({cause}): install what brings it.")

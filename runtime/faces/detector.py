@@ -86,8 +86,8 @@ def open_detector(model: str | Path | None = None, min_face: float = MIN_FACE) -
 class HaarDetector:
     """Viola and Jones' cascade on the grey frame: upright faces that look at the camera.
 
-    The frame is first made as bright as a lit one, then equalised by parts (CLAHE), so that faces in the dark and
-    against the light are found too (docs/emotion.md has how many).
+    The frame is made as bright as a lit one and equalised by parts (CLAHE), so that faces in the dark and against the
+    light are found too; where that shows none, it is only made brighter (docs/emotion.md has how many).
 
     The score is n / (n + 1) for n overlapping finds; it orders faces, it is no probability.
 
@@ -119,12 +119,13 @@ class HaarDetector:
         if self._scale != 1:
             grey = cv2.resize(grey, self._small.shape[::-1], dst=self._small, interpolation=cv2.INTER_AREA)
         side = round(self._scale * self._min_face * min(image.shape[:2]))
-        squares, finds = self._cascade.detectMultiScale2(
-            self._equalise.apply(_brightened(grey)),
-            scaleFactor=self._step,
-            minNeighbors=self._neighbours,
-            minSize=(side, side),
-        )
+        bright = _brightened(grey)
+        for seen in (self._equalise.apply(bright), bright):
+            squares, finds = self._cascade.detectMultiScale2(
+                seen, scaleFactor=self._step, minNeighbors=self._neighbours, minSize=(side, side)
+            )
+            if len(squares):
+                break
         return _largest_first(
             Face(tuple((at + part * w) / self._scale for at, part in zip((x, y, x, y), HEAD, strict=True)), n / (n + 1))
             for (x, y, w, _), n in zip(np.array(squares).tolist(), np.ravel(finds).tolist(), strict=True)

@@ -1,14 +1,13 @@
 """What a silo does between two exchanges: the one seam between a fleet and the nets that it trains.
 
-The fleet sees flat float32 models and figures. What trains them is a task, found by name through the entry-point group
-`edgeflock.learners`, so that this side needs no torch.
+The fleet sees flat float32 models and figures. What trains them is a task, found by the name of its family
+(`edgeflock.runtime.tasks.family`), so that this side needs no torch.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,8 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.runtime.errors import InputError, MissingExtra
-
-GROUP = "edgeflock.learners"
+from edgeflock.runtime.tasks.family import extra_of, families, part
 
 
 class Learner(Protocol):
@@ -119,10 +117,10 @@ def learning_task(name: str) -> type[LearningTask]:
     MissingExtra
         It needs packages that are not installed.
     """
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    found = {name: family.learner for name, family in families().items() if family.learner}
     if name not in found:
         raise InputError(f"no learning task '{name}': expected one of {', '.join(sorted(found)) or 'none installed'}.")
     try:
-        return found[name].load()
+        return part(found[name])
     except ImportError as error:
-        raise MissingExtra.pip(f"learning '{name}'", "export", error) from error
+        raise MissingExtra.pip(f"learning '{name}'", extra_of(found[name]) or "export", error) from error

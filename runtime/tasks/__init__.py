@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import BundleError
+from edgeflock.runtime.tasks.family import families, part
 
 if TYPE_CHECKING:
     from edgeflock.runtime.tasks.base import NetTask
-
-TASKS = {
-    "steering": ("edgeflock.runtime.tasks.steering", "SteeringPolicy"),
-    "registration": ("edgeflock.runtime.tasks.registration", "Registration"),
-    "emotion": ("edgeflock.runtime.tasks.emotion", "EmotionRecognizer"),
-}
-"""Where the class of each task stands; imported when a bundle asks for it."""
 
 
 def open_task(
@@ -30,10 +23,10 @@ def open_task(
 ) -> NetTask:
     """Task of a bundle, by its manifest; parameters and errors as for `NetTask`."""
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, keys)
-    if opened.manifest.task not in TASKS:
+    known = families()
+    if opened.manifest.task not in known:
         raise BundleError(
             f"the bundle {opened.manifest.name} is for task '{opened.manifest.task}', this edgeflock knows "
-            f"{', '.join(TASKS)}: install a newer one."
+            f"{', '.join(sorted(known)) or 'none'}: install a newer one, or the package that brings the task."
         )
-    module, name = TASKS[opened.manifest.task]
-    return getattr(import_module(module), name)(opened, precision, threads, engine)
+    return part(known[opened.manifest.task].task)(opened, precision, threads, engine)

@@ -9,7 +9,7 @@ import pytest
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, create_calibrator
 
 from edgeflock.calibration.histogram import Histogram
-from edgeflock.calibration.ranges import activation_ranges, range_of
+from edgeflock.calibration.ranges import activation_ranges, doubts, range_of
 from edgeflock.runtime.errors import InputError
 
 METHODS = ("minmax", "moving-average", "percentile", "entropy", "mse")
@@ -170,3 +170,27 @@ def test_the_quantiser_takes_the_ranges(net_and_samples, tmp_path, method):
 def test_an_unknown_method_is_refused(net_and_samples):
     with pytest.raises(InputError, match="one of minmax, moving-average, percentile, entropy, mse, got 'kl'"):
         activation_ranges(net_and_samples[0], {"x": net_and_samples[1]}, "kl")
+
+
+# ---- samples that a net hardly gets
+
+
+def test_real_samples_raise_no_doubt():
+    assert doubts({"x": np.random.default_rng(0).integers(0, 256, (16, 1, 20, 20))}) == []
+
+
+def test_few_empty_and_broken_samples_are_doubted():
+    images = np.random.default_rng(0).integers(0, 256, (16, 1, 20, 20)).astype(np.float32)
+    (few,) = doubts({"x": images[:4]})
+    assert "input 'x' has 4 samples" in few
+    (equal,) = doubts({"x": np.ones_like(images) * np.arange(16)[:, None, None, None]})
+    assert "in 16 of 16 samples of input 'x' all values are equal" in equal
+    images[5, 0, 3, 3] = 1e9
+    (broken,) = doubts({"x": images})
+    assert "has the value 1e+09" in broken and "number 5" in broken
+
+
+def test_the_ranges_come_with_the_doubts(net_and_samples, tmp_path):
+    net, samples = net_and_samples
+    with pytest.warns(UserWarning, match="calibration: input 'x' has 2 samples"):
+        activation_ranges(net, {"x": samples[:2]}, cache=tmp_path)

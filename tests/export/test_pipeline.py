@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from safetensors.torch import load_file, save_file
 from edgeflock.export.cli import steering
 from edgeflock.export.datasets.formats.dronet import DronetWriter
 from edgeflock.export.nets import NETS
-from edgeflock.export.pipeline import PRECISIONS
+from edgeflock.export.pipeline import PRECISIONS, _check_range
+from edgeflock.export.recipe import Samples
 from edgeflock.runtime.bundle.bundle import Bundle, generate_key
-from edgeflock.runtime.errors import BundleError, GateError, InputError
+from edgeflock.runtime.errors import BundleError, EdgeflockError, GateError, InputError
+from edgeflock.runtime.prepare.frame import STEERING_INPUT
 from edgeflock.runtime.tasks import open_task
 
 
@@ -92,6 +96,7 @@ def test_a_refused_net_leaves_a_report_and_no_bundle(workshop, tmp_path):
         run(workshop, tmp_path / "refused", precision=["fp32"], default="fp32", max_ratio=0.01)
     assert refused.value.exit_code == 8
     assert "Worst samples: " in str(refused.value)
+    assert str(refused.value).endswith("Way out: train longer, or set --max-ratio to what your data allows.")
     assert not (tmp_path / "refused").exists()
     assert list((tmp_path / "refused-report").iterdir())
 
@@ -144,3 +149,41 @@ def test_a_missing_key_or_result_is_named(workshop, tmp_path):
         run(workshop, tmp_path / "out", key=tmp_path / "nowhere.pem")
     with pytest.raises(InputError, match=r"nowhere\.json: expected the result\.json of a training run"):
         run(workshop, tmp_path / "out", training=tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": "best.safetensors"}, "exists and is not a bundle"),
+        ({"out": "val"}, "exists and is not a bundle"),
+        ({"out": "val/new"}, "all of which this command reads"),
+        ({"report": "train/new"}, "all of which this command reads"),
+        ({"report": "best.safetensors"}, "expected a folder to write into, got the file"),
+        ({"report": "steering/report"}, "lies in .*steering, which is replaced by the new bundle"),
+        ({"weights": "steering/weights.safetensors"}, "lies in .*steering, which is replaced by the new bundle"),
+        ({"out": "/proc/new"}, "cannot write /proc/new"),
+    ],
+)
+def test_places_are_looked_at_before_any_data_is(workshop, bundle, monkeypatch, options, message):
+    before = {path: path.read_bytes() for path in workshop.rglob("*") if path.is_file()}
+    monkeypatch.setattr("edgeflock.export.datasets.open_dataset", None)
+    with pytest.raises(EdgeflockError, match=message):
+        run(workshop, **({"out": bundle.path} | {name: workshop / place for name, place in options.items()}))
+    assert {path: path.read_bytes() for path in workshop.rglob("*") if path.is_file()} == before
+
+
+def test_an_older_bundle_with_a_users_file_in_it_is_not_replaced(workshop, bundle, tmp_path):
+    out = tmp_path / "steering"
+    shutil.copytree(bundle.path, out)
+    (out / "notes.txt").write_text("tyre pressure 2.1")
+    with pytest.raises(InputError, match=r"holds what is not of its bundle: notes\.txt"):
+        run(workshop, out)
+    assert (out / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(("scale", "says"), [(1 / 255, "nothing above 1, as if divided by 255"), (2.0, "got 0..510")])
+def test_samples_that_the_task_does_not_make_are_refused(scale, says):
+    feeds = {"image": np.array([[0.0], [255.0]]) * scale}
+    samples = Samples(feeds, {}, ["a", "b"], "0" * 64)
+    with pytest.raises(InputError, match=f"calibration samples of input 'image': expected values 0..255 .*{says}"):
+        _check_range(SimpleNamespace(inputs=[STEERING_INPUT]), samples, "calibration")

@@ -4,13 +4,14 @@ import json
 import resource
 import subprocess
 import sys
-from importlib.metadata import entry_points, metadata, version
+from importlib.metadata import metadata, version
 from types import SimpleNamespace
 
 import pytest
 
 from edgeflock.runtime.cli import main
-from edgeflock.runtime.commands.registry import extra_of
+from edgeflock.runtime.commands.registry import registered
+from edgeflock.runtime.tasks.family import extra_of
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -116,7 +117,7 @@ def site(tmp_path, monkeypatch):
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fleet\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[edgeflock.commands]\nhello = fleet_cli:hello\ngroup = fleet_cli:group\nrecorder = fleet_lacks:command\n"
+        "[edgeflock.commands]\nhello = fleet_cli:hello\ngroup = fleet_cli:group\nrecorder = fleet_lacks:command [sim]\n"
         "picky = fleet_picky:command\n"
     )
     (site / "fleet_cli.py").write_text(
@@ -153,13 +154,13 @@ def test_errors_of_registered_verbs_end_with_their_exit_code(run, site):
 def test_help_lists_every_verb_and_what_is_missing(run, site):
     done = run("--help")
     assert done.code == 0
-    for what in ("bundle", "Say hello.", "group", "a_package_that_nobody_has", "edgeflock[recorder]", "libegl1"):
+    for what in ("bundle", "Say hello.", "group", "a_package_that_nobody_has", "edgeflock[sim]", "libegl1"):
         assert what in done.out
 
 
 @pytest.mark.parametrize(
     ("verb", "line"),
-    [("recorder", 'pip install "edgeflock[recorder]"'), ("picky", "sudo apt-get install -y libegl1")],
+    [("recorder", 'pip install "edgeflock[sim]"'), ("picky", "sudo apt-get install -y libegl1")],
 )
 def test_a_verb_without_its_packages_says_how_to_install_them(run, site, verb, line):
     done = run(verb, "thing", "--seed", "3")
@@ -171,11 +172,20 @@ def test_a_verb_is_imported_only_when_used(run, site):
     assert run("hello").out == "hello world\n"
 
 
-@pytest.mark.parametrize("group", ["edgeflock.commands", "edgeflock.bench"])
-def test_the_extra_that_a_missing_package_names_exists(group):
-    extras = metadata("edgeflock").get_all("Provides-Extra")
-    verbs = entry_points(group=group).names
-    assert verbs and {extra_of(verb) for verb in verbs} <= set(extras)
+@pytest.mark.parametrize(
+    ("command", "group"),
+    [
+        ("edgeflock", "edgeflock.commands"),
+        ("edgeflock bench", "edgeflock.bench"),
+        ("edgeflock calibrate", "edgeflock.calibrate"),
+        ("edgeflock export", None),
+        ("edgeflock train", None),
+    ],
+)
+def test_the_extra_that_a_verb_names_exists(command, group):
+    extras = set(metadata("edgeflock").get_all("Provides-Extra"))
+    found = registered(command, group)
+    assert found and {extra_of(entry.value) for entry in found.values()} - {None} <= extras
 
 
 def test_an_unknown_verb_is_a_usage_error(run):

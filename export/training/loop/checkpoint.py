@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from edgeflock.export.nets import NETS
+from edgeflock.export.nets import Nets, known_nets
 from edgeflock.export.nets.keras import holds_glamor, keras_state, tf_state
 from edgeflock.export.nets.keras_resnet import keras_resnet_state
 from edgeflock.runtime.errors import DataError
@@ -35,7 +35,7 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     Returns
     -------
     name : str
-        Key of `edgeflock.export.nets.NETS`, recognised by the names and shapes of the tensors.
+        Key of `edgeflock.export.nets.known_nets`, recognised by the names and shapes of the tensors.
     net : nn.Module
         In evaluation mode, on the CPU.
 
@@ -47,13 +47,18 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     path = Path(path)
     state = read_state(path)
     shapes = _shapes(state)
-    name = next((name for name in NETS if _shapes_of(name) == shapes), None)
+    nets = known_nets()
+    name = next((name for name, build in nets.items() if _shapes_of(build) == shapes), None)
     if name is None:
-        raise DataError(f"{path}: the tensors belong to none of the nets {', '.join(NETS)}; {_difference(shapes)}.")
+        raise DataError(
+            f"{path}: the tensors belong to none of the nets {', '.join(nets)}; {_difference(nets, shapes)}. A net "
+            f"of your own becomes a bundle in Python: describe it in an edgeflock.export.recipe.Recipe and give that "
+            f"to edgeflock.export.pipeline.export_bundle."
+        )
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise DataError(f"{path}: the weights must be finite, {broken[0]} holds NaN or infinity: take another file.")
-    net = NETS[name]()
+    net = nets[name]()
     net.load_state_dict(state, strict=False)  # BatchNorm's step counters, which may be missing, do not act in use
     return name, net.eval()
 
@@ -108,15 +113,15 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 @cache
-def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+def _shapes_of(build: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
     """Tensors of a known net; the largest has 99 million weights, so none of them is made."""
     with torch.device("meta"):
-        return _shapes(NETS[name]().state_dict())
+        return _shapes(build().state_dict())
 
 
-def _difference(shapes: dict[str, tuple[int, ...]]) -> str:
+def _difference(nets: Nets, shapes: dict[str, tuple[int, ...]]) -> str:
     """In which tensors the file differs from the net it comes nearest to."""
-    known = {name: _shapes_of(name) for name in NETS}
+    known = {name: _shapes_of(build) for name, build in nets.items()}
     name = min(known, key=lambda n: len(known[n].items() ^ shapes.items()))
     differing = sorted({key for key, _ in known[name].items() ^ shapes.items()})
     shown = [f"{k} (expected {known[name].get(k, 'none')}, got {shapes.get(k, 'none')})" for k in differing[:3]]

@@ -25,7 +25,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from edgeflock.export.nets import NETS
+from edgeflock.export.nets import known_nets
 from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torch, save_state
 from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.report import Report
@@ -42,7 +42,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    net: str = Field(description="key of edgeflock.export.nets.NETS")
+    net: str = Field(description="key of edgeflock.export.nets.known_nets")
     epochs: int = Field(40, ge=1)
     batch: int = Field(64, ge=2, description="samples per step; at least 2, for batch normalisation")
     optimiser: Literal["adam", "sgd"] = Field("adam", description="sgd has a momentum of 0.9")
@@ -72,7 +72,7 @@ def build_net(name: str, known: Iterable[str], init: str | Path | None, seed: in
     if name not in known:
         raise InputError(f"unknown net {name!r}: choose one of {', '.join(known)}.")
     torch.manual_seed(seed)
-    net = NETS[name]()
+    net = known_nets()[name]()
     if init is not None:
         held, given = load_checkpoint(init)
         if held != name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,21 @@ def check_data(net: nn.Module, config: EmotionConfig, training: EmotionDataset, 
             raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
 
 
-def check_apart(training: EmotionDataset, validation: EmotionDataset) -> None:
-    """Refuse to judge a net by the images that it learnt from."""
-    if np.array_equal(training.face, validation.face):
+def told_apart(training: EmotionDataset, validation: EmotionDataset) -> EmotionDataset:
+    """Validation data whose source says how many of its images are training images too; `InputError` if all are."""
+
+    def looks(data: EmotionDataset) -> list[int]:
+        parts = [data.face] if data.context is None else [data.face, data.context]
+        return [hash(tuple(image.tobytes() for image in images)) for images in zip(*parts, strict=True)]
+
+    seen = set(looks(training))
+    both = sum(look in seen for look in looks(validation))
+    if both == len(validation):
         raise InputError(
-            f"training and validation images are the same ({training.source}), so no figure would say how good the net "
-            "is: name other images for one of --data and --val."
+            f"training and validation images are the same ({validation.source}), so no figure would say how good the "
+            "net is: name other images for one of --data and --val."
         )
+    return replace(validation, source=f"{validation.source}; {both} are training images too") if both else validation
 
 
 def cross_entropy(net: nn.Module, batch: Batch) -> Tensor:

@@ -290,6 +290,20 @@ def test_what_reading_a_network_assumed_is_said_beside_the_report(tmp_path):
     assert json.loads(done.stdout)
 
 
+def test_a_run_does_not_go_into_its_data_or_a_file(point, tmp_path):
+    data = ["--data", tmp_path / "data", "--val", tmp_path / "val"]
+    for name in ("data", "val"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="data is read by this command"):
+        run("simulate", "--network", "gaia", *data, "--out", tmp_path / "data")
+    with pytest.raises(InputError, match="expected a folder to write into, got the file"):
+        run("simulate", "--network", "gaia", *data, "--out", tmp_path / "file")
+    with pytest.raises(InputError, match="val is read by this command"):
+        run("experiments", *data, "--out", tmp_path / "out", "--runs", tmp_path / "val")
+    assert not list((tmp_path / "data").iterdir())
+
+
 def test_simulate_says_what_is_there(tmp_path):
     with pytest.raises(InputError, match="no mode 'gossip': expected one of cll, sfl, dfl, local"):
         run("simulate", *SIMULATE, "--out", tmp_path, "--mode", "gossip")

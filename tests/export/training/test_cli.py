@@ -55,4 +55,32 @@ def test_degrees_are_trained_on_and_the_next_command_is_named(folder):
 
 def test_a_folder_of_splits_names_the_folder_to_give(folder):
     with pytest.raises(InputError, match=rf"give the folder of one: {folder}/train, {folder}/val"):
-        train(folder, data=".")
+        train(folder, "--out", folder.with_name("run"), data=".")
+
+
+def test_a_run_inside_its_own_data_is_refused(folder):
+    with pytest.raises(InputError, match=r"lies in .*/train, all of which this command reads"):
+        train(folder, "--out", folder / "train/run")
+
+
+def test_a_recording_is_named_once_and_is_no_folder_for_a_run(folder):
+    with pytest.raises(InputError, match="train is named twice among training and validation data"):
+        train(folder, "--data", folder / "train")
+    with pytest.raises(InputError, match="val is named twice among training and validation data"):
+        train(folder, data="val")
+    with pytest.raises(InputError, match="train is read by this command"):
+        train(folder, "--out", folder / "train")
+
+
+@pytest.mark.parametrize("verb", ["emotion", "glamor", "ldlva"])
+def test_images_are_no_folder_for_a_run_and_do_not_judge_what_they_taught(verb, tmp_path):
+    for emotion in ("Happy", "Sad"):
+        (tmp_path / "data" / emotion).mkdir(parents=True)
+        for i in range(2):
+            cv2.imwrite(str(tmp_path / "data" / emotion / f"{i}.tif"), np.full((40, 40, 3), 40 * i, np.uint8))
+            (tmp_path / "data" / emotion / f"{i}.txt").write_text("5,5,30,30")
+    data = str(tmp_path / "data")
+    for out, said in (("data", "data is read by this command"), ("run", "training and validation images are the same")):
+        done = CliRunner().invoke(train_app, [verb, "--data", data, "--val", data, "--out", str(tmp_path / out)])
+        assert isinstance(done.exception, InputError) and said in str(done.exception)
+    assert not (tmp_path / "run").exists()

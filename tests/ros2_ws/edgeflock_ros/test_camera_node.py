@@ -123,9 +123,10 @@ def test_the_lifecycle_opens_sends_and_closes(graph, tmp_path):
         assert change(Transition.TRANSITION_ACTIVATE)
         assert graph.until(lambda count=count: len(images) > count + 3)
         assert change(Transition.TRANSITION_DEACTIVATE)
-        told = len(reports)
-        assert graph.until(lambda told=told: len(reports) > told + 2)
-        assert len({sent(m) for _, m in reports[told + 1 :]}) == 1 and reports[-1][1].status[0].message == "inactive"
+        assert graph.until(lambda: reports and reports[-1][1].status[0].message == "inactive")
+        count, told = len(images), len(reports)
+        assert graph.until(lambda told=told: len(reports) > told + 1)
+        assert len(images) == count
         assert change(Transition.TRANSITION_CLEANUP)
         assert graph.until(lambda: graph.node.count_publishers(f"{COLOR}/image_raw") == 0)
     assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
@@ -136,7 +137,7 @@ def test_no_frame_of_a_recording_leaves_before_its_readers_are_there(graph, tmp_
     reports = graph.listen(DiagnosticArray, "/diagnostics")
     process = graph.start(CAMERA, source="video", path=film(tmp_path), wait_for_readers=1)
     assert graph.until(lambda: len(reports) > 1), process.log.read_text()
-    assert {sent(message) for _, message in reports} == {"0"}
+    assert {sent(message) for _, message in reports if message.status[0].message != "inactive"} == {"0"}
     images = graph.listen(Image, f"{COLOR}/image_raw")
     assert process.wait(60) == 0
     assert graph.until(lambda: images) and "after 10 frames" in process.log.read_text()

@@ -32,7 +32,7 @@ def test_every_frame_is_accounted_for_at_both_nodes(graph, bundle, four, tmp_pat
     assert camera.wait(60) == 0 and f"after {FRAMES} frames" in camera.log.read_text()
 
     def counts(name):
-        status = [m.status[0] for _, m in reports if m.status[0].name.startswith(f"/{name}:")]
+        status = [m.status[0] for _, m in reports if m.status[0].name.startswith(f"{name}:")]
         return [{v.key: int(v.value) for v in one.values if v.value.isdigit()} for one in status]
 
     def settled():

@@ -11,6 +11,8 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Twist, TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
@@ -28,7 +30,7 @@ class FakeRobot:
     def __init__(self, graph):
         self.angle, self.metres, self.sent, self.clock_ns = 0.2, 6.0, [], None
         self.depth = ImagePublisher(graph.node, "camera/aligned_depth_to_color", LENS, "16UC1", "camera", "reliable")
-        self.names = ["steering"]
+        self.names, self.steers = ["steering"], True
         self.joints = graph.node.create_publisher(JointState, "steering", 5)
         self.timer = graph.node.create_timer(1 / 30, self.publish)
 
@@ -38,7 +40,8 @@ class FakeRobot:
             self.depth.publish(np.full((120, 160), round(1000 * self.metres), np.uint16), stamp)
         joint = JointState(name=self.names, position=[self.angle if n == "steering" else 9.0 for n in self.names])
         joint.header.stamp = stamp
-        self.joints.publish(joint)
+        if self.steers:
+            self.joints.publish(joint)
         self.sent.append(to_ns(stamp))
 
 
@@ -98,6 +101,7 @@ def test_silence_stops_and_the_stop_is_repeated(driving):
     last = driving.robot.sent[-1]
     stops(driving, last)
     assert driving.until(lambda: "no fresh frame" in state(driving)["reason"])
+    assert "/camera/color/camera_info is silent" in state(driving)["reason"]  # the camera's own silence comes first
     count = len(driving.commands)
     assert driving.until(lambda: len(driving.commands) > count + 3)
     assert not any(m.twist.linear.x for _, m in driving.commands[count:])
@@ -161,6 +165,34 @@ def test_another_publisher_of_commands_is_warned_of(driving):
     assert driving.until(lambda: state(driving)["warning"] == "")
 
 
+def test_a_silent_peer_is_named_when_the_stop_comes(driving):
+    robot = driving.robot
+    robot.steers, since = False, time.time_ns()
+    stops(driving, since)
+    assert driving.until(lambda: "frames arrive" in state(driving)["reason"])
+    observer = driving.node.get_fully_qualified_name()
+    assert "/steering is silent for " in state(driving)["reason"]
+    assert f"{observer} is silent or dead" in state(driving)["reason"]
+    robot.steers = True
+    drives(driving)
+
+
+def test_deactivated_it_stands_and_leaves_the_base_to_others_until_it_is_activated(driving):
+    def change(transition):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return driving.call(ChangeState, "/guard/change_state", request).success
+
+    assert change(Transition.TRANSITION_DEACTIVATE)
+    assert driving.until(lambda: speed(driving) == 0.0)
+    assert driving.until(lambda: driving.diagnostics[-1][1].status[0].message == "inactive")
+    count = len(driving.commands)
+    time.sleep(0.5)
+    assert len(driving.commands) == count
+    assert change(Transition.TRANSITION_ACTIVATE)
+    drives(driving)
+    assert driving.commands[count][1].twist.linear.x < 0.1  # from rest
+
+
 def test_limits_change_while_driving_and_bad_ones_are_refused_with_the_reason(driving):
     assert driving.set_parameter("/guard", "speed", 0.5) == (True, "")
     drives(driving, 0.5)
@@ -170,7 +202,8 @@ def test_limits_change_while_driving_and_bad_ones_are_refused_with_the_reason(dr
     assert not successful and "speed" in reason and "10" in reason
     successful, reason = driving.set_parameter("/guard", "frame_timeout", math.nan)
     assert not successful and "frame_timeout" in reason
-    assert driving.set_parameter("/guard", "stamped", False) == (False, "stamped and qos are read at start only")
+    successful, reason = driving.set_parameter("/guard", "stamped", False)
+    assert not successful and "stamped and qos are in use: deactivate and clean up first" in reason
     wheelbase, require = driving.describe("/guard", ["wheelbase", "require_depth"])
     assert wheelbase.description and wheelbase.floating_point_range[0].to_value == 5.0 and require.description
 
@@ -185,6 +218,15 @@ def test_its_last_word_is_a_zero_command(driving, number):
     assert driving.until(lambda: speed(driving) == 0.0)
     assert driving.commands[-2][1].twist.linear.x == 1.0  # it drove until then
     assert "Traceback" not in driving.guard.log.read_text()
+
+
+def test_shut_down_by_a_person_it_ends_with_a_zero_command(driving):
+    driving.guard = driving.start("guard_node", camera_pitch=0.0)
+    drives(driving)
+    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVE_SHUTDOWN))
+    assert driving.call(ChangeState, "/guard/change_state", request).success
+    assert driving.guard.wait(10) == 0
+    assert driving.until(lambda: speed(driving) == 0.0, 1.0)
 
 
 def test_after_kill_9_a_new_guard_drives_again(driving):

@@ -93,7 +93,7 @@ def test_a_frame_that_cannot_be_read_becomes_nan_with_the_reason(chain):
 def test_diagnostics_tell_age_time_counts_and_which_net(chain, bundle):
     newest(chain, 100)
     assert chain.until(lambda: "age_ms" in report(chain)[1])
-    assert chain.diagnostics[-1][1].status[0].name == "/steering: frames"
+    assert chain.diagnostics[-1][1].status[0].name == "steering: frames"
     _, values = report(chain)
     assert 0 < float(values["age_ms"]) < 1000 and 0 < float(values["inference_ms"]) < 500
     assert int(values["frames"]) > 5 and values["precision"] == "fp32" and "onnxruntime" in values["engine"]

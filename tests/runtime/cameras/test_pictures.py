@@ -103,6 +103,7 @@ def png_of(width: int, height: int) -> bytes:
         ("empty.jpg", b"", "got 0 bytes that do not decode"),
         ("cut.jpg", cv2.imencode(".jpg", QUARTERS)[1].tobytes()[:400], "got 400 bytes that do not decode"),
         ("text.png", b"no picture", "got 10 bytes that do not decode"),
+        ("deep.tif", cv2.imencode(".tif", QUARTERS / np.float32(255))[1].tobytes(), "got .tif of float32: make PNG"),
         ("raw.dng", b"II*\0", "got .dng: make JPEG or PNG of it"),
     ],
 )

@@ -155,12 +155,16 @@ def test_a_folder_of_photographs_is_read_one_by_one_whatever_their_kinds_and_siz
     (folder / "cut.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes()[:5000])
     (folder / "c.dng").write_bytes(b"II*")
     (folder / "notes.txt").touch()
+    (folder / "v.mov").touch()
+    (folder / "deeper").mkdir()
     result = CliRunner().invoke(app, [str(folder), "--json", str(tmp_path / "new" / "faces.jsonl"), "--out", str(out)])
     assert result.exit_code == 0
     records = lines((tmp_path / "new" / "faces.jsonl").read_text())
     assert [record["file"] for record in records] == ["a2.tif", "a10.JPG", "b.pgm"]
     assert all(len(record["faces"]) == 4 for record in records)
     assert f"{folder}, not read:" in result.stderr and "1 .dng" in result.stderr
+    assert f"1 video: to be read alone, as {folder / 'v.mov'}" in result.stderr
+    assert f"1 folder: to be read alone, as {folder / 'deeper'}" in result.stderr
     assert f"{folder / 'cut.jpg'}: expected a whole JPEG" in result.stderr
     assert files(out) == {"a2.tif", "a10.JPG", "b.pgm.png"} and cv2.imread(str(out / "a10.JPG")).shape == (600, 800, 3)
 

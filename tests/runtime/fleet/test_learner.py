@@ -9,6 +9,7 @@ from quadratic import QuadraticTask
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.fleet import learner
 from edgeflock.runtime.fleet.learner import LearningTask, learning_task
+from edgeflock.runtime.tasks.family import Family
 
 
 def test_what_is_installed_is_found_by_name():
@@ -19,13 +20,8 @@ def test_what_is_installed_is_found_by_name():
 
 
 def test_without_torch_the_install_line_comes(monkeypatch):
-    class Point:
-        name = "steering"
-
-        def load(self):
-            raise ImportError("No module named 'torch'")
-
-    monkeypatch.setattr(learner, "entry_points", lambda group: [Point()])
+    family = Family(task="", learner="a_package_that_nobody_has:Task [export]")
+    monkeypatch.setattr(learner, "families", lambda: {"steering": family})
     with pytest.raises(MissingExtra, match=r'pip install "edgeflock\[export\]"'):
         learning_task("steering")
 

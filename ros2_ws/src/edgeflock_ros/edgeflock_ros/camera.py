@@ -22,15 +22,13 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import Field
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, ManagedParameters
-from edgeflock_ros.messages import ERROR, OK, WARN, ImagePublisher, diagnostics, to_stamp
-from edgeflock_ros.timers import steady_timer
+from edgeflock_ros.messages import ERROR, OK, WARN, ImagePublisher, to_stamp
 
 OnFrame = Callable[[np.ndarray, Time], None]
 READ_TIMEOUT_S = 2.0
@@ -60,7 +58,7 @@ class Camera(ManagedNode[Model]):
     held = "the camera is open"
 
     def __init__(self, model: type[Model], on_frame: OnFrame | None = None) -> None:
-        super().__init__("camera", model)
+        super().__init__("camera", model, "frames")
         self._on_frame = on_frame
         self._source: FrameSource | None = None
         self._color: ImagePublisher | None = None
@@ -69,8 +67,6 @@ class Camera(ManagedNode[Model]):
         self._stop, self._active = threading.Event(), threading.Event()
         self._sending = threading.Lock()
         self._frames = self._reported = 0
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
-        steady_timer(self, 1.0, self._report)
 
     @property
     @abstractmethod
@@ -103,6 +99,7 @@ class Camera(ManagedNode[Model]):
         if source.depth_intrinsics is not None:
             self._depth = ImagePublisher(self, topics.DEPTH, source.depth_intrinsics, "16UC1", p.frame_id, p.qos)
         kind, which = self.origin
+        self.hardware_id = f"{kind} {which}"
         i = source.intrinsics
         self.get_logger().info(
             f"{kind} ({which}): {i.width}x{i.height} at {source.fps:.1f} Hz, depth: {self._depth is not None}"
@@ -182,30 +179,17 @@ class Camera(ManagedNode[Model]):
         self._color.publish(frame.color, stamp)
         self._frames += 1
 
-    def _report(self) -> None:
-        kind, which = self.origin
+    def report(self) -> None:
+        """Rate, against what the source promises."""
         rate, self._reported = self._frames - self._reported, self._frames
         expected = self._source.fps if self._source else 0.0
         level, message = (
             (OK, "streaming") if rate >= 0.8 * expected > 0 else (WARN, "starting" if not self._frames else "slow")
         )
-        if not self._active.is_set():
-            level, message = OK, "inactive"
         if self.done:
             level, message = ERROR, "stopped"
-        self._diagnostics.publish(
-            diagnostics(
-                self.get_clock().now().to_msg(),
-                f"{self.get_fully_qualified_name()}: frames",
-                level,
-                message,
-                f"{kind} {which}",
-                source=kind,
-                frames=self._frames,
-                rate_hz=rate,
-                expected_hz=float(expected),
-            )
-        )
+        frames = {"frames": self._frames, "rate_hz": rate, "expected_hz": float(expected)}
+        self.say(level, message, source=self.origin[0], **frames)
 
     def close(self) -> None:
         """End the thread; the source closes there."""

@@ -1,24 +1,30 @@
-"""A lifecycle node that holds something heavy: the bundle of `steering` and `emotion`, the camera of `camera`.
+"""A lifecycle node: what `camera`, `steering`, `guard` and `emotion` have in common.
 
     configure   a bundle: loads and verifies it, replays its reference vectors, warms up; a camera: opens it
-    activate    answers frames, or sends them; deactivate ends that; cleanup drops what configure made
+    activate    answers what comes, or sends frames; deactivate ends that; cleanup drops what configure made
 
-Parameters hold from the next configure, so a change needs the state unconfigured. With `autostart` (default) the node
-configures and activates itself, for a start without a lifecycle manager. A node that a person deactivated and that dies
-comes back inactive (see `kept`); one that was shut down stays down.
+With `autostart` (default) the node configures and activates itself, for a start without a lifecycle manager. A node
+that a person deactivated and that dies comes back inactive (see `kept`); one that was shut down stays down.
+
+Each reports to /diagnostics once a second: how it goes while it is active, and otherwise that it is not.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 from abc import abstractmethod
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import BaseModel, ConfigDict, Field
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 
 from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock_ros import topics
+from edgeflock_ros.messages import WARN, diagnostics
 from edgeflock_ros.params import Parameters
+from edgeflock_ros.timers import steady_timer
 
 
 class ManagedParameters(BaseModel):
@@ -30,7 +36,7 @@ class ManagedParameters(BaseModel):
 
 
 class NetParameters(ManagedParameters):
-    """Parameters of every node that runs a net."""
+    """Parameters of every node that runs a net. They hold from the next configure."""
 
     bundle: str = Field(default="", description="folder of the bundle; empty = the one that edgeflock brings")
     keys: str = Field(default="", description=".pub files to trust besides the installed ones, separated by ':'")
@@ -55,21 +61,32 @@ class ManagedNode(LifecycleNode, Generic[Model]):
     ----------
     name : str
     model : type of ManagedParameters
+    what : str
+        Of this node its diagnostics tell: "frames", "state" ...
 
     Attributes
     ----------
     done : int or None
         For `edgeflock_ros.process.run`: the exit code once the process is to end.
+    active : bool
+        Between `begin` and `release`.
+    hardware_id : str
+        For the diagnostics: this machine, or what `load` says.
     """
 
     held = "the bundle is loaded"  # what parameters cannot reach any more
 
-    def __init__(self, name: str, model: type[Model]) -> None:
+    def __init__(self, name: str, model: type[Model], what: str) -> None:
         super().__init__(name)
         self.done: int | None = None
         self._error: EdgeflockError | None = None
         self._loaded = False
-        self.settings = Parameters(self, model, self._accept)
+        self.active = False
+        self.hardware_id = platform.node()
+        self._what = what
+        self.settings = Parameters(self, model, self.accept)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        steady_timer(self, 1.0, self._report)
 
     @abstractmethod
     def load(self) -> None:
@@ -77,7 +94,7 @@ class ManagedNode(LifecycleNode, Generic[Model]):
 
     @abstractmethod
     def begin(self) -> None:
-        """Answer or send frames from now on."""
+        """Answer what comes, or send frames, from now on."""
 
     @abstractmethod
     def release(self) -> None:
@@ -87,6 +104,20 @@ class ManagedNode(LifecycleNode, Generic[Model]):
     def unload(self) -> None:
         """Drop what `load` made."""
 
+    @abstractmethod
+    def report(self) -> None:
+        """Say how it goes; called once a second while the node is active."""
+
+    def say(self, level: bytes, message: str, **values: Any) -> None:
+        """Send a status to /diagnostics."""
+        self._diagnostics.publish(diagnostics(self, self._what, level, message, self.hardware_id, **values))
+
+    def _report(self) -> None:
+        if self.active:
+            self.report()
+        else:
+            self.say(WARN, "inactive")
+
     def start(self) -> None:
         """With `autostart`: both transitions in a row; an error ends the process with its exit code."""
         if not self.settings.value.autostart:
@@ -95,7 +126,8 @@ class ManagedNode(LifecycleNode, Generic[Model]):
             if trigger() != TransitionCallbackReturn.SUCCESS:
                 raise self._error or InputError(f"{self.get_name()}: the start failed, see the log.")
 
-    def _accept(self, _: Model) -> str | None:
+    def accept(self, _: Model) -> str | None:
+        """Why these parameters cannot hold now; None where they can."""
         if not self._loaded:
             return None
         name = self.get_fully_qualified_name()
@@ -116,28 +148,33 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         """Begin."""
         result = super().on_activate(state)  # the publishers
         self.begin()
+        self.active = True
         self.settings.keep(autostart=True)
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Stop; a process that takes this one's place does not begin either."""
-        self.release()
+        self._end()
         self.settings.keep(autostart=False)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Drop what was loaded."""
-        self.release()
+        self._end()
         self.unload()
         self._loaded = False
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """End the process in order; with code 0, so the launch file does not start it again."""
-        self.release()
+        self._end()
         self.done = 0
         return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> None:
         """Nothing outlives the node."""
+        self._end()
+
+    def _end(self) -> None:
         self.release()
+        self.active = False

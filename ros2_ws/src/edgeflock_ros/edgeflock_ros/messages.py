@@ -66,6 +66,11 @@ class ImageReader:
         self._subscription = node.create_subscription(Image, topics.image(topics.COLOR), callback, qos(kind, depth))
 
     @property
+    def topic(self) -> str:
+        """Name of the topic, fully qualified and remapped."""
+        return self._subscription.topic_name
+
+    @property
     def missed(self) -> int | str:
         """Images that were sent since the first one came, and did not reach `on_image`."""
         return self._missed if NUMBERED else "unknown"
@@ -126,10 +131,14 @@ class ImagePublisher:
         self._images.publish(self._image)
 
 
-def diagnostics(stamp: Time, name: str, level: bytes, message: str, hardware_id: str, **values: Any) -> DiagnosticArray:
-    """One status; floats are written with three decimals."""
+def diagnostics(node: Node, what: str, level: bytes, message: str, hardware_id: str, **values: Any) -> DiagnosticArray:
+    """One status about `what` of a node, now; floats are written with three decimals.
+
+    Its name begins without a slash: the aggregator puts its own path before it.
+    """
     written = [KeyValue(key=k, value=f"{v:.3f}" if isinstance(v, float) else str(v)) for k, v in values.items()]
+    name = f"{node.get_fully_qualified_name()[1:]}: {what}"
     status = DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=written)
     out = DiagnosticArray(status=[status])
-    out.header.stamp = stamp
+    out.header.stamp = node.get_clock().now().to_msg()
     return out

@@ -1,4 +1,4 @@
-"""Who sends on a topic, and whether two do at once."""
+"""Who sends on a topic: by name, whether they are silent, and whether two do at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ WINDOW_S = 2.0
 class Senders:
     """The publishers of one topic.
 
-    A writer numbers its messages, so numbers that go back twice within `WINDOW_S` come from two writers that both send
-    (they go back once when a writer is started again). The graph alone cannot tell: it lists a process that was killed
-    for some 20 s more. On Humble, whose rclpy hands over no numbers, the list decides all the same.
-
     Parameters
     ----------
     node : rclpy.node.Node
@@ -30,23 +26,51 @@ class Senders:
 
     def __init__(self, node: Node, topic: str) -> None:
         self._node, self._topic = node, topic
+        self._heard_s: float | None = None
+        self._known: list[str] = []
         self._number = 0
         self._steps_back: deque[float] = deque(maxlen=2)
 
-    def hear(self, info: dict[str, int]) -> None:
-        """Take note of a message, by the info that came with it."""
+    def hear(self, info: dict[str, int] | None = None) -> None:
+        """Take note of a message, and of the info that came with it."""
+        self._heard_s = time.monotonic()
+        if info is None:
+            return
         number = info["publication_sequence_number"]
         if number < self._number:
-            self._steps_back.append(time.monotonic())
+            self._steps_back.append(self._heard_s)
         self._number = number
+
+    @property
+    def heard(self) -> bool:
+        """Whether any message came."""
+        return self._heard_s is not None
 
     def names(self) -> list[str]:
         """Nodes that the graph lists as publishers, one entry per publisher."""
         found: list[Any] = self._node.get_publishers_info_by_topic(self._topic)
-        return sorted(f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in found)
+        names = sorted(f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in found)
+        self._known = names or self._known
+        return names
+
+    def silence(self, limit_s: float = 0.0) -> str | None:
+        """Who is silent, by name, if no message was heard for longer than `limit_s` of a steady clock."""
+        quiet_s = None if self._heard_s is None else time.monotonic() - self._heard_s
+        if quiet_s is not None and quiet_s <= limit_s:
+            return None
+        names = self.names()
+        if quiet_s is None:
+            return f"{' and '.join(names)} sends nothing on {self._topic}" if names else f"nobody sends {self._topic}"
+        known = " and ".join(names or self._known) or "its sender"
+        return f"{self._topic} is silent for {quiet_s:.2f} s: {known} is {'silent or dead' if names else 'gone'}"
 
     def quarrel(self) -> str | None:
-        """Why what comes must not be obeyed: two send; None while one does."""
+        """Why what comes must not be obeyed: two send; None while one does.
+
+        A writer numbers its messages, so numbers that go back twice within `WINDOW_S` come from two writers that both
+        send (they go back once when a writer is started again). The graph alone cannot tell: it lists a process that
+        was killed for some 20 s more. On Humble, whose rclpy hands over no numbers, the list decides all the same.
+        """
         if NUMBERED:
             two = len(self._steps_back) == 2 and time.monotonic() - self._steps_back[0] < WINDOW_S
         else:

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import Field
 from sensor_msgs.msg import Image
 
@@ -37,9 +36,8 @@ from edgeflock.runtime.cameras.encodings import Encoding, decode_color, is_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
-from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, diagnostics, qos, to_ns
+from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
 from edgeflock_ros.process import run
-from edgeflock_ros.timers import steady_timer
 from emotion_recognition.faces import EXPRESSIONS, FaceTopics
 
 if TYPE_CHECKING:
@@ -68,15 +66,13 @@ class EmotionNode(ManagedNode[EmotionParameters]):
     """Owns one EmotionPipeline and the thread that it thinks in; see the module."""
 
     def __init__(self) -> None:
-        super().__init__("emotion", EmotionParameters)
+        super().__init__("emotion", EmotionParameters, "faces")
         self._pipeline: EmotionPipeline | None = None
         self._reader: ImageReader | None = None
         self._thread: threading.Thread | None = None
         self._news = threading.Condition()
         self._newest: Image | None = None
         self._stop = False
-        self._reporter = steady_timer(self, 1.0, self._report)
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self.start()
 
     def load(self) -> None:
@@ -100,6 +96,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
             self.create_publisher(Image, topics.ANNOTATED, qos("reliable")) if p.publish_annotated else None
         )
         digest = recognizer.bundle.digest
+        self.hardware_id = digest[:12]
         self._constant: dict[str, Any] = {
             "detector": type(detector).__name__,
             "messages": self._topics.kinds,
@@ -201,9 +198,8 @@ class EmotionNode(ManagedNode[EmotionParameters]):
         out.data = drawn.tobytes()
         return out
 
-    def _report(self) -> None:
-        if self._reader is None:
-            return
+    def report(self) -> None:
+        """Rate, latency and counts since it was activated."""
         p, recent = self.settings.value, list(self._recent)
         values: dict[str, Any] = {"rate_hz": self._answered - self._reported}
         refused, self._faces = sum(self._refused.values()), recent[-1][2] if recent else 0
@@ -223,15 +219,13 @@ class EmotionNode(ManagedNode[EmotionParameters]):
             "received": self._received,
             "answered": self._answered,
             "skipped": self._skipped,
-            "missed": self._reader.missed,
+            "missed": cast("ImageReader", self._reader).missed,
             "refused": refused,
             **{f"refused_{reason}": count for reason, count in self._refused.items()},
             "smoothing_s": p.smoothing,
             **self._constant,
         }
-        name = f"{self.get_fully_qualified_name()}: faces"
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics(stamp, name, level, message, self._constant["bundle"][:12], **values))
+        self.say(level, message, **values)
 
 
 def coarsen(pixels: np.ndarray, box: Sequence[float]) -> None:

@@ -1,22 +1,27 @@
-"""Node `guard`: steering in, limited `cmd_vel` out; stops the robot by `edgeflock.runtime.safety.guard`.
+"""Node `guard` (lifecycle): steering in, limited `cmd_vel` out; stops the robot by `edgeflock.runtime.safety.guard`.
+
+    activate    watches and commands; deactivate sends a zero command and leaves `cmd_vel` to others
 
 Subscribes (relative names)
     steering                                               sensor_msgs/JointState, rad, stamp of the frame; the joint is
                                                            found by its name, `joint`
     camera/aligned_depth_to_color/image_raw, camera_info   any of `encodings.DEPTH_ENCODINGS`; a camera without depth
                                                            needs `require_depth:=false`
+    camera/color/camera_info                               only whether the camera lives
 Publishes
     cmd_vel          geometry_msgs/TwistStamped (`stamped:=false`: Twist), one per steering message with the stamp of
                      its frame; linear.x = v, angular.z = v tan(angle) / wheelbase; a stop is all zero, stamped now
     /diagnostics     at every change and at 1 Hz: state (driving, stopped), reason, speed, steering; WARN also when
                      others publish `cmd_vel` or `steering`
 
-Two nodes that send on `steering` stop the robot until one is left (`senders`): the base would swing between them.
+A stop because nothing comes names who is silent: the camera, or the steering while the camera sends (`senders`).
+Two nodes that send on `steering` stop the robot until one is left: the base would swing between them.
 
-Parameters: `GuardParameters`, all may change while driving (a refusal says why), except `stamped` and `qos`.
+Parameters: `GuardParameters`, all may change while driving (a refusal says why), except `stamped` and `qos`;
+see `edgeflock_ros.managed`.
 
 A timer looks every 20 ms, so that a camera or steering process killed with -9 leads to a stop within frame_timeout +
-20 ms. SIGINT and SIGTERM send a zero command and wait until the base has it. Against kill -9 of the guard itself the
+20 ms. SIGINT, SIGTERM and SIGHUP send a zero command and wait until the base has it. Against kill -9 of the guard the
 base needs its own command time-out. The timer runs on a steady clock, so a step of the system clock stops the robot
 within 20 ms and does not hold up the watch. With `use_sim_time` all of this is simulated time.
 """
@@ -26,11 +31,12 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from pydantic import Field
 from rclpy.duration import Duration
-from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from edgeflock.runtime.cameras.encodings import decode_depth
@@ -39,17 +45,18 @@ from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.safety.guard import Command, Guard
 from edgeflock.runtime.safety.limits import GuardLimits
 from edgeflock_ros import topics
-from edgeflock_ros.messages import ERROR, NUMBERED, OK, WARN, diagnostics, qos, to_intrinsics, to_ns, to_stamp
-from edgeflock_ros.params import Parameters
+from edgeflock_ros.managed import ManagedNode, ManagedParameters
+from edgeflock_ros.messages import ERROR, NUMBERED, OK, WARN, qos, to_intrinsics, to_ns, to_stamp
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import Senders
 from edgeflock_ros.timers import steady_timer
 
 WATCHDOG_S = 0.02
 REPEAT_STOP_S = 0.1
+SILENCE = 0.5  # of frame_timeout: what was not heard for so long has missed its turn when the stop is due
 
 
-class GuardParameters(GuardLimits):
+class GuardParameters(GuardLimits, ManagedParameters):
     """Parameters of the guard node: the limits, and how to talk."""
 
     stamped: bool = Field(default=True, description="cmd_vel is TwistStamped; false: Twist")
@@ -57,46 +64,75 @@ class GuardParameters(GuardLimits):
     joint: str = Field(default="steering", min_length=1, description="name of the steering joint in `steering`")
 
 
-class GuardNode(Node):
+class GuardNode(ManagedNode[GuardParameters]):
     """Messages and time for a `Guard`; see the module."""
 
+    held = "stamped and qos are in use"
+
     def __init__(self) -> None:
-        super().__init__("guard")
-        self.done: int | None = None
-        self._guard = Guard()
-        self.settings = Parameters(self, GuardParameters, self._accept)
-        p = self.settings.value
-        self._guard.limits = p
+        super().__init__("guard", GuardParameters, "state")
+        self._guard = Guard(self.settings.value)
+        self._inputs: list[Subscription] = []
+        self._watchdog: Timer | None = None
+        self.start()
+
+    def load(self) -> None:
+        """Offer commands."""
+        self._kind = TwistStamped if self.settings.value.stamped else Twist
+        self._commands: Publisher = self.create_publisher(self._kind, topics.COMMAND, qos("reliable", 5))
+
+    def begin(self) -> None:
+        """Watch and command, from rest."""
+        self._guard = Guard(self.settings.value)
         self._intrinsics: Intrinsics | None = None
         self._command: Command | None = None
         self._sent_ns = 0
-        self._kind = TwistStamped if p.stamped else Twist
-        self._commands = self.create_publisher(self._kind, topics.COMMAND, qos("reliable", 5))
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
-        info = topics.info(topics.DEPTH)
-        self._info = self.create_subscription(CameraInfo, info, self._on_info, qos("sensor_data"))
-        self.create_subscription(Image, topics.image(topics.DEPTH), self._on_depth, qos(p.qos))
-        heard: Any = self._on_numbered_steering if NUMBERED else self._on_steering
-        steering = self.create_subscription(JointState, topics.STEERING, heard, qos("reliable"))
+        steer: Any = self._on_numbered_steering if NUMBERED else self._on_steering
+        color = self.create_subscription(CameraInfo, topics.info(topics.COLOR), self._on_color, qos("sensor_data"))
+        info = self.create_subscription(CameraInfo, topics.info(topics.DEPTH), self._on_info, qos("sensor_data"))
+        depth = topics.image(topics.DEPTH), self._on_depth, qos(self.settings.value.qos)
+        steering = self.create_subscription(JointState, topics.STEERING, steer, qos("reliable"))
+        self._inputs = [color, info, self.create_subscription(Image, *depth), steering]
+        self._info_topic = info.topic_name
+        self._camera = Senders(self, color.topic_name)
         self._steerers = Senders(self, steering.topic_name)
         self._commanders = Senders(self, self._commands.topic_name)
-        steady_timer(self, WATCHDOG_S, self._watch)
-        steady_timer(self, 1.0, self._report)
+        self._watchdog = steady_timer(self, WATCHDOG_S, self._watch)
 
-    def _accept(self, new: GuardParameters) -> str | None:
+    def release(self) -> None:
+        """Send a zero command and wait until the base has it; then neither watch nor command."""
+        if self._watchdog is None:
+            return
+        self._send(Command(0.0, 0.0, 0.0, self._now_ns(), "the guard ends"))
+        self._commands.wait_for_all_acked(Duration(seconds=0.2))
+        self.destroy_timer(self._watchdog)
+        self._watchdog = None
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+
+    def unload(self) -> None:
+        """Offer no commands any more."""
+        self.destroy_publisher(self._commands)
+
+    def accept(self, new: GuardParameters) -> str | None:
+        """Limits may change at any time."""
         old = self.settings.value
-        if (new.stamped, new.qos) != (old.stamped, old.qos):
-            return "stamped and qos are read at start only"
+        if (new.stamped, new.qos) != (old.stamped, old.qos) and (reason := super().accept(new)):
+            return reason
         self._guard.limits = new
         return None
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
+    def _on_color(self, _: CameraInfo) -> None:
+        self._camera.hear()
+
     def _on_info(self, info: CameraInfo) -> None:
         self._intrinsics = to_intrinsics(info)
 
     def _on_depth(self, image: Image) -> None:
+        self._camera.hear()
         stamp_ns = to_ns(image.header.stamp)
         try:
             depth = decode_depth(image)
@@ -105,15 +141,18 @@ class GuardNode(Node):
             self._guard.look_in_vain(str(error), stamp_ns)
             return
         if self._intrinsics is None:
-            self._guard.look_in_vain(f"images come, but no camera_info on {self._info.topic_name}", stamp_ns)
+            self._guard.look_in_vain(f"images come, but no camera_info on {self._info_topic}", stamp_ns)
         else:
             self._guard.look(depth, self._intrinsics, stamp_ns)
 
     def _on_numbered_steering(self, joints: JointState, info: dict[str, int]) -> None:
-        self._steerers.hear(info)
-        self._on_steering(joints)
+        self._take(joints, info)
 
     def _on_steering(self, joints: JointState) -> None:
+        self._take(joints, None)
+
+    def _take(self, joints: JointState, info: dict[str, int] | None) -> None:
+        self._steerers.hear(info)
         fault, angle, joint = self._steerers.quarrel(), float("nan"), self.settings.value.joint
         if joint in joints.name[: len(joints.position)]:
             angle = joints.position[joints.name.index(joint)]
@@ -148,36 +187,35 @@ class GuardNode(Node):
         self._sent_ns = self._now_ns()
         before, self._command = self._command, command
         if before is None or (before.reason is None) != (command.reason is None):
+            self.report()
             if command.reason:
-                self.get_logger().warning(f"stop: {command.reason}", throttle_duration_sec=1.0)
+                self.get_logger().warning(f"stop: {self._reason()}", throttle_duration_sec=1.0)
             else:
                 self.get_logger().info("driving", throttle_duration_sec=1.0)
-            self._report()
 
-    def _report(self) -> None:
+    def _reason(self) -> str:
+        """Why the robot stands, and who is silent; empty while it drives."""
+        reason = self._command.reason if self._command else "no steering yet"
+        limit_s = SILENCE * self.settings.value.frame_timeout
+        silence = self._steerers.silence(limit_s)
+        if silence and (self._camera.heard or not self._steerers.heard):  # not every camera calibrates its colour
+            silence = self._camera.silence(limit_s) or silence
+        return f"{reason}; {silence}" if reason and silence else reason or ""
+
+    def report(self) -> None:
+        """State, reason and speed."""
         c = self._command or Command(0.0, 0.0, 0.0, 0, "no steering yet")
-        crowds = (self._steerers.crowd(), self._commanders.crowd())
+        reason, crowds = self._reason(), (self._steerers.crowd(), self._commanders.crowd())
         warning = "; ".join(filter(None, (c.warning, *crowds)))
-        level = ERROR if c.reason else WARN if warning else OK
-        self._diagnostics.publish(
-            diagnostics(
-                to_stamp(self._now_ns()),
-                f"{self.get_fully_qualified_name()}: state",
-                level,
-                c.reason or warning or "driving",
-                "",
-                state="stopped" if c.reason else "driving",
-                reason=c.reason or "",
-                warning=warning,
-                speed_mps=c.speed,
-                steering_rad=c.steering,
-            )
+        self.say(
+            ERROR if reason else WARN if warning else OK,
+            reason or warning or "driving",
+            state="stopped" if reason else "driving",
+            reason=reason,
+            warning=warning,
+            speed_mps=c.speed,
+            steering_rad=c.steering,
         )
-
-    def close(self) -> None:
-        """Send a zero command and wait until the base has it."""
-        self._send(Command(0.0, 0.0, 0.0, self._now_ns(), "the guard ends"))
-        self._commands.wait_for_all_acked(Duration(seconds=0.2))
 
 
 def main(args: list[str] | None = None) -> int:

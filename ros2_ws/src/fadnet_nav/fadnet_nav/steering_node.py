@@ -11,7 +11,8 @@ Publishes
                                 frame; position NaN when the net gave none: the guard then stops
     ackermann_cmd               ackermann_msgs/AckermannDriveStamped with the angle, where that package is installed;
                                 its speed is 0: only the guard moves the robot
-    /diagnostics                per frame: age_ms, inference_ms, frames, dropped, engine, precision, bundle
+    /diagnostics                at every change and at 1 Hz, of the newest frame: age_ms, inference_ms, frames, dropped,
+                                engine, precision, bundle; WARN while no image comes, with who should send it
 
 Parameters: `SteeringParameters`; see `managed`.
 """
@@ -21,19 +22,19 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image, JointState
 
 from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
-from edgeflock_ros.messages import ERROR, OK, ImageReader, diagnostics, qos, to_ns
+from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
 from edgeflock_ros.process import run
+from edgeflock_ros.senders import Senders
 
 if TYPE_CHECKING:
     from edgeflock.runtime.prepare.frame import Encoding
@@ -61,10 +62,9 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     """
 
     def __init__(self, subscribe: bool = True) -> None:
-        super().__init__("steering", SteeringParameters)
+        super().__init__("steering", SteeringParameters, "frames")
         self._subscribe = subscribe
         self._lock = threading.Lock()
-        self._active = False
         self._policy: SteeringPolicy | None = None
         self._reader: ImageReader | None = None
         self.start()
@@ -81,13 +81,13 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
         self._frames = 0
         self._steering = self.create_lifecycle_publisher(JointState, topics.STEERING, qos("reliable", 5))
-        self._diagnostics = self.create_lifecycle_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self._ackermann = None
         if AckermannDriveStamped is not None:
             self._ackermann = self.create_lifecycle_publisher(
                 AckermannDriveStamped, topics.ACKERMANN, qos("reliable", 5)
             )
         digest, engine = self._policy.bundle.digest, self._policy.engine
+        self.hardware_id = digest[:12]
         self._constant = {"engine": engine.name, "precision": self._policy.precision, "bundle": digest}
         self.get_logger().info(f"bundle {digest[:12]}, {engine.name}, {self._policy.precision}")
 
@@ -95,19 +95,20 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         """Begin to answer frames."""
         if self._subscribe:
             self._reader = ImageReader(self, self.settings.value.qos, self._on_image)
-        self._active = True
+        self._came = self._reported = 0
+        self._newest: tuple[bytes, str, dict[str, float]] = WARN, "", {}
 
     def release(self) -> None:
         """Stop answering; the guard then stops the robot."""
         with self._lock:  # composed, frames come from the camera's thread: wait until it is out
-            self._active = False
+            self.active = False
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
     def unload(self) -> None:
         """Drop the bundle."""
-        for publisher in (self._steering, self._diagnostics, self._ackermann):
+        for publisher in (self._steering, self._ackermann):
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
         self._policy = None
@@ -123,7 +124,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def on_frame(self, pixels: np.ndarray, stamp: Time, encoding: str = "rgb8") -> None:
         """Answer one frame: uint8 (H, W, 3) or (H, W)."""
         with self._lock:
-            if self._active:
+            if self.active:
                 self._answer(pixels, stamp, encoding)
 
     def _answer(self, pixels: np.ndarray, stamp: Time, encoding: str) -> None:
@@ -137,15 +138,13 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         self._publish(stamp, answer.angle)
         age_ms = (self.get_clock().now().nanoseconds - to_ns(stamp)) / 1e6
         level, message = (OK, "steering") if math.isfinite(answer.angle) else (ERROR, f"the net says {answer.angle}")
-        self._report(
-            stamp, level, message, age_ms=age_ms, inference_ms=answer.inference_ns / 1e6, angle_rad=answer.angle
-        )
+        self._note(level, message, age_ms=age_ms, inference_ms=answer.inference_ns / 1e6, angle_rad=answer.angle)
 
     def _fail(self, stamp: Time, error: EdgeflockError) -> None:
         """A frame that cannot be read steers nowhere: NaN stops the robot, the reason is in log and diagnostics."""
         self.get_logger().error(str(error), throttle_duration_sec=1.0)
         self._publish(stamp, math.nan)
-        self._report(stamp, ERROR, str(error))
+        self._note(ERROR, str(error))
 
     def _publish(self, stamp: Time, angle: float) -> None:
         joint = JointState(name=["steering"], position=[angle])
@@ -157,13 +156,32 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             command.drive.steering_angle = angle
             self._ackermann.publish(command)
 
-    def _report(self, stamp: Time, level: bytes, message: str, **values: Any) -> None:
-        name = f"{self.get_fully_qualified_name()}: frames"
+    def _note(self, level: bytes, message: str, **values: float) -> None:
+        """Keep what is to be said of the newest frame, and say it now if it is news."""
+        news = (level, message) != self._newest[:2]
+        self._newest = level, message, values
+        self._came += 1
+        if news:
+            self._tell()
+
+    def _tell(self) -> None:
+        level, message, values = self._newest
         counts = {"frames": self._frames, "dropped": self._reader.missed if self._reader else 0}
-        hardware = self._constant["bundle"][:12]
-        self._diagnostics.publish(
-            diagnostics(stamp, name, level, message, hardware, **values, **counts, **self._constant)
-        )
+        self.say(level, message, **values, **counts, **self._constant)
+
+    def report(self) -> None:
+        """The newest frame, or that none comes any more."""
+        with self._lock:
+            if self._came == self._reported:
+                self._newest = WARN, self._absence(), {}
+            self._reported = self._came
+            self._tell()
+
+    def _absence(self) -> str:
+        if self._reader is None:
+            return "no image from the camera of this process"
+        names = Senders(self, self._reader.topic).names()
+        return f"no image on {self._reader.topic} from {' and '.join(names) or 'anybody: nobody sends there'}"
 
 
 def main(args: list[str] | None = None) -> int:

@@ -192,7 +192,7 @@ class BaseNode(Node):
         bad = bool(self.timeouts or self.skipped_s)
         status = DiagnosticStatus(
             level=DiagnosticStatus.WARN if bad else DiagnosticStatus.OK,
-            name=f"{self.get_fully_qualified_name()}: simulation",
+            name=f"{self.get_fully_qualified_name()[1:]}: simulation",
             message="time was lost" if bad else "ok",
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )

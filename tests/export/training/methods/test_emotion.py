@@ -22,12 +22,12 @@ from edgeflock.export.training.methods.emotion import (
     EmotionConfig,
     _batches,
     augment_face,
-    check_apart,
     crop_context,
     make_batch,
     mismatched,
     predict,
     start_net,
+    told_apart,
     train_emotion,
 )
 from edgeflock.export.training.methods.glamor import PRESETS
@@ -142,14 +142,21 @@ def test_context_is_cropped_in_the_centre_unless_by_chance() -> None:
     assert len(crops) == 10 and all(len(crop) == 112 * 112 * 3 for crop in crops)
 
 
+def test_images_that_are_for_training_and_validation_are_counted_and_refused_if_these_are_all(faces) -> None:
+    train, val = faces["train"], faces["val"]
+    assert told_apart(train, val) is val
+    mixed = replace(val, face=np.concatenate([val.face[:18], train.face[:3]]))
+    assert told_apart(train, mixed).source == f"{val.source}; 3 are training images too"
+    with pytest.raises(InputError, match="training and validation images are the same"):
+        told_apart(train, replace(train, names=[f"val/{name}" for name in train.names]))
+
+
 def test_bad_settings_are_named(tmp_path: Path, faces) -> None:
     train, val = faces["train"], faces["val"]
     with pytest.raises(InputError, match="unknown net 'fadnet': choose one of glamor"):
         train_emotion(FER.model_copy(update={"net": "fadnet"}), train, val, tmp_path)
     with pytest.raises(InputError, match=r"training data has the classes \('Neutral'.*glamor has \('Anger'"):
         train_emotion(FER.model_copy(update={"net": "glamor"}), train, val, tmp_path)
-    with pytest.raises(InputError, match="training and validation images are the same"):
-        check_apart(train, replace(train, names=[f"val/{name}" for name in train.names]))
     with pytest.raises(DataError, match="at least 64 images, one batch, got 21"):
         train_emotion(FER.model_copy(update={"batch": 64}), train, val, tmp_path)
 
