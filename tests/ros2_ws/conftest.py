@@ -122,10 +122,14 @@ class Graph:
     def call(self, kind, service, request, timeout=60.0):
         client = self.node.create_client(kind, service)
         assert client.wait_for_service(timeout_sec=timeout), f"no service {service}"
-        future = client.call_async(request)
-        assert self.until(future.done, timeout), f"no answer from {service}"
+        end, futures = time.monotonic() + timeout, []
+        while not (answered := next((f for f in futures if f.done()), None)):
+            assert time.monotonic() < end, f"no answer from {service}"
+            if not futures or kind.__name__.startswith("Get"):  # a node that has died is listed for a while, but mute
+                futures.append(client.call_async(request))
+            self.until(lambda: any(f.done() for f in futures), 5)
         self.node.destroy_client(client)
-        return future.result()
+        return answered.result()
 
     def set_parameter(self, node, name, value):
         """Returns (successful, reason)."""

@@ -59,7 +59,10 @@ def backlit(frame):
     return (frame * 0.15 + windows).astype(np.uint8)
 
 
-@pytest.mark.parametrize("change", [lambda frame: frame // 12, lambda frame: frame // 4, backlit], ids=str)
+LIGHT = {"very dark": lambda frame: frame // 12, "dark": lambda frame: frame // 4, "against the light": backlit}
+
+
+@pytest.mark.parametrize("change", LIGHT.values(), ids=LIGHT)
 def test_faces_in_the_dark_and_against_the_light_are_found_too(haar, crowd, change) -> None:
     for frame, boxes in zip(crowd.frames, crowd.boxes, strict=True):
         faces = haar(change(frame))
