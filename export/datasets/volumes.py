@@ -167,13 +167,17 @@ def check_apart(training: VolumeDataset, validation: VolumeDataset) -> None:
     InputError
         A scan is in both sets, under whatever name.
     """
-    known = {hashlib.sha256(training[i].image).digest(): name for i, name in enumerate(training.names)}
+    known = {_hash(training[i].image): name for i, name in enumerate(training.names)}
     for i, name in enumerate(validation.names):
-        if twin := known.get(hashlib.sha256(validation[i].image).digest()):
+        if twin := known.get(_hash(validation[i].image)):
             raise InputError(
                 f"the validation scan {name} is the training scan {twin}: put the scans into train/ and val/ below one "
                 "folder, or name other ones with --val."
             )
+
+
+def _hash(image: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(image).data).digest()
 
 
 def _open_folder(path: Path, split: str, size: int) -> VolumeDataset:
