@@ -23,6 +23,7 @@ import typer
 
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import Keys
 from edgeflock_ros.environment import check_environment
 
@@ -54,6 +55,7 @@ class DriveOptions:
     engine: str | None = None
     bundle: Path | None = None
     keys: tuple[Path, ...] = ()
+    json_file: Path | None = None
     lockstep: bool = False
     speed: float = 1.0
     fps: int = 30
@@ -104,6 +106,7 @@ def drive(
         engine=engine,
         bundle=bundle,
         keys=tuple(key or ()),
+        json_file=json_file,
         lockstep=lockstep,
         speed=speed,
         fps=fps,
@@ -261,8 +264,9 @@ def _require(options: DriveOptions) -> None:
 
 def _check_environment(options: DriveOptions) -> None:
     """What rcl would answer with an exit, or a traceback, of its own."""
-    if options.out.exists() and not options.out.is_dir():
-        raise InputError(f"expected a folder for the report as --out, got the file {options.out}: name another one.")
+    source = None if options.source in ("sim", "realsense") else Path(options.source).expanduser()
+    read = [source] if source is None or source.is_dir() else []
+    check_outputs([options.json_file], [options.out], [source], [options.bundle, *read])
     if options.bundle is not None:
         Bundle.open(options.bundle, options.keys)
     check_environment()
