@@ -19,7 +19,7 @@ import typer
 from edgeflock.calibration.observe import OnProgress
 from edgeflock.calibration.ranges import PERCENTILE, Method, activation_ranges
 from edgeflock.runtime.errors import MissingExtra
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -84,6 +84,13 @@ def compare(
         figures = (f"{figure(row.sqnr_db):.1f}" for figure in (np.mean, min, max))
         table.add_row(row.method, *figures, f"{row.worst:.4f}")
     console.print(table)
+    ours = [row for row in rows if row.method in get_args(Method)]
+    best = max(ours, key=lambda row: float(np.mean(row.sqnr_db))).method
+    read = [word for o, paths in (("--data", data), ("--calib", calib)) for path in paths for word in (o, path)]
+    line = next_command(
+        "export", "steering", "--method", best, "--weights", "WEIGHTS", *read, "--key", "FLEET.pem", "--out", "BUNDLE"
+    )
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 Feeds = Mapping[str, np.ndarray]

@@ -24,8 +24,6 @@ from typing import Any
 
 from edgeflock.runtime.errors import FileError, InputError, in_our_words
 
-_TRIED_BYTES = 4096  # a full disk still takes the name of an empty file
-
 _BLOCK = 1 << 20
 
 
@@ -170,6 +168,12 @@ def check_outputs(
             _check_place(path, real.parent)
 
 
+def check_record(out: Path | None, *whole: Path | None) -> None:
+    """`check_outputs` for a record and the table that goes beside it as .md; `whole` as there."""
+    if out is not None:
+        check_outputs([out, out.with_suffix(".md")], whole=whole)
+
+
 def _check_not_read(output: Path, inputs: Iterable[Path], closed: Iterable[Path]) -> None:
     for path in inputs:
         if output.exists() and output.samefile(path):
@@ -193,7 +197,7 @@ def _check_place(output: Path, folder: Path) -> None:
         )
     try:
         with tempfile.TemporaryFile(dir=folder) as tried:
-            tried.write(bytes(_TRIED_BYTES))
+            tried.write(b"x")  # a full disk still takes the name of an empty file
     except OSError as error:
         error.filename, error.filename2 = str(folder), None
         raise FileError(f"cannot write {output}: {in_our_words(error)}") from error

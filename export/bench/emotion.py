@@ -14,7 +14,8 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.files import check_record, write_atomically
+from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
     from edgeflock.runtime.faces.pipeline import EmotionPipeline
@@ -96,6 +97,7 @@ def emotion_bars(
     from edgeflock.runtime.faces.pipeline import EmotionPipeline
     from edgeflock.runtime.tasks.emotion import EmotionRecognizer
 
+    check_record(out)
     images = [image for image, _, _ in each_crowd_frame(SCENES, faces, seed=0)]
     engines = [engine for engine in CPU_ENGINES if engine_problems()[engine] is None]
     rows: list[Row] = []
@@ -125,9 +127,9 @@ def emotion_bars(
             },
             "rows": [asdict(row) for row in rows],
         }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-        out.with_suffix(".md").write_text(table + "\n", "utf-8")
+        write_atomically(out, json.dumps(record, indent=2) + "\n")
+        write_atomically(out.with_suffix(".md"), table + "\n")
+    typer.echo(next_command("tune", (bundle or [default_bundle("emotion")])[0], keys=key), err=True)
     raise typer.Exit(0 if min(row.p99_ms for row in rows) < BAR_MS else 3)
 
 

@@ -33,7 +33,8 @@ from edgeflock.runtime.bench.record import Board
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines.base import Engine
 from edgeflock.runtime.errors import InputError, MissingExtra
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.files import check_record, write_atomically
+from edgeflock.runtime.options import Keys, next_command
 
 BLOCK = 25  # runs of one peer before the next has its turn; the first of them, with cold caches, is not counted
 WRONG = 10.0  # times the distance of our own INT8 from fp32: beyond it a peer does not compute this net
@@ -336,15 +337,16 @@ def peers(
     from rich.console import Console
 
     console = Console()
+    check_record(out, bundle)
     with console.status("") as status:
         opened = Bundle.open(bundle or default_bundle(), key)
         record = compare(opened, seconds, engine, precision, status.update, key or ())
     table = markdown(record)
     console.print(table, highlight=False, soft_wrap=True, markup=False)
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        out.with_suffix(".md").write_text(table, encoding="utf-8")
+        write_atomically(out, record.model_dump_json(indent=1) + "\n")
+        write_atomically(out.with_suffix(".md"), table)
+    console.print(next_command("tune", opened.path, keys=key), highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

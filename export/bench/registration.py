@@ -19,6 +19,7 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import check_record, write_atomically
 
 if TYPE_CHECKING:
     import onnx
@@ -119,6 +120,7 @@ def ldr_bars(
         raise InputError(
             f"nets are {', '.join(SUBJECTS)}, the size is a multiple of 64; got {', '.join(chosen)} and {size}."
         )
+    check_record(out)
     problems = engine_problems()
     console = Console(stderr=True)
     rows: list[Row] = []
@@ -147,9 +149,8 @@ def ldr_bars(
             "rounds": rounds,
             "rows": [asdict(row) for row in rows],
         }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-        out.with_suffix(".md").write_text(table + "\n", "utf-8")
+        write_atomically(out, json.dumps(record, indent=2) + "\n")
+        write_atomically(out.with_suffix(".md"), table + "\n")
 
 
 def measure(

@@ -35,7 +35,7 @@ from edgeflock.export.fleet.options import (
     wrote_json,
 )
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.verbs import join, keys_app
+from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
 
 if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
@@ -289,6 +289,51 @@ fleet_app.command(
     epilog="Example: edgeflock fleet join r1 --key r1.pem --roster roster.json --plan plan.json "
     "--peer r2=10.0.0.2:7600 --data data/r1/train --val data/r1/val --out runs/r1"
 )(join)
+
+
+@fleet_app.command(
+    epilog="Example: edgeflock fleet promote driving --weights runs/r1/model.safetensors --data data/r1/val "
+    "--calib data/r1/train --key r1.pem"
+)
+def promote(
+    driving: Annotated[Path, typer.Argument(help="Folder of the driving bundle; steering opens DRIVING/current.")],
+    weights: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="model.safetensors of `fleet join`.")],
+    data: Annotated[list[Path], typer.Option(help="This robot's held-out data, for gate and shadow; repeat to join.")],
+    calib: Annotated[list[Path], typer.Option(help="Its own frames, for the ranges of INT8; repeat to join.")],
+    key: Annotated[Path, typer.Option(help="This robot's private key, to sign the bundle; .pub lies beside it.")],
+    trust: Annotated[list[Path] | None, typer.Option(help="A .pub file of the driving bundle; repeat.")] = None,
+    max_rise: Annotated[float, typer.Option(min=0, help="Gate: relative rise of the RMSE over fp32.")] = 0.02,
+    max_ratio: Annotated[float, typer.Option(min=0, help="Gate: RMSE as a share of the constant predictor's.")] = 0.5,
+    worse: Annotated[float, typer.Option(min=0, help="Shadow: share by which the RMSE may rise.")] = 0.05,
+    slower: Annotated[float, typer.Option(min=1, help="Shadow: times the median inference time.")] = 1.5,
+) -> None:
+    """Drive with what the fleet learnt: re-quantise on this robot, gate, shadow run, swap in one step.
+
+    A model that gate or shadow refuses changes nothing.
+    """
+    from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
+    from edgeflock.export.fleet.promote import promote as take
+    from edgeflock.export.recipes.steering import SteeringLimits
+    from edgeflock.runtime.bundle.driving import DrivingBundle
+    from edgeflock.runtime.tasks.shadow import ShadowLimits
+
+    def read(paths: list[Path]) -> SteeringDataset:
+        return concatenate([open_dataset(path) for path in paths])
+
+    gate = SteeringLimits(rmse_rise=max_rise, constant_ratio=max_ratio)
+    found = take(
+        weights, read(data), read(calib), key, DrivingBundle(driving),
+        gate=gate, limits=ShadowLimits(worse, slower), trusted=trust, console=Console(),
+    )  # fmt: skip
+    if seen := found.shadow:
+        typer.echo(
+            f"shadow, {seen.frames} frames: RMSE {seen.candidate_rmse:.4g} rad, was {seen.driving_rmse:.4g}; "
+            f"{seen.candidate_ms:.2f} ms, was {seen.driving_ms:.2f}; at most {seen.apart:.3g} rad apart"
+        )
+    typer.echo(f"{driving / 'current'} is {found.bundle.name}; back: edgeflock fleet rollback {driving}")
+
+
+fleet_app.command(epilog="Example: edgeflock fleet rollback driving")(rollback)
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet faults --seeds 200")

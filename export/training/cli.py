@@ -5,17 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
+from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
-from edgeflock.runtime.files import check_outputs
-
-if TYPE_CHECKING:
-    from edgeflock.export.datasets import ReadOptions
 
 train_app = typer.Typer(cls=verbs("edgeflock train"), no_args_is_help=True, help="Train a net on recorded data.")
 
@@ -67,7 +64,7 @@ def steering(
     from edgeflock.export.datasets.base import check_each_once, implausible
     from edgeflock.export.training.methods.steering import SteeringConfig, train_steering
 
-    check_outputs(folders=[out], inputs=[*data, *val])
+    check_run_folder(out, [*data, *val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = SteeringConfig(
@@ -88,19 +85,10 @@ def steering(
     Console().print(
         f"{out / 'best.safetensors'}: validation rmse {figures['rmse']:.4f} rad (epoch {figures['best_epoch']}), "
         f"Constant {figures['constant']:.4f}, Random {figures['random']:.4f}\n"
-        f"next: {_export_line(out, data, val, options)}",
+        + export_command("steering", out, val, data, **vars(options)),
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _export_line(out: Path, data: list[Path], val: list[Path], options: ReadOptions) -> str:
-    """The command that makes a bundle of the weights; FLEET.pem comes from `edgeflock bundle keygen`."""
-    words = ["edgeflock", "export", "steering", "--weights", str(out / "best.safetensors")]
-    words += [word for path in val for word in ("--data", str(path))]
-    words += [word for path in data for word in ("--calib", str(path))]
-    words += [f"--{name.replace('_', '-')}={value}" for name, value in vars(options).items() if value is not None]
-    return shlex.join([*words, "--training", str(out / "result.json"), "--key", "FLEET.pem", "--out", "BUNDLE"])
 
 
 def registration(
@@ -143,7 +131,7 @@ def registration(
     from edgeflock.export.datasets.volumes import open_volumes
     from edgeflock.export.training.methods.registration import RegistrationConfig, train_registration
 
-    check_outputs(folders=[out], inputs=[data, val])
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = RegistrationConfig(
@@ -157,7 +145,8 @@ def registration(
     metric = "dice" if "dice" in figures else "correlation"
     Console().print(
         f"{out / 'best.safetensors'}: validation {metric} {figures[metric]:.4f} (epoch {figures['best_epoch']}), "
-        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}",
+        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}\n"
+        + export_command("registration", out, [val or data], [data] if val else []),
         highlight=False,
         soft_wrap=True,
     )
@@ -217,7 +206,7 @@ def emotion(
         raise InputError(f"unknown emotion net {net!r}: choose one of {', '.join(EMOTION_NETS)}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both folders, or none for rendered images.")
-    check_outputs(folders=[out], inputs=[data, val])
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = EmotionConfig(
@@ -233,7 +222,8 @@ def emotion(
     figures = result["figures"]
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
-        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}",
+        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}\n"
+        + export_command("emotion", out, [val], [data]),
         highlight=False,
         soft_wrap=True,
     )
@@ -305,7 +295,7 @@ def ldlva(
         raise InputError(f"LDLVA trains {' or '.join(LDLVA_NETS)}, got {net!r}.")
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
-    check_outputs(folders=[out], inputs=[data, val])
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = LdlvaConfig.of(
@@ -329,7 +319,8 @@ def ldlva(
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
         f"{figures['best_epoch']}), Constant {figures['constant']:.3f}{found}\n"
-        f"{out / 'uncertainty.csv'}: training labels, the most doubtful first; {out / 'uncertainty.jpg'} shows some",
+        f"{out / 'uncertainty.csv'}: training labels, the most doubtful first; {out / 'uncertainty.jpg'} shows some\n"
+        + export_command("emotion", out, [val], [data]),
         highlight=False,
         soft_wrap=True,
     )

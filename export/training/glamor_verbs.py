@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.runtime.errors import InputError, MissingExtra
-from edgeflock.runtime.files import check_outputs
 
 
 def glamor(
@@ -66,7 +66,7 @@ def glamor(
 
     if (data is None) != (val is None):
         raise InputError("--data and --val go together: name both, or none for rendered images.")
-    check_outputs(folders=[out], inputs=[data, val])
+    check_run_folder(out, [data, val], init)
     if threads is not None:
         torch.set_num_threads(threads)
     config = GlamorConfig.of(preset, net=net, epochs=epochs, batch=batch, lr=lr, seed=seed, size=size, bf16=bf16)
@@ -81,7 +81,8 @@ def glamor(
     share = f"; the face has {figures['face_share']:.0%} of the fusion" if figures["face_share"] is not None else ""
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
-        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}{share}; {out / 'attention.jpg'}",
+        f"{figures['best_epoch']}), Constant {figures['constant']:.3f}{share}; {out / 'attention.jpg'}\n"
+        + export_command("emotion", out, [val], [data]),
         highlight=False,
         soft_wrap=True,
     )

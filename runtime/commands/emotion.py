@@ -12,7 +12,7 @@ import typer
 
 from edgeflock.runtime.errors import CameraError, FileError, InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs, replacing, write_atomically
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +132,8 @@ def emotion(
     console.print(f"{seen} faces in {count} frames" + (f": {made}" if made else ""), highlight=False, soft_wrap=True)
     if ended is not None:
         raise ended
+    then = next_command("tune", recognizer.bundle.path, keys=key)
+    console.print(then, highlight=False, markup=False, soft_wrap=True)
     if not frames and not shown.still and shown.frames and count < 0.9 * shown.frames:
         raise CameraError(
             f"{source} says that it has {shown.frames} frames, and ends after {count}: it was cut off or is damaged. "

@@ -119,6 +119,9 @@ def join(
     worse: Annotated[
         float, typer.Option(min=0, help="Share by which a model may be worse than the best so far.")
     ] = 0.05,
+    driving: Annotated[
+        Path | None, typer.Option(help="Folder of the driving bundle: promote every model that passes (steering).")
+    ] = None,
     fleet_key: Annotated[Path | None, typer.Option(help="The .pub file that must have signed the roster.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the task or the peer; repeat.")
@@ -128,7 +131,7 @@ def join(
     """Let this robot learn with others: train here, exchange models with the neighbours, keep what passes.
 
     Ctrl-C and SIGTERM leave in good order; the same command goes on. --out gets events.jsonl, status.json and
-    model.safetensors, the newest model that passed the gate, for `edgeflock export`.
+    model.safetensors, the newest model that passed the gate, for `edgeflock fleet promote` and `edgeflock export`.
     """
     import asyncio
 
@@ -139,6 +142,11 @@ def join(
     from edgeflock.runtime.options import next_command
 
     kind = learning_task(task)
+    if driving is not None and task != "steering":
+        raise InputError(f"--driving promotes steering bundles, this run learns '{task}': leave it out.")
+    weights = ["--weights", out / "model.safetensors"]
+    weights += [word for path in val for word in ("--data", path)] + [w for path in data for w in ("--calib", path)]
+    promotion = [*weights, "--key", key]
     given = settings_of(settings or [], {**PeerConfig.model_fields, **kind.model_fields})
     chosen = {name: value for name, value in (("net", net), ("init", init)) if value is not None}
     ours = {name: value for name, value in given.items() if name in PeerConfig.model_fields}
@@ -159,11 +167,22 @@ def join(
         threads=threads,
         evaluate=evaluate,
         worse=worse,
+        promote=tuple(map(str, [driving, *promotion])) if driving is not None else (),
     )
     validation = asyncio.run(take_part(place, config, task, learnt, typer.echo, fresh))
     if validation.best is not None:
         typer.echo(f"best {learnt.metric} on {name}'s own held-out data: {validation.best:.4g} {learnt.unit}")
-        typer.echo(next_command("export", task, "--weights", out / "model.safetensors"))
+        if driving is None and task == "steering":
+            typer.echo(next_command("fleet", "promote", "driving", *promotion))
+
+
+def rollback(
+    driving: Annotated[Path, typer.Argument(help="Folder of the driving bundle, as `fleet promote` fills it.")],
+) -> None:
+    """Drive with the bundle before again; a second time takes it back."""
+    from edgeflock.runtime.bundle.driving import DrivingBundle
+
+    typer.echo(f"{driving / 'current'} is {DrivingBundle(driving).roll_back().name}")
 
 
 def _valid(kind: type[BaseModel], settings: dict[str, Any]) -> Any:

@@ -128,6 +128,8 @@ class Guard:
     def _fault(self, now_ns: int) -> str | None:
         """Why not to drive at all."""
         limits = self.limits
+        if now_ns == 0:
+            return "there is no time yet: use_sim_time is on, and nothing comes on /clock"
         if self._stamp_ns is None:
             return "no steering yet"
         age_s = (now_ns - self._stamp_ns) / 1e9

@@ -58,7 +58,7 @@ FULL_BEFORE = """
 import resource, sys
 from pathlib import Path
 from edgeflock.runtime.files import check_outputs
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 check_outputs(folders=[Path(sys.argv[1]) / "new"])
 """
 

@@ -14,6 +14,8 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import check_outputs, replacing, write_atomically
+from edgeflock.runtime.options import next_command
 
 CLASSES = {"liver": 1, "spleen": 2, "kidney": 3, "spine": 4}
 
@@ -39,9 +41,9 @@ def phantoms(
     spec, file = out / "phantoms.json", out / "phantoms.h5"
     if spec.exists():
         raise InputError(f"{spec} is there already: choose another --out, or remove it.")
-    out.mkdir(parents=True, exist_ok=True)
+    check_outputs([file, spec], [out])
     subsets: dict[str, list[str]] = {"train": [], "val": []}
-    with _h5py().File(file, "w") as hdf5:
+    with replacing(file) as draft, _h5py().File(draft, "w") as hdf5:
         for i in track(range(train + val), "phantoms"):
             image, labels = draw_phantom(seed + i, size)
             group = hdf5.create_group(str(seed + i))
@@ -55,7 +57,8 @@ def phantoms(
         "schemes": {"1": {"train": 1}, "2": {"val": 1}},
         "segmentation_class_value": CLASSES,
     }
-    spec.write_text(json.dumps(content, indent=2) + "\n", "utf-8")  # last: a spec without its volumes would be a trap
+    write_atomically(spec, json.dumps(content, indent=2) + "\n")  # last: a spec without its volumes would be a trap
+    typer.echo(next_command("train", "registration", "--data", spec, "--out", "runs/ldr"))
 
 
 def draw_phantom(seed: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:

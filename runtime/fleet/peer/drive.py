@@ -94,9 +94,11 @@ class Driver:
             self._do(self._peer.leave(time.monotonic_ns()))
             await asyncio.sleep(0.2)  # let the word get out
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            left = set(tasks)
+            while left:  # more than once: up to Python 3.11, wait_for may swallow a cancellation (bpo-37658)
+                for task in left:
+                    task.cancel()
+                _, left = await asyncio.wait(left, timeout=0.1)
             if self._transport is not None:
                 await self._transport.close()
             self._write_status()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,11 +109,24 @@ class Edges:
             self.own[k] = state
             self.offer_all(k)
 
-    def offer_all(self, of: int) -> None:
-        """Offer the own state of a round to all that mix it and are not told yet."""
+    def offer_all(self, of: int, only: AbstractSet[str] | None = None) -> None:
+        """Offer the own state of a round to those that mix it in a round to come, `only` some of them."""
         for j, k in self.view.receivers(of).items():
-            if not self._closed(k) and (j, k) not in self._over:
+            if only is not None and j not in only:
+                continue
+            if not self._closed(k) and k <= self._context.config.last and (j, k) not in self._over:
                 self._offer(j, k, of)
+
+    def rebooted(self, j: str) -> None:
+        """A neighbour restarted: what it knew of open edges is gone, so they begin anew, but for those decided."""
+        self._received = {at: one for at, one in self._received.items() if at[0] != j or one.outcome == Code.MIXED}
+        self._ready = {at for at in self._ready if at[0] != j}
+        decided = {at for at in self._received if at[0] == j}
+        doubtful = {(doubt.peer, doubt.mix) for doubt in self.doubts} | decided
+        self._exchange.drop(lambda to, offer: to == j and offer.mix > 0 and (to, offer.mix) not in doubtful)
+        if not self.view.after_mixing:
+            for of in list(self.own):
+                self.offer_all(of, {j})
 
     def _offer(self, to: str, mix: int, of: int) -> None:
         model = self._exchange.offer(to, mix, of, self.own[of], self.view.hash)
@@ -164,16 +178,13 @@ class Edges:
         here = self._received.get((j, k))
         if (k, offer.view) in self.mixed_with.get(j, ()):
             return Code.MIXED
-        if here is not None and here.offer.boot != offer.boot:
-            del self._received[j, k]  # it crashed and trained this round anew; what it bound before is forgotten
-            here = None
         if self._closed(k):
             if k in self._trained_ns and here is None:
                 self._saw(j, k)
             return Code.SKIPPED if self.view.decides(j) else Code.STALE
         if offer.view != self.view.hash:
             return Code.SKIPPED if offer.view in self._past_views and self.view.decides(j) else Code.PLAN
-        if self.view.senders(k).get(j) != offer.of or self._misses_own(offer.of):
+        if self.view.senders(k).get(j) != offer.of or self._misses_own(offer.of) or k > context.config.last:
             return Code.STALE
         if here is not None:
             return here.outcome or (Code.ACCEPTED if here.bound or not self.view.both_or_none else None)

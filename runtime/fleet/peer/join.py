@@ -26,6 +26,7 @@ from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.actions import Mixed
 from edgeflock.runtime.fleet.peer.config import PeerConfig
 from edgeflock.runtime.fleet.peer.drive import Driver
+from edgeflock.runtime.fleet.peer.promoter import Promoter
 from edgeflock.runtime.fleet.peer.roster import Roster, read_roster
 from edgeflock.runtime.fleet.peer.round import Peer
 from edgeflock.runtime.fleet.peer.store import Store
@@ -51,6 +52,9 @@ class Place(BaseModel):
     threads: int = Field(1, ge=1, description="threads of the learner")
     evaluate: int = Field(10, ge=1, description="rounds between two looks at the validation data")
     worse: float = Field(0.05, ge=0, description="share by which a model may be worse than the best so far")
+    promote: tuple[str, ...] = Field(
+        (), description="arguments of `fleet promote`, for models that pass; none: leave it"
+    )
 
 
 @dataclass
@@ -81,11 +85,13 @@ class Validation:
         self._sign = 1 if task.best == "lowest" else -1
         self._path = out / "validation.json"
         self.best: float | None = None
+        self.judged: int | None = None  # the latest round
         if self._path.exists():  # it goes on
             self.best = json.loads(self._path.read_text())["best"]
 
     async def judge(self, round_: int, model: np.ndarray) -> Verdict:
         """Look at a model; write it where it passes."""
+        self.judged = round_
         figures = await self._trainer.evaluate(model)
         figure = figures[self._task.metric]
         best = figure if self.best is None else self.best
@@ -146,6 +152,7 @@ async def join(
     for path in store.damaged:
         say(f"{path} is damaged and passed over")
     trainer = Trainer(task, place.steps, place.threads)
+    promoter: Promoter | None = None
     try:
         start, shapes = await trainer.start(saved.learner if saved else None)
         peer = Peer(
@@ -156,6 +163,8 @@ async def join(
             f"{place.own} joins run {roster.run} of the fleet {key_id(fleet_key)} "
             f"{'after' if saved else 'before'} round {saved.round if saved else 1} of {config.last}"
         )
+        if place.promote:
+            promoter = Promoter(place.promote, place.out / "promote.log", say)
         validation = Validation(trainer, task, place.out, place.worse)
 
         async def look(round_: int, model: np.ndarray) -> None:
@@ -163,6 +172,8 @@ async def join(
                 verdict = await validation.judge(round_, model)
                 said = "passes" if verdict.accepted else "does not pass: the model before stays"
                 say(f"round {round_}: {task.metric} {verdict.figure:.4g} {task.unit}, {said}")
+                if verdict.accepted and promoter is not None:
+                    promoter.promote()
 
         async def mixed(found: Mixed) -> None:
             names = ", ".join(found.heard) or "nobody"
@@ -182,10 +193,15 @@ async def join(
             )  # fmt: skip
             await driver.run(_stop_on_signals())
         if driver.finished.is_set():
-            await look(peer.round, peer.model)
+            if validation.judged != peer.round:
+                await look(peer.round, peer.model)
+            if promoter is not None:
+                await promoter.ended()
         return validation
     finally:
         trainer.close()
+        if promoter is not None:
+            await promoter.close()
 
 
 def _check_key(place: Place, roster: Roster, public: bytes) -> None:

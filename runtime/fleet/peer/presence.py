@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from edgeflock.runtime.fleet.peer.context import Context
@@ -35,21 +37,22 @@ class Presence:
         """Members of the roster in this round but for this robot."""
         return [name for name in self._context.roster.members(self._context.round) if name != self._context.own]
 
-    def note(self, header: Header) -> bool:
-        """Note a sign of life; True for the first one of a boot, whose sender is to be greeted."""
+    def note(self, header: Header) -> Literal["new", "rebooted"] | None:
+        """Note a sign of life; says when it is the first one of a robot or of its next boot: it is to be greeted."""
         sender = header.sender
-        first = self._boots.get(sender) != header.boot
+        before = self._boots.get(sender)
+        first = before != header.boot
         self._heard[sender] = self._context.now
         self._boots[sender] = header.boot
         self.rounds[sender] = header.round if first else max(header.round, self.rounds[sender])
         if isinstance(header, Leave):
             self._left.add(sender)
             del self._boots[sender]  # greeted again when it comes back
-            return False
+            return None
         self._left.discard(sender)
         if isinstance(header, Heartbeat):
             self._beats[sender] = header
-        return first
+        return None if not first else "new" if before is None else "rebooted"
 
     @property
     def anybody(self) -> bool:

@@ -311,6 +311,8 @@ class Peer:
     def _on_header(self, header: Header) -> None:
         first = self._presence.note(header)
         self._look()
+        if first == "rebooted":
+            self._edges.rebooted(header.sender)
         if first and self._context.phase != "left":
             self._beat(header.sender)
         if isinstance(header, Heartbeat):

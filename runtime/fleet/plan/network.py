@@ -240,7 +240,7 @@ def read_delays(path: Path) -> SiloNetwork:
             raise DataError(f"{path}: '{key}' needs {n} rows of {n} numbers, one for each of 'silos'.")
         least, most = (0 if measure == "latency" else 1), MOST[measure]
         bad = [
-            f"{key} from {silos[i]} to {silos[j]} is {str(v)[:40]}"
+            f"{key} from {silos[i]} to {silos[j]} is {repr(v)[:40]}"
             for i, row in enumerate(rows)
             for j, v in enumerate(row)
             if i != j and not (type(v) in (int, float) and least <= v <= most)

@@ -312,9 +312,9 @@ def test_a_plan_for_strangers_or_a_rule_that_does_not_fit_is_refused():
 # ---- many at once
 
 
-@pytest.mark.parametrize("seed", [*range(4), 260, 401, 404, 486])
+@pytest.mark.parametrize("seed", [*range(2), 260, 401, 404, 486, 626, 809])
 def test_every_promise_holds_under_random_faults(seed):
-    """`edgeflock fleet faults` runs more; the last four found faults of the machine."""
+    """`edgeflock fleet faults` runs more; the last six found faults of the machine."""
     assert run(Scenario.of(seed)).broken == ()
 
 

@@ -55,7 +55,12 @@ def test_degrees_are_trained_on_and_the_next_command_is_named(folder):
 
 def test_a_folder_of_splits_names_the_folder_to_give(folder):
     with pytest.raises(InputError, match=rf"give the folder of one: {folder}/train, {folder}/val"):
-        train(folder, data=".")
+        train(folder, "--out", folder.with_name("run"), data=".")
+
+
+def test_a_run_inside_its_own_data_is_refused(folder):
+    with pytest.raises(InputError, match=r"lies in .*/train, all of which this command reads"):
+        train(folder, "--out", folder / "train/run")
 
 
 def test_a_recording_is_named_once_and_is_no_folder_for_a_run(folder):

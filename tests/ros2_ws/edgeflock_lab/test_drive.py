@@ -18,7 +18,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
-from edgeflock.runtime.errors import BundleError, EdgeflockError, InputError
+from edgeflock.runtime.errors import BundleError, EdgeflockError, FileError, InputError
 from edgeflock.runtime.prepare.frame import STEERING_INPUT
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 from edgeflock_lab.drive import DriveOptions, node_list, parse_size, run_drive
@@ -235,7 +235,11 @@ def test_the_guard_knows_how_this_worlds_robot_wears_its_camera():
     [
         ("ROS_DOMAIN_ID", "300", "expected ROS_DOMAIN_ID as a number from 0 to 232, got '300'"),
         ("ROS_DOMAIN_ID", "seven", "got 'seven'"),
-        ("RMW_IMPLEMENTATION", "rmw_nobody_cpp", "RMW_IMPLEMENTATION=rmw_nobody_cpp, got .*unset RMW_IMPLEMENTATION"),
+        (
+            "RMW_IMPLEMENTATION",
+            "rmw_nobody_cpp",
+            "=rmw_nobody_cpp, got no library .*unset RMW_IMPLEMENTATION",
+        ),
     ],
 )
 def test_an_environment_that_ros_would_die_of_is_refused(monkeypatch, tmp_path, variable, value, message):
@@ -247,8 +251,19 @@ def test_an_environment_that_ros_would_die_of_is_refused(monkeypatch, tmp_path, 
 
 def test_paths_that_cannot_be_used_are_refused_before_anything_starts(tmp_path):
     (tmp_path / "best.safetensors").touch()
-    with pytest.raises(InputError, match=r"folder for the report as --out, got the file .*best.safetensors"):
+    with pytest.raises(InputError, match=r"expected a folder to write into, got the file .*best.safetensors"):
         run_drive(DriveOptions(out=tmp_path / "best.safetensors"), Console())
+    with pytest.raises(InputError, match=r"best.safetensors is read by this command and would be overwritten"):
+        run_drive(
+            DriveOptions(
+                out=tmp_path / "report",
+                source=str(tmp_path / "best.safetensors"),
+                json_file=tmp_path / "best.safetensors",
+            ),
+            Console(),
+        )
+    with pytest.raises(FileError, match=r"cannot write /proc/new\.json"):
+        run_drive(DriveOptions(out=tmp_path / "report", json_file=Path("/proc/new.json")), Console())
     options = DriveOptions(out=tmp_path / "report", bundle=tmp_path / "best.safetensors")
     with pytest.raises(BundleError, match=r"got weights .*best.safetensors: `edgeflock export steering --weights"):
         run_drive(options, Console())

@@ -52,6 +52,15 @@ def test_however_the_file_names_the_node(limits, key):
         limits(f"{key}{{ros__parameters: {{sped: 0.5}}}}\n")
 
 
+@pytest.mark.parametrize("key", ["guard", "/guard", "/robot2/guard"])
+def test_a_section_for_another_namespace_is_refused_with_the_name_that_holds_everywhere(limits, key):
+    """ROS would ignore it, and the robot would drive by the defaults."""
+    with pytest.raises(InputError, match=r"for /robot1/guard in .*robot.yaml, got .* call it /\*\*/guard"):
+        limits(f"{key}:\n  ros__parameters: {{speed: 0.5}}\n")
+    both = f"{key}:\n  ros__parameters: {{speed: 0.5}}\n/robot1/guard:\n  ros__parameters: {{speed: 0.7}}\n"
+    assert limits(both).speed == 0.7
+
+
 def test_on_the_command_line_too(limits):
     with pytest.raises(InputError, match=r"'sped' \(is it 'speed'"):
         limits("", "-p", "sped:=0.5")

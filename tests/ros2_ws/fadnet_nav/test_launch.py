@@ -16,6 +16,7 @@ pytest.importorskip("launch_ros")
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image, JointState
 
 from edgeflock_ros.messages import to_ns, to_stamp
@@ -68,6 +69,15 @@ def test_the_launch_file_starts_what_failed_again_but_not_what_a_person_shut_dow
     time.sleep(3.0)  # launch waits 1 s before it starts a process again
     assert len(started(launched, "steering_node")) == 1
     assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0)  # by the new guard, from its start
+    assert ends(launched) == 0
+
+
+def test_without_arguments_the_simulated_robot_drives(graph, installed, bundle):
+    pytest.importorskip("mujoco")
+    odometry = graph.listen(Odometry, "/odom")
+    launched = graph.launch(installed, "fadnet_nav", bundle=bundle)
+    assert graph.until(lambda: odometry and odometry[-1][1].twist.twist.linear.x > 0.1, 120), launched.log.read_text()
+    assert {name for name, _ in graph.node.get_node_names_and_namespaces()} >= {"base", "camera", "guard", "steering"}
     assert ends(launched) == 0
 
 

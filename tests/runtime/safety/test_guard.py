@@ -90,6 +90,12 @@ def test_a_stamp_from_the_future_stops():
     assert "ahead of the clock" in guard.command(NOW).reason
 
 
+def test_without_a_clock_it_stands_and_says_that_the_clock_is_missing():
+    guard = Guard(limits())
+    guard.steer(0.0, NOW)
+    assert "nothing comes on /clock" in guard.command(0).reason
+
+
 def test_a_clock_that_starts_over_makes_the_guard_start_over():
     guard = Guard(limits())
     drive(guard, start=NOW)

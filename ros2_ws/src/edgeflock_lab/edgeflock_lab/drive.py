@@ -23,7 +23,9 @@ import typer
 
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import Keys
+from edgeflock_ros.environment import check_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 60.0
 LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
-MAX_DOMAIN = 232  # its ports end below 65536 (RTPS 2.2, 9.6.1.1)
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
@@ -54,6 +55,7 @@ class DriveOptions:
     engine: str | None = None
     bundle: Path | None = None
     keys: tuple[Path, ...] = ()
+    json_file: Path | None = None
     lockstep: bool = False
     speed: float = 1.0
     fps: int = 30
@@ -104,6 +106,7 @@ def drive(
         engine=engine,
         bundle=bundle,
         keys=tuple(key or ()),
+        json_file=json_file,
         lockstep=lockstep,
         speed=speed,
         fps=fps,
@@ -261,28 +264,12 @@ def _require(options: DriveOptions) -> None:
 
 def _check_environment(options: DriveOptions) -> None:
     """What rcl would answer with an exit, or a traceback, of its own."""
-    if options.out.exists() and not options.out.is_dir():
-        raise InputError(f"expected a folder for the report as --out, got the file {options.out}: name another one.")
+    source = None if options.source in ("sim", "realsense") else Path(options.source).expanduser()
+    read = [source] if source is None or source.is_dir() else []
+    check_outputs([options.json_file], [options.out], [source], [options.bundle, *read])
     if options.bundle is not None:
         Bundle.open(options.bundle, options.keys)
-    domain = os.environ.get("ROS_DOMAIN_ID", "0")
-    if not (domain.isdigit() and int(domain) <= MAX_DOMAIN):
-        raise InputError(
-            f"expected ROS_DOMAIN_ID as a number from 0 to {MAX_DOMAIN}, got {domain!r}: unset or change it."
-        )
-    asked = os.environ.get("RMW_IMPLEMENTATION")
-    if asked:
-        import rclpy
-
-        try:
-            found = rclpy.get_rmw_implementation_identifier()
-        except Exception as error:
-            found = str(error)
-        if found != asked:
-            raise InputError(
-                f"expected the middleware RMW_IMPLEMENTATION={asked}, got {found}: install that one, or `unset "
-                "RMW_IMPLEMENTATION`."
-            )
+    check_environment()
     if "HOME" not in os.environ:  # where rcl would write its logs
         os.environ.setdefault("ROS_LOG_DIR", str((options.out / "logs").absolute()))
 

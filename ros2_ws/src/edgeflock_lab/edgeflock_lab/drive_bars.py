@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import check_outputs, write_atomically
 from edgeflock.runtime.options import Keys
 
 if TYPE_CHECKING:
@@ -38,14 +39,16 @@ def bars(
     """Drive several worlds in lock-step, each beside the expert's own figure. Ends with 3 after a collision."""
     from rich.console import Console
 
-    from edgeflock_lab.drive import DriveOptions, parse_size, run_drive
+    from edgeflock_lab.drive import DriveOptions, launch_line, parse_size, run_drive
     from fadnet_sim.rollout import rollout
     from fadnet_sim.world import make_world
 
     console = Console()
     width, height = parse_size(size)
     results = []
-    for kind, seed in parse_worlds(worlds):
+    chosen = parse_worlds(worlds)
+    check_outputs([out / "drive.json", out / "drive.md"], [out], whole=[bundle])
+    for kind, seed in chosen:
         options = DriveOptions(
             out=out / f"drive-{kind}-{seed}",
             world=kind,
@@ -62,11 +65,14 @@ def bars(
         record = run_drive(options, console)
         results.append((record, rollout(make_world(kind, seed), None, duration, speed=speed)))
     plain = [{"drive": record.model_dump(), "expert": asdict(expert)} for record, expert in results]
-    (out / "drive.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    write_atomically(out / "drive.json", json.dumps(plain, indent=2) + "\n")
     page = markdown(results)
-    (out / "drive.md").write_text(page, encoding="utf-8")
+    write_atomically(out / "drive.md", page)
     console.print(page, highlight=False, soft_wrap=True)
-    raise typer.Exit(max(record.exit_code for record, _ in results))
+    code = max(record.exit_code for record, _ in results)
+    if code == 0:
+        print(launch_line(options))
+    raise typer.Exit(code)
 
 
 def parse_worlds(text: str) -> list[tuple[Kind, int]]:

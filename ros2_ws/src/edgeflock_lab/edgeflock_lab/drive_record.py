@@ -16,6 +16,8 @@ from typing import Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from edgeflock.runtime.files import write_atomically
+
 
 class Path2D(Protocol):
     """A reference path: `project(x, y)` gives arc length and signed lateral error, both in metres."""
@@ -83,9 +85,7 @@ class DriveRecord(BaseModel):
 
     def write(self, path: str | Path) -> None:
         """Write the record as JSON, making the folder it lies in."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_atomically(Path(path), self.model_dump_json(indent=2) + "\n")
 
 
 @dataclass

@@ -23,6 +23,7 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+from edgeflock.runtime.files import check_outputs, write_atomically
 from edgeflock.runtime.options import Keys
 
 P99_BAR_MS = 100.0
@@ -96,6 +97,7 @@ def bars(
         "keys": os.pathsep.join(str(path.absolute()) for path in key or ()),
         "detector": str(detector.absolute()) if detector else "",
     }
+    check_outputs([json_file], inputs=[detector], whole=[bundle])
     result = measure(node, faces, rate, seconds, steering)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in asdict(result).items():
@@ -104,7 +106,7 @@ def bars(
         table.add_row(f"[dim]{name}[/]", ", ".join(shown).strip())
     Console().print(table, soft_wrap=True)
     if json_file:
-        json_file.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+        write_atomically(json_file, json.dumps(asdict(result), indent=2) + "\n")
     met = result.p99_ms < P99_BAR_MS
     print(f"p99 under {P99_BAR_MS:.0f} ms with {faces} faces: {'met' if met else 'missed'}")
     raise typer.Exit(0 if met else 3)

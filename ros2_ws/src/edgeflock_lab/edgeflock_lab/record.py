@@ -14,7 +14,8 @@ import numpy as np
 import typer
 
 from edgeflock.runtime.errors import EdgeflockError, InputError
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.options import Keys, next_command
 from fadnet_sim.expert import PurePursuit
 from fadnet_sim.path import ReferencePath
 from fadnet_sim.scene import Kind
@@ -47,6 +48,7 @@ def record(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    check_outputs(folders=[out], whole=[None if driver == "expert" else Path(driver)])
     kinds: list[Kind] = ["indoor", "outdoor"] if world == "both" else [cast(Kind, world)]
     todo = [(kind, seed) for seed in parse_seeds(seeds) for kind in kinds]
     columns = (TextColumn("recording worlds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -68,6 +70,11 @@ def record(
                 f"cannot write into {out}: {error.strerror or error}. What was recorded is whole; make room, or choose "
                 "another --out, and run the same command again: it goes on where it stopped."
             ) from error
+    sets = [(option, out / name) for option, name in (("--data", "train"), ("--val", "val")) if (out / name).is_dir()]
+    if len(sets) == 2:
+        print(next_command("train", "steering", *(word for pair in sets for word in pair), "--out", "runs/fadnet"))
+    else:
+        print(next_command("record", "--out", out, "--seeds", "2:12:2" if sets[0][0] == "--data" else "1:41:2"))
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -24,7 +24,8 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.errors import end_with
+from edgeflock_ros.environment import check_environment, in_ros_words
 from edgeflock_ros.nodes import KEPT
 from edgeflock_ros.parent import die_with_parent
 
@@ -46,7 +47,7 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, or that of the EdgeflockError that ended the node.
+        Exit code: 0, or that of the error that ended the node, in the words of `edgeflock.runtime.errors`.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -57,6 +58,7 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
     nodes: list[Any] = []
     code = 0
     try:
+        check_environment()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         nodes = make()
         # Several threads make rclpy slower and less smooth (docs/decisions/0006).
@@ -71,9 +73,12 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
         end = time.monotonic() + LAST_WORDS_S
         while not stop.is_set() and time.monotonic() < end:
             executor.spin_once(timeout_sec=0.02)
-    except EdgeflockError as error:
-        print(error, file=sys.stderr)
-        code = error.exit_code
+    except Exception as error:
+        ended = end_with(in_ros_words(error))
+        if ended is None:
+            raise
+        line, code = ended
+        print(line, file=sys.stderr)
     finally:
         for node in nodes:
             node.close()

@@ -26,37 +26,45 @@ def check_names(node: Node, model: type[BaseModel]) -> None:
     """Refuse values for parameters that `node`, all of whose parameters are declared, does not have.
 
     A name from a `/**` section of a parameter file may be meant for another node: it is warned of where it resembles a
-    parameter of this one.
+    parameter of this one. A file that has sections for nodes of this name, but in other namespaces, is refused.
 
     Raises
     ------
     InputError
         Names each unknown parameter, and the one that it resembles.
     """
+    files, name, full_name = _given_files(), node.get_name(), node.get_fully_qualified_name()
     overrides: dict[str, Any] = node._parameter_overrides  # no public way tells what was given but not declared
+    for file, sections in files.items():
+        own = [names for key, names in sections if key == name]
+        if own and not any(names <= overrides.keys() for names in own):
+            raise InputError(
+                f"{name}: expected a section for {full_name} in {file}, got one for a node {name} elsewhere: call it "
+                f"/**/{name}, which holds in every namespace."
+            )
+    given = [section for sections in files.values() for section in sections]
     unknown = {
-        name
-        for name in overrides
-        if not (node.has_parameter(name) or name.startswith("qos_overrides.")) and name not in _beside
+        one
+        for one in overrides
+        if not (node.has_parameter(one) or one.startswith("qos_overrides.")) and one not in _beside
     }
-    shared = unknown & _shared_names(node.get_name())
-    resembling = {name: difflib.get_close_matches(name, model.model_fields, 1) for name in sorted(unknown)}
-    for name in sorted(shared):
-        if resembling[name]:
-            node.get_logger().warning(f"ignores {name!r}, which is not its {resembling[name][0]!r}")
-    refused = [f"{name!r}" + "".join(f" (is it {n!r}?)" for n in resembling[name]) for name in sorted(unknown - shared)]
+    named = {n for key, names in given if key == name for n in names}
+    shared = unknown & {n for key, names in given if "*" in key for n in names} - named
+    resembling = {one: difflib.get_close_matches(one, model.model_fields, 1) for one in sorted(unknown)}
+    for one in sorted(shared):
+        if resembling[one]:
+            node.get_logger().warning(f"ignores {one!r}, which is not its {resembling[one][0]!r}")
+    refused = [f"{one!r}" + "".join(f" (is it {n!r}?)" for n in resembling[one]) for one in sorted(unknown - shared)]
     if refused:
         known = ", ".join(model.model_fields)
-        raise InputError(f"{node.get_name()}: unknown parameter {', '.join(refused)}. Its parameters are {known}.")
+        raise InputError(f"{name}: unknown parameter {', '.join(refused)}. Its parameters are {known}.")
 
 
-def _shared_names(node_name: str) -> set[str]:
-    """Names that the parameter files of this process give to every node, and not to this one by its name."""
+def _given_files() -> dict[str, list[tuple[str, set[str]]]]:
+    """Sections of each parameter file of this process."""
     arguments = iter(sys.argv)
     files = [next(arguments, "") for word in arguments if word == "--params-file"]
-    given = [section for file in files for section in _sections(yaml.safe_load(Path(file).read_text()), "")]
-    named = {name for key, names in given if key == node_name for name in names}
-    return {name for key, names in given if "*" in key for name in names} - named
+    return {file: list(_sections(yaml.safe_load(Path(file).read_text()), "")) for file in files}
 
 
 def _sections(content: Any, key: str) -> Iterator[tuple[str, set[str]]]:

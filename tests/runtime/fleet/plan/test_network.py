@@ -239,6 +239,7 @@ def test_a_measured_matrix_is_taken_as_it_is_also_where_the_ways_differ(tmp_path
         ({"bandwidth_bps": [[0, 0, 1], [1, 0, 1], [1, 1, 0]]}, "bandwidth_bps from r1 to r2 is 0"),
         ({"delay_ms": [[0, -3, 5], [4, 0, True], [5, 7, 0]]}, "from r1 to r2 is -3; delay_ms from r2 to r3 is True"),
         ({"delay_ms": [[0, 1e308, 5], [4, 0, 6], [5, 7, 0]]}, r"from r1 to r2 is 1e\+308"),
+        ({"delay_ms": [[0, "3", 5], [4, 0, 6], [5, 7, 0]]}, "from r1 to r2 is '3': expected 0 to"),
         ({"latency": 3}, "'latency' is not known"),
         ({"silos": "abc"}, "needs a list of names"),
     ],

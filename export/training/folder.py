@@ -1,0 +1,33 @@
+"""The folder of a training run: looked at before the data is read, and named in the command that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.options import next_command
+
+WRITTEN = ("best.safetensors", "last.pt", "result.json")
+
+
+def check_run_folder(out: Path, data: Iterable[Path | None], init: Path | None = None) -> None:
+    """Refuse an --out that cannot be written, lies in the data, or whose weights are the start of this run.
+
+    Raises
+    ------
+    InputError, FileError
+        See `edgeflock.runtime.files.check_outputs`.
+    """
+    check_outputs([out / name for name in WRITTEN], [out], [init], data)
+
+
+def export_command(
+    task: str, out: Path, val: Iterable[Path | None], data: Iterable[Path | None], **options: object
+) -> str:
+    """The line that names the export of a finished run; FLEET.pem comes from `edgeflock bundle keygen`."""
+    words: list[object] = ["--weights", out / WRITTEN[0]]
+    words += [word for path in val if path for word in ("--data", path)]
+    words += [word for path in data if path for word in ("--calib", path)]
+    words += [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+    return next_command("export", task, *words, "--training", out / WRITTEN[2], "--key", "FLEET.pem", "--out", "BUNDLE")
