@@ -47,9 +47,10 @@ class Senders:
         return self._heard_s is not None
 
     def names(self) -> list[str]:
-        """Nodes that the graph lists as publishers, one entry per publisher."""
+        """Nodes that the graph lists as publishers, one entry per publisher; none for those that are half gone."""
         found: list[Any] = self._node.get_publishers_info_by_topic(self._topic)
-        names = sorted(f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in found)
+        known = [p for p in found if "UNKNOWN" not in p.node_name]
+        names = sorted(f"{p.node_namespace.rstrip('/')}/{p.node_name}" for p in known)
         self._known = names or self._known
         return names
 
@@ -58,10 +59,10 @@ class Senders:
         quiet_s = None if self._heard_s is None else time.monotonic() - self._heard_s
         if quiet_s is not None and quiet_s <= limit_s:
             return None
-        names = self.names()
+        names = sorted(set(self.names()))
         if quiet_s is None:
             return f"{' and '.join(names)} sends nothing on {self._topic}" if names else f"nobody sends {self._topic}"
-        known = " and ".join(names or self._known) or "its sender"
+        known = " and ".join(names or sorted(set(self._known))) or "its sender"
         return f"{self._topic} is silent for {quiet_s:.2f} s: {known} is {'silent or dead' if names else 'gone'}"
 
     def quarrel(self) -> str | None:
