@@ -23,6 +23,7 @@ from edgeflock.runtime.errors import DataError, InputError, MissingExtra
 from edgeflock.runtime.prepare.volume import nifti_data, normalise, read_nifti, resample
 
 SCHEMES = {"train": "1", "val": "2"}
+_UNREAD = (".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd", ".img", ".dcm", ".mnc")  # scans of other kinds
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,39 @@ def _open_spec(path: Path, split: str) -> VolumeDataset:
     return VolumeDataset(entries, tuple(named.values()) if named else (1,), size, read)
 
 
+def check_apart(training: VolumeDataset, validation: VolumeDataset) -> None:
+    """Refuse to judge a net on scans that it was trained on.
+
+    Raises
+    ------
+    InputError
+        A scan is in both sets, under whatever name.
+    """
+    known = {_hash(training[i].image): name for i, name in enumerate(training.names)}
+    for i, name in enumerate(validation.names):
+        if twin := known.get(_hash(validation[i].image)):
+            raise InputError(
+                f"the validation scan {name} is the training scan {twin}: put the scans into train/ and val/ below one "
+                "folder, or name other ones with --val."
+            )
+
+
+def _hash(image: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(image).data).digest()
+
+
 def _open_folder(path: Path, split: str, size: int) -> VolumeDataset:
     folder = path / split if (path / split).is_dir() else path
-    scans = {_stem(file): file for file in sorted(folder.iterdir()) if file.name.endswith((".nii", ".nii.gz"))}
+    inside = sorted(folder.iterdir())
+    scans = {_stem(file): file for file in inside if file.name.lower().endswith((".nii", ".nii.gz"))}
     names = [name for name in scans if not name.endswith("_seg")]
+    lost = [file.name for file in inside if file.suffix.lower() in _UNREAD]
+    lost += [scans[name].name for name in scans if name.endswith("_seg") and name.removesuffix("_seg") not in scans]
+    if lost:
+        raise DataError(
+            f"{folder}: expected NIfTI files NAME.nii.gz and NAME_seg.nii.gz, got {len(lost)} that would be passed "
+            f"over ({', '.join(lost[:5])}): convert them, name segmentations after their scans, or move them away."
+        )
     read: dict[str, Volume] = {}
     for name in names:
         image = read_nifti(scans[name])
@@ -178,7 +208,8 @@ def _open_folder(path: Path, split: str, size: int) -> VolumeDataset:
 
 
 def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".nii")
+    name = file.name[:-3] if file.name.lower().endswith(".gz") else file.name
+    return name[:-4]
 
 
 def _labels(file: Path, shape: tuple[int, ...], size: int) -> np.ndarray:

@@ -128,7 +128,7 @@ def registration(
         raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
-    from edgeflock.export.datasets.volumes import open_volumes
+    from edgeflock.export.datasets.volumes import check_apart, open_volumes
     from edgeflock.export.training.methods.registration import RegistrationConfig, train_registration
 
     check_run_folder(out, [data, val], init)
@@ -138,6 +138,7 @@ def registration(
         net=net, epochs=epochs, steps=steps, batch=batch, size=size, lr=lr, smoothness=smoothness, seed=seed, bf16=bf16
     )
     training, validation = open_volumes(data, "train"), open_volumes(val or data, "val")
+    check_apart(training, validation)
     result = train_registration(
         config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
     )

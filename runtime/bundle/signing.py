@@ -174,6 +174,9 @@ def generate_key(path: str | Path, comment: str = "") -> TrustedKey:
         One of the two files exists already (a key is never overwritten) or cannot be written.
     """
     path = Path(path)
+    if path.suffix == ".pub" or not comment.isprintable():
+        got = path if path.suffix == ".pub" else repr(comment)
+        raise BundleError(f"expected a private key's name, such as fleet.pem, and a comment of one line, got {got}.")
     for taken in (path, path.with_suffix(".pub")):
         if taken.exists():
             raise BundleError(f"{taken} exists already and keys are never overwritten: choose another name.")
@@ -182,10 +185,13 @@ def generate_key(path: str | Path, comment: str = "") -> TrustedKey:
     public = TrustedKey(key.public_key().public_bytes_raw(), comment or path.stem, path.with_suffix(".pub"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with public.source.open("x", encoding="utf-8") as file:
-            file.write(f"{public.raw.hex()} {public.comment}\n")
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(pem)
+        with public.source.open("x", encoding="utf-8") as text:
+            text.write(f"{public.raw.hex()} {public.comment}\n")
     except OSError as error:
+        for half in (path, public.source) if not isinstance(error, FileExistsError) else ():  # neither was there before
+            with suppress(OSError):
+                half.unlink()
         raise BundleError(f"cannot write the key pair {path}, {public.source}: {error}.") from None
     return public

@@ -15,10 +15,13 @@ ROS = {"rclpy", "launch", "launch_ros", "ament_index_python"}
 OPTIONAL = {"ackermann_msgs", "hri_msgs", "edgeflock_msgs"}
 """Used where they are installed."""
 
+ROSDEP = {"yaml": "python3-yaml"}
+"""Packages of Debian that nodes import, by their modules."""
+
 
 def is_ros(name):
     """Whether a module's first name is that of a ROS package; the others come with `pip install edgeflock`."""
-    return name in OURS | ROS or name.endswith(("_msgs", "_interfaces", "_srvs"))
+    return name in OURS | ROS | set(ROSDEP) or name.endswith(("_msgs", "_interfaces", "_srvs"))
 
 
 def named(tree):
@@ -39,7 +42,7 @@ def test_it_depends_on_what_it_imports_launches_and_starts(package):
     assert files
     first = {name.partition(".")[0] for file in files for name in named(ast.parse(file.read_text()))}
     declared = [d.text for d in ElementTree.parse(folder / "package.xml").iter("exec_depend")]
-    assert sorted(declared) == sorted(name for name in first - {package} - OPTIONAL if is_ros(name))
+    assert sorted(declared) == sorted(ROSDEP.get(name, name) for name in first - {package} - OPTIONAL if is_ros(name))
 
 
 def test_no_package_needs_itself_over_others():

@@ -11,7 +11,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from edgeflock.export.datasets.synthetic.phantoms import CLASSES, draw_phantom, phantoms
-from edgeflock.export.datasets.volumes import bspline_field, open_volumes
+from edgeflock.export.datasets.volumes import bspline_field, check_apart, open_volumes
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.volume import dice
 
@@ -165,3 +165,15 @@ def test_bspline_fields_are_scipys_splines() -> None:
     assert field.shape == (2, 21, 21, 21)
     expected = np.einsum("cijk,ix,jy,kz->cxyz", control, weights, weights, weights)
     np.testing.assert_allclose(field, expected, atol=1e-5)
+
+
+def test_scans_without_splits_cannot_judge_what_they_taught(folder: Path) -> None:
+    with pytest.raises(InputError, match="the validation scan a is the training scan a: put the scans into train/"):
+        check_apart(open_volumes(folder, "train", SIZE), open_volumes(folder, "val", SIZE))
+
+
+@pytest.mark.parametrize("name", ["c.mgz", "c.NRRD", "c_seg.nii.gz"])
+def test_scans_that_would_be_passed_over_are_named(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"1 that would be passed over \\({name}\\)"):
+        open_volumes(folder, size=SIZE)

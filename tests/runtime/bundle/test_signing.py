@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,19 @@ def test_a_private_key_of_another_kind_is_refused(tmp_path):
         read_private_key(path)
     with pytest.raises(BundleError, match="missing"):
         read_private_key(tmp_path / "missing.pem")
+
+
+@pytest.mark.parametrize(("name", "comment"), [("fleet.pub", ""), ("fleet.pem", "hall 3\nhall 4")])
+def test_a_pair_that_could_not_be_read_again_is_not_made(tmp_path, name, comment):
+    with pytest.raises(BundleError, match=r"expected a private key's name, .*and a comment of one line"):
+        generate_key(tmp_path / name, comment)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pair_that_cannot_be_written_leaves_no_half(tmp_path):
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (130, 130)); "
+        "from edgeflock.runtime.bundle.signing import generate_key; generate_key(sys.argv[1], 'x' * 200)"
+    )
+    ended = subprocess.run([sys.executable, "-c", limited, tmp_path / "k.pem"], capture_output=True, text=True)
+    assert "BundleError: cannot write the key pair" in ended.stderr and not list(tmp_path.iterdir())
