@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeflock.calibration.camera import Board, CameraCalibration, Model, View, calibrate, distinct, uncovered
+from edgeflock.calibration.board import Board, View, distinct
+from edgeflock.calibration.lens import CameraCalibration, Model, calibrate, uncovered
 from edgeflock.runtime.bundle.bundle import Bundle, read_manifest, sign_bundle, write_bundle
 from edgeflock.runtime.bundle.signing import TrustedKey, read_private_key
 from edgeflock.runtime.cameras import FrameSource, Intrinsics, kind_of, open_source
@@ -58,7 +59,7 @@ def calibrate_from(
     source : str
         Folder or file; /dev/videoN or `LIVE` for a camera.
     board, model
-        See `edgeflock.calibration.camera.calibrate`.
+        See `edgeflock.calibration.lens.calibrate`.
     views : int
         Distinct views after which no more are read.
     topic : str, optional

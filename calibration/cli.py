@@ -66,7 +66,8 @@ def camera(
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 
-    from edgeflock.calibration.camera import Board, check_file_name, draw, write_camera
+    from edgeflock.calibration.board import Board
+    from edgeflock.calibration.camera_info import check_file_name, write_camera
     from edgeflock.calibration.capture import (
         calibrate_from,
         factory_intrinsics,
@@ -74,6 +75,7 @@ def camera(
         pictures_in,
         store_camera,
     )
+    from edgeflock.calibration.picture import draw
     from edgeflock.runtime.bundle.bundle import check_bundle_place
 
     check_file_name(out)

@@ -28,6 +28,9 @@ FEW_SAMPLES = 8  # fewer do not span what a net gets
 OUTLYING = 1000  # times the 99.9 percentile
 _POOL = 2  # entropy compares 2048 bins, as TensorRT does
 _STRIDE = 8  # of its candidates, in bins
+OUTPUT_MARGIN = 0.25
+"""Where the answer is quantised too, each end of its range goes this share of the span further out, since the sharpest
+turn of the calibration samples is not the sharpest there is."""
 _SHRINK = 0.97 ** np.arange(1, 115)  # candidates of MSE: down to 1/32 of the extreme, 3 % apart
 
 
@@ -37,6 +40,7 @@ def activation_ranges(
     method: Method = "entropy",
     *,
     symmetric: bool = False,
+    output_margin: float = 0.0,
     cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> TensorsData:
@@ -52,6 +56,8 @@ def activation_ranges(
         See `range_of`.
     symmetric : bool
         Ranges for a form with zero point 0, which spans [-t, t].
+    output_margin : float
+        Share of its span by which each end of an output's range goes further out, for a form that quantises outputs.
 
     Returns
     -------
@@ -80,11 +86,17 @@ def activation_ranges(
     seen = observe(model, feeds, cache=cache, on_progress=on_progress)
     for doubt in doubts(feeds):
         warnings.warn(f"calibration: {doubt}", stacklevel=2)
-    ranges = {name: range_of(histogram, method, symmetric) for name, histogram in seen.items()}
+    ranges = {}
+    for name, histogram in seen.items():
+        low, high = (np.float32(end) for end in range_of(histogram, method, symmetric))
+        ranges[name] = low, high
+    for output in model.graph.output:
+        if output_margin and output.name in ranges:
+            low, high = ranges[output.name]
+            span = np.float32(output_margin) * (high - low)
+            ranges[output.name] = low - span, high + span
     # "MinMax" is TensorsData's word for "nothing but a low and a high".
-    return TensorsData(
-        CalibrationMethod.MinMax, {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
-    )
+    return TensorsData(CalibrationMethod.MinMax, ranges)
 
 
 def doubts(feeds: Mapping[str, np.ndarray]) -> list[str]:

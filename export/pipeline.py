@@ -142,7 +142,8 @@ def export_bundle(
             else:
                 model = fp32 if precision == "fp32" else to_fp16(fp32)
                 found = SearchResult(model, [], judge(model), [])
-            verdict = found.judgement.report(precision, data, len(samples))
+            filled = {"precision": precision, "data": data, "samples": len(samples)}
+            verdict = found.judgement.model_copy(update=filled)
             write_report(report, verdict, found)
             if not verdict.passed:
                 raise GateError(_refusal(precision, found.judgement))
@@ -225,6 +226,7 @@ def _quantiser(
                 dict(calibration.feeds),
                 method,
                 symmetric=FORMS[form].symmetric,
+                output_margin=FORMS[form].output_margin,
                 on_progress=on_progress,
             )
         with _bar(console, form) as on_progress:

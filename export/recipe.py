@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from pydantic import Field
 from torch import nn
 
 from edgeflock.calibration.ranges import Method
-from edgeflock.runtime.bundle.manifest import Criterion, GateReport, InputSpec, OutputSpec, Training
+from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
 
 Answers = Mapping[str, np.ndarray]
@@ -63,39 +64,19 @@ class Samples:
         return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What the task's metric says of a net's answers; the fields are those of `GateReport`."""
+class Judgement(GateReport):
+    """What the task's metric says of a net's answers; `export_bundle` fills in precision, data and samples.
 
-    metric: str
-    unit: str
-    value: float
-    fp32: float
-    constant: float
-    criteria: list[Criterion]
-    worst: list[str] = field(default_factory=list)
+    A manifest keeps of it what `GateReport` has.
+    """
+
+    precision: str = ""
+    data: str = ""
+    samples: int = 0
+    worst: list[str] = Field(default_factory=list, exclude=True)
     """The samples that went worst, one line each, for the error."""
-    options: list[str] = field(default_factory=list)
+    options: list[str] = Field(default_factory=list, exclude=True)
     """Of the command line, for each criterion the one that sets its limit, "" for none."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every criterion is kept."""
-        return all(criterion.passed for criterion in self.criteria)
-
-    def report(self, precision: str, data: str, samples: int) -> GateReport:
-        """As the manifest keeps it."""
-        return GateReport(
-            precision=precision,
-            data=data,
-            samples=samples,
-            metric=self.metric,
-            unit=self.unit,
-            value=self.value,
-            fp32=self.fp32,
-            constant=self.constant,
-            criteria=self.criteria,
-        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeflock.calibration.foreign import adopted
+from edgeflock.calibration.ranges import OUTPUT_MARGIN
 from edgeflock.export.onnx import finish
 from edgeflock.runtime.errors import GateError
 
@@ -44,12 +45,15 @@ class Form:
         Operators that stay float between two quantised ones without breaking the chain: the engine fuses them.
     symmetric : bool
         S8 activations with zero point 0 and float biases, else U8 activations with a zero point and int32 biases.
+    output_margin : float
+        What `edgeflock.calibration.ranges.activation_ranges` adds to the range of an answer that is quantised.
     """
 
     layers: tuple[str, ...] = ()
     followers: tuple[str, ...] = ()
     carriers: tuple[str, ...] = ()
     symmetric: bool = False
+    output_margin: float = 0.0
 
 
 FORMS = {
@@ -57,17 +61,13 @@ FORMS = {
     # gets faster with them (docs/quantisation.md), all lose SQNR.
     "int8": Form(("Conv", "ConvTranspose"), ("MaxPool", "Add", "Relu", "LeakyRelu", "Clip", *MOVERS)),
     # A DSP must not see float: everything between the graph's inputs and outputs.
-    "int8-qnn": Form(),
+    "int8-qnn": Form(output_margin=OUTPUT_MARGIN),
     # What NVIDIA's parser fuses. The outputs of layers stay float up to where the next one quantises them, so that a
     # layer, its ReLU and the quantisation become one kernel.
     "int8-trt": Form(
         ("Conv", "ConvTranspose", "Gemm", "MatMul"), ("MaxPool", "Add"), ("Relu", "Clip", "LeakyRelu"), symmetric=True
     ),
 }
-
-OUTPUT_MARGIN = 0.25
-"""`int8-qnn` quantises the answer too: each end of its range goes this share of the span further out, since the
-sharpest turn of the calibration samples is not the sharpest there is."""
 
 
 def quantize(
@@ -195,7 +195,7 @@ def _feeders(model: onnx.ModelProto, takers: set[str]) -> list[str]:
 def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Iterable[str]) -> onnx.ModelProto:
     """QDQ around these nodes of a prepared net."""
     from onnxruntime.quantization import QDQQuantizer, QuantType
-    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.calibrate import TensorsData
 
     rules, chosen = FORMS[form], set(nodes)
     model = onnx.ModelProto()
@@ -210,10 +210,6 @@ def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Itera
         options |= {"TensorQuantOverrides": _qnn_overrides(model)}
         # Without its Relu a Reshape would change the scale, which QNN does in float.
         options |= {"QDQKeepRemovableActivations": True}
-        for output in model.graph.output:
-            low, high = (np.float32(end) for end in data[output.name].range_value)
-            span = np.float32(OUTPUT_MARGIN) * (high - low)
-            data[output.name] = TensorData(lowest=low - span, highest=high + span)
     quantizer = QDQQuantizer(
         model,
         per_channel=True,

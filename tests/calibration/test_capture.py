@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeflock.calibration.camera import Board
+from edgeflock.calibration.board import Board
 from edgeflock.calibration.capture import calibrate_from, factory_intrinsics, store_camera
 from edgeflock.calibration.cli import calibrate_app
 from edgeflock.runtime.bundle.bundle import Bundle

@@ -21,9 +21,11 @@ CRITERIA = [
 
 
 def judged(precision="int8", table=(), kept=(), steps=()):
-    judgement = Judgement("RMSE", "rad", 0.046, 0.045, 0.108, CRITERIA, ["val/7.png: label +0.100"])
+    figures = {"metric": "RMSE", "unit": "rad", "value": 0.046, "fp32": 0.045, "constant": 0.108}
+    judgement = Judgement(**figures, criteria=CRITERIA, worst=["val/7.png: label +0.100"])
     found = SearchResult(onnx.ModelProto(), list(kept), judgement, list(table), list(steps))
-    return judgement.report(precision, "40 frames of a test", 40), found
+    filled = {"precision": precision, "data": "40 frames of a test", "samples": 40}
+    return judgement.model_copy(update=filled), found
 
 
 TABLE = [

@@ -15,7 +15,7 @@ until they agree.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.peer import wire
 from edgeflock.runtime.fleet.peer.actions import Action, Finished, Mixed, Save, State, Train
-from edgeflock.runtime.fleet.peer.codecs import digest
 from edgeflock.runtime.fleet.peer.config import PeerConfig
 from edgeflock.runtime.fleet.peer.context import Context, Pen
-from edgeflock.runtime.fleet.peer.edges import REMEMBERED, Edges, Received
+from edgeflock.runtime.fleet.peer.edges import Edges, Received
 from edgeflock.runtime.fleet.peer.exchange import Exchange
-from edgeflock.runtime.fleet.peer.gate import Boots, Gate
+from edgeflock.runtime.fleet.peer.gate import Gate
 from edgeflock.runtime.fleet.peer.presence import Presence
+from edgeflock.runtime.fleet.peer.resume import kept, restore
 from edgeflock.runtime.fleet.peer.roster import Roster
 from edgeflock.runtime.fleet.peer.transfer import Retry
 from edgeflock.runtime.fleet.peer.view import View, mixing_of
@@ -103,7 +103,8 @@ class Peer:
         self._joined_ns = self._next_beat_ns = 0
         self._closed_since_start = 0
         if saved is not None:
-            self._restore(*saved)
+            parts = self._context, self._gate, self._exchange, self._edges
+            self._state = restore(saved, *parts, len(self._state))
 
     # ---- what goes in
 
@@ -271,41 +272,6 @@ class Peer:
             "tally": dict(context.tally),
         }
 
-    def _saved(self) -> State:
-        """What a restart needs."""
-        tensors = {"state": self._state} | {f"own.{r}": value for r, value in self._edges.own.items()}
-        if self.config.codec == "topk":
-            tensors |= {f"theirs.{peer}": model for peer, (_, model) in self._exchange.theirs.items()}
-        for peer, models in self._exchange.ours.items():
-            tensors |= {f"ours.{peer}.{i}": model for i, model in enumerate(models.values())}
-        was = self._edges.mixed_with
-        kept = {
-            "run": self._context.roster.run,
-            "round": self.round,
-            "plan": self.plan.hash,
-            "boots": {name: boots.state() for name, boots in self._gate.boots.items()},
-            "mixed_with": {name: [at for at in edges if at[0] <= self.round] for name, edges in was.items()},
-        }
-        return tensors, kept
-
-    def _restore(self, tensors: dict[str, np.ndarray], kept: dict[str, Any]) -> None:
-        run, there = self._context.roster.run, tensors["state"]
-        if kept["run"] != run or len(there) != len(self._state):
-            raise InputError(
-                f"the checkpoint is of the run '{kept['run']}' and {len(there):,} weights, this is run '{run}' with "
-                f"{len(self._state):,}: use another folder for another run."
-            )
-        self._state, self._context.round = there, kept["round"]
-        self._edges.own = {int(name[4:]): value for name, value in tensors.items() if name.startswith("own.")}
-        for name, value in tensors.items():
-            if name.startswith("theirs."):
-                self._exchange.theirs[name[7:]] = digest(value), value
-            elif name.startswith("ours."):
-                self._exchange.ours.setdefault(name.split(".")[1], OrderedDict())[digest(value)] = value
-        self._gate.boots = {name: Boots.restored(boots) for name, boots in kept["boots"].items()}
-        for name, outcomes in kept["mixed_with"].items():
-            self._edges.mixed_with[name] = deque(((k, view) for k, view in outcomes), maxlen=REMEMBERED)
-
     # ---- messages
 
     def _on_header(self, header: Header) -> None:
@@ -422,7 +388,8 @@ class Peer:
         self._add_late()
         self._context.tally["rounds"] += 1
         self._closed_since_start += 1
-        self._context.actions += [Mixed(k, self.model, tuple(heard), tuple(missing)), Save(k, self._saved())]
+        state = kept(self._context, self._gate, self._exchange, edges, self._state, self.plan.hash)
+        self._context.actions += [Mixed(k, self.model, tuple(heard), tuple(missing)), Save(k, state)]
 
     def _mix(self, k: int, heard: dict[str, Received]) -> None:
         edges, view = self._edges, self._edges.view

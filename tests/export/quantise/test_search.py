@@ -67,7 +67,7 @@ class Gate:
         self.asked += 1
         value = sqnr_db(self.net.reference, predict(model, self.net.held_out))
         criterion = Criterion(name="SQNR", value=value, limit=self.limit, at="least", unit="dB")
-        return Judgement("SQNR", "dB", value, 200.0, 0.0, [criterion], [])
+        return Judgement(metric="SQNR", unit="dB", value=value, fp32=200.0, constant=0.0, criteria=[criterion])
 
 
 def test_the_layers_that_cost_most_alone_explain_what_all_cost_together(net):

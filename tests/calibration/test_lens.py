@@ -1,22 +1,12 @@
 """A lens that is known is found again from rendered pictures; views that do not determine it are refused."""
 
-import json
-import math
-
 import cv2
 import numpy as np
 import pytest
 
-from edgeflock.calibration.camera import (
-    Board,
-    View,
-    calibrate,
-    camera_info_yaml,
-    distinct,
-    draw,
-    uncovered,
-    write_camera,
-)
+from edgeflock.calibration.board import Board, View, distinct
+from edgeflock.calibration.lens import calibrate, uncovered
+from edgeflock.calibration.picture import draw
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.intrinsics import Intrinsics
 
@@ -50,15 +40,6 @@ def lens_error(found, studio):
     """Largest error of fx, fy, cx, cy as a share of each."""
     true = studio.matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
     return np.abs(np.array([found.fx, found.fy, found.cx, found.cy]) / true - 1).max()
-
-
-def test_corners_are_found_to_a_fraction_of_a_pixel(studio):
-    pose = studio.poses(1)[0]
-    ids, corners = BOARD.find(studio.picture(pose))
-    true = studio.corners(BOARD.points, pose)
-    error = min(np.abs(corners[order] - true).max() for order in (slice(None), slice(None, None, -1)))  # 180 degrees
-    assert ids.tolist() == list(range(54))
-    assert error < 0.3
 
 
 def test_rendered_pictures_give_the_lens_back(photographed, studio):
@@ -152,77 +133,11 @@ def test_corners_that_are_no_numbers_or_not_in_the_picture_are_refused(projected
         calibrate(projected(10), (100, 80), BOARD)
 
 
-@pytest.mark.parametrize(
-    "picture", [np.zeros((480, 640, 3), np.uint8), np.full((480, 640), np.nan), np.zeros((0, 0), np.uint8), None]
-)
-def test_what_is_no_grey_picture_is_refused(picture):
-    with pytest.raises(InputError, match=r"expected a grey image uint8 \(H, W\)"):
-        BOARD.find(picture)
-
-
-def test_a_picture_without_a_board_gives_nothing():
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
-    assert BOARD.find(noise) is None
-    assert Board(9, 6, 0.025, 0.018).find(noise) is None
-
-
-@pytest.mark.parametrize(
-    ("board", "message"),
-    [
-        ((2, 6, 0.025), "3x3 inner corners"),
-        ((9, 6, 25), r"25 m"),
-        ((9, 6, math.nan), "nan m"),
-        ((9, 6, 0.02, 0.03), "marker smaller than its square"),
-        ((9, 6, 0.02, 0.01, "DICT_9"), "got 'DICT_9'"),
-    ],
-)
-def test_a_board_that_cannot_be_is_refused(board, message):
-    with pytest.raises(InputError, match=message):
-        Board(*board)
-
-
 def test_uncovered_regions_have_names():
     camera = Intrinsics.uncalibrated(300, 300)
     assert uncovered([], camera)[:2] == ["top left", "top"] and "centre" in uncovered([], camera)
     all_but_right = View("a", np.arange(4), np.float32([[0, 0], [199, 0], [199, 299], [0, 299]]))
     assert uncovered([all_but_right], camera) == ["top right", "right", "bottom right"]
-
-
-# ---- what is written
-
-
-@pytest.mark.parametrize("coeffs", [(-0.28, 0.1, 1e-3, -7e-4, -0.02), (6.0, 3.0, 0.0, 0.0, 0.2, 6.3, 4.5, 0.9)])
-def test_the_yaml_is_what_ros_reads(tmp_path, coeffs):
-    yaml = pytest.importorskip("yaml")
-    model = "plumb_bob" if len(coeffs) == 5 else "rational_polynomial"
-    camera = Intrinsics(480, 360, 431.7, 428.9, 245.3, 176.2, model, coeffs)
-    write_camera(tmp_path / "deep" / "camera.yaml", camera, "front: left")
-    read = yaml.safe_load((tmp_path / "deep" / "camera.yaml").read_text())
-    assert list(read) == [
-        *("image_width", "image_height", "camera_name", "camera_matrix", "distortion_model"),
-        *("distortion_coefficients", "rectification_matrix", "projection_matrix"),
-    ]
-    assert (read["image_width"], read["image_height"], read["camera_name"]) == (480, 360, "front: left")
-    assert read["camera_matrix"] == {"rows": 3, "cols": 3, "data": [431.7, 0, 245.3, 0, 428.9, 176.2, 0, 0, 1]}
-    assert read["distortion_model"] == model
-    assert read["distortion_coefficients"] == {"rows": 1, "cols": len(coeffs), "data": list(coeffs)}
-    assert (read["projection_matrix"]["rows"], read["projection_matrix"]["cols"]) == (3, 4)
-    assert len(read["projection_matrix"]["data"]) == 12
-
-
-def test_json_holds_the_intrinsics(tmp_path):
-    camera = Intrinsics(480, 360, 431.7, 428.9, 245.3, 176.2)
-    write_camera(tmp_path / "camera.json", camera)
-    read = json.loads((tmp_path / "camera.json").read_text())
-    assert Intrinsics(**read | {"coeffs": tuple(read["coeffs"])}) == camera
-    with pytest.raises(InputError, match=r"ending in \.yaml or \.json"):
-        write_camera(tmp_path / "camera.txt", camera)
-
-
-def test_a_camera_without_distortion_projects_with_its_own_matrix():
-    text = camera_info_yaml(Intrinsics(640, 480, 600.0, 600.0, 319.5, 239.5))
-    data = json.loads(text.split("data:")[-1])
-    np.testing.assert_allclose(np.reshape(data, (3, 4)), [[600, 0, 319.5, 0], [0, 600, 239.5, 0], [0, 0, 1, 0]])
 
 
 def test_the_picture_is_drawn(photographed, studio, tmp_path):
