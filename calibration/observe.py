@@ -15,7 +15,8 @@ import numpy as np
 from edgeflock.calibration.cache import Entry, default_folder, key_of
 from edgeflock.calibration.foreign import adopted
 from edgeflock.calibration.histogram import Histogram
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -70,10 +71,8 @@ def observe(
     MissingExtra
         The onnx package is not installed.
     """
-    try:
+    with needs("Calibration"):
         import onnx
-    except ModuleNotFoundError as error:
-        raise MissingExtra.pip("Calibration", "export", error) from None
     given, model = model, adopted(model)
     samples = _check(model, feeds)
     key = key_of(given.SerializeToString(deterministic=True), feeds)

@@ -12,7 +12,8 @@ import numpy as np
 
 from edgeflock.calibration.histogram import Histogram
 from edgeflock.calibration.observe import OnProgress, observe
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -78,11 +79,9 @@ def activation_ranges(
     """
     if method not in get_args(Method):
         raise InputError(f"calibration method must be one of {', '.join(get_args(Method))}, got {method!r}.")
-    try:
+    with needs("Calibration", "export"):
         from onnxruntime.quantization import CalibrationMethod
         from onnxruntime.quantization.calibrate import TensorsData
-    except ModuleNotFoundError as error:
-        raise MissingExtra.pip("Calibration", "export", error) from None
     seen = observe(model, feeds, cache=cache, on_progress=on_progress)
     for doubt in doubts(feeds):
         warnings.warn(f"calibration: {doubt}", stacklevel=2)

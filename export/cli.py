@@ -10,7 +10,8 @@ import typer
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.runtime.bundle.manifest import Training
 from edgeflock.runtime.commands.registry import verbs
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import Keys
 
@@ -72,10 +73,8 @@ def steering(
       edgeflock export steering --weights runs/fadnet/best.safetensors --data data/val --calib data/train
       --training runs/fadnet/result.json --key fleet.pem --out steering
     """
-    try:
+    with needs("edgeflock export", "export"):
         from edgeflock.export.recipes.steering import SteeringLimits, steering_recipe
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     from edgeflock.export.datasets import ReadOptions, SteeringDataset, concatenate, open_dataset
     from edgeflock.export.pipeline import check_places
 
@@ -124,10 +123,8 @@ def registration(
       edgeflock export registration --weights runs/ldr/best.safetensors --data data/phantoms/phantoms.json
       --training runs/ldr/result.json --key fleet.pem --out ldr
     """
-    try:
+    with needs("edgeflock export", "export"):
         from edgeflock.export.recipes.registration import RegistrationLimits, registration_recipe
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     from edgeflock.export.datasets.volumes import open_volumes
     from edgeflock.export.pipeline import check_places
 
@@ -180,10 +177,8 @@ def emotion(
       edgeflock export emotion --weights runs/glamor/best.safetensors --training runs/glamor/result.json
       --key fleet.pem --out glamor
     """
-    try:
+    with needs("edgeflock export", "export"):
         from edgeflock.export.recipes.emotion import EmotionLimits, emotion_recipe
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     from rich.console import Console
 
     from edgeflock.export.pipeline import check_places
@@ -217,10 +212,8 @@ def targets(
 
       edgeflock export targets --markdown
     """
-    try:
+    with needs("edgeflock export", "export"):
         from edgeflock.export.targets import table
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     from rich.console import Console
 
     if markdown:
@@ -246,10 +239,8 @@ def compile_for(
 
       QNN_SDK_ROOT=~/qairt/2.45.0.260326 edgeflock export compile steering --target rb5 --out rb5
     """
-    try:
+    with needs("edgeflock export", "export"):
         from edgeflock.export.targets import compile_bundle
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     from rich.console import Console
 
     from edgeflock.runtime.bundle.bundle import Bundle
@@ -280,10 +271,6 @@ def _export(recipe: Any, out: Path, key: Path, precisions: list[str] | None, met
     export_bundle(
         recipe, out, key, precisions=precisions or PRECISIONS, method=method, report=report, console=Console()
     )
-
-
-def _missing(error: ModuleNotFoundError) -> MissingExtra:
-    return MissingExtra.pip("edgeflock export", "export", error)
 
 
 def _result(path: Path | None) -> Training | None:

@@ -18,7 +18,7 @@ import typer
 
 from edgeflock.calibration.observe import OnProgress
 from edgeflock.calibration.ranges import PERCENTILE, Method, activation_ranges
-from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
@@ -44,10 +44,8 @@ def compare(
 
       edgeflock calibrate compare --calib data/drive/train --data data/drive/val
     """
-    try:
+    with needs("edgeflock calibrate compare"):
         import onnx
-    except ModuleNotFoundError as error:
-        raise MissingExtra.pip("edgeflock calibrate compare", "export", error) from error
     from rich.console import Console
     from rich.table import Table
 

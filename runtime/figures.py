@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import replacing
 
 if TYPE_CHECKING:
@@ -34,10 +35,8 @@ def new_figure(width: float, height: float, what: str) -> Figure:
     MissingExtra
         matplotlib is not installed.
     """
-    try:
+    with needs(what):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra.pip(what, "report", error) from error
     return Figure(figsize=(width, height), dpi=130, layout="constrained")
 
 

@@ -32,7 +32,8 @@ from edgeflock.runtime.bench.latency import Latency
 from edgeflock.runtime.bench.record import Board
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines.base import Engine
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import check_record, write_atomically
 from edgeflock.runtime.options import Keys, next_command
 
@@ -95,10 +96,8 @@ class PeersRecord(BaseModel):
 
 def load_net(bundle: Bundle) -> tuple[Any, list[tuple[Any, ...]]]:
     """Torch net of a bundle in the form that its ONNX file was made of, and its reference inputs as tensors."""
-    try:
+    with needs("edgeflock bench peers"):
         import torch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock bench peers", "export", error) from error
     from edgeflock.export.onnx import exact_norms
     from edgeflock.export.training.loop.checkpoint import load_checkpoint
 

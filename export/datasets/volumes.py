@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.errors import DataError, InputError, MissingExtra
+from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.prepare.volume import nifti_data, normalise, read_nifti, resample
 
 SCHEMES = {"train": "1", "val": "2"}
@@ -224,10 +225,8 @@ def _labels(file: Path, shape: tuple[int, ...], size: int) -> np.ndarray:
 
 
 def _h5py() -> Any:
-    try:
+    with needs("The authors' data layout (HDF5)"):
         import h5py
-    except ModuleNotFoundError as error:
-        raise MissingExtra.pip("The authors' data layout (HDF5)", "registration", error) from None
     return h5py
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeflock.runtime.errors import EdgeflockError, MissingExtra
+from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.fleet.plan.delay import Delays
 from edgeflock.runtime.fleet.plan.overlays import laplacian
 
@@ -176,10 +177,8 @@ def activation_probabilities(laplacians: np.ndarray, budget: float = BUDGET) -> 
     budget : float
         Expected share of active matchings.
     """
-    try:
+    with needs("MATCHA"):
         from scipy.optimize import linprog
-    except ImportError as e:
-        raise MissingExtra.pip("MATCHA", "fleet", e) from e
     count = len(laplacians)
     p, best, reached, cuts = np.full(count, budget), np.full(count, budget), -np.inf, np.empty((0, count))
     for _ in range(1000):

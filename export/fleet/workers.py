@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError, MissingExtra
+from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.fleet.learner import Learner, LearningTask
 
 GOES_ON = "The same command goes on from the last checkpoint."
@@ -235,10 +236,8 @@ class Ray(Pool):
 
     def __init__(self, workers: int | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no report to anybody
-        try:
+        with needs("--engine ray"):
             import ray
-        except ImportError as error:
-            raise MissingExtra.pip("--engine ray", "ray", error) from error
         self._ray = ray
         self._ours = not ray.is_initialized()
         if self._ours:

@@ -17,6 +17,8 @@ from edgeflock.export.nets.voxelmorph import VoxelMorph
 from edgeflock.export.nets.vtn import VTN, VTNAffine
 from edgeflock.runtime.tasks.family import families, part
 
+__all__ = ["EMOTION_NETS", "GLAMOR_NETS", "NETS", "REGISTRATION_NETS", "STEERING_NETS", "Nets", "known_nets"]
+
 Nets = dict[str, Callable[[], nn.Module]]
 
 STEERING_NETS: Nets = {

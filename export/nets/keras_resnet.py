@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from edgeflock.export.nets.resnet import FerNet, FerResNet18, FerResNet50, ResNet
 from edgeflock.export.nets.tf_checkpoint import read_tf_checkpoint
-from edgeflock.runtime.errors import DataError, MissingExtra
+from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.extras import needs
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _ROLES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
@@ -143,10 +144,8 @@ def _checkpoint(path: Path) -> Iterable[tuple[str, np.ndarray]]:
 
 def _hdf5(path: Path) -> Iterable[tuple[str, np.ndarray]]:
     """Variables in the order of the layers, as Keras notes it in the attributes of its groups."""
-    try:
+    with needs("reading Keras' .h5"):
         import h5py
-    except ImportError as error:
-        raise MissingExtra.pip("reading Keras' .h5", "registration", error) from error
     variables = []
     try:
         with h5py.File(path, "r") as file:

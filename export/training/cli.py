@@ -12,7 +12,8 @@ import typer
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
 from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.runtime.commands.registry import verbs
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 
 train_app = typer.Typer(cls=verbs("edgeflock train"), no_args_is_help=True, help="Train a net on recorded data.")
 
@@ -54,10 +55,8 @@ def steering(
 
       edgeflock train steering --data data/train --val data/val --out runs/fadnet --net fadnet --epochs 40
     """
-    try:
+    with needs("edgeflock train"):
         import torch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
     from edgeflock.export.datasets import ReadOptions, concatenate, open_dataset
@@ -122,10 +121,8 @@ def registration(
       edgeflock phantoms --out data/phantoms
       edgeflock train registration --data data/phantoms/phantoms.json --out runs/ldr
     """
-    try:
+    with needs("edgeflock train"):
         import torch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
     from edgeflock.export.datasets.volumes import check_apart, open_volumes
@@ -193,10 +190,8 @@ def emotion(
 
       edgeflock train emotion --net glamor --out runs/glamor
     """
-    try:
+    with needs("edgeflock train"):
         import torch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
     from edgeflock.export.datasets.emotion import open_emotion
@@ -280,10 +275,8 @@ def ldlva(
 
       edgeflock train ldlva --data RAF-DB --val RAF-DB --affect emonet.onnx --out runs/ldlva
     """
-    try:
+    with needs("edgeflock train"):
         import torch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
     from edgeflock.export.datasets.emotion import open_emotion
@@ -352,10 +345,8 @@ def ldlva_digits(
       edgeflock train ldlva-digits --noise 0.4 --seed 0 --json digits.json
       edgeflock train ldlva-digits --table runs/digits
     """
-    try:
+    with needs("edgeflock train"):
         import torch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
     from edgeflock.export.training.proofs.ldlva_digits import show_comparison, show_table

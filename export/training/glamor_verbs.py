@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from edgeflock.export.training.folder import check_run_folder, export_command
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 
 
 def glamor(
@@ -53,10 +54,8 @@ def glamor(
 
       edgeflock train glamor --data NCAER-S --val NCAER-S --preset released --out runs/glamor
     """
-    try:
+    with needs("edgeflock train"):
         import torch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
     from edgeflock.export.datasets.emotion import open_emotion
@@ -107,10 +106,8 @@ def glamor_scene(
 
       edgeflock train glamor-scene --json scene.json
     """
-    try:
+    with needs("edgeflock train"):
         import torch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock train", "export", error) from error
     from rich.console import Console
 
     from edgeflock.export.training.proofs.glamor_scene import Task, show_scene

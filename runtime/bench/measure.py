@@ -40,6 +40,7 @@ from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.engines import open_engine
 from edgeflock.runtime.engines.base import Engine
 from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError, MissingExtra, in_our_words
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import sha256_of
 
 # A graph of one Identity node over one float, opset 17: what is left is the harness and the engine's dispatch.
@@ -227,10 +228,8 @@ def _measure_chain(cell: Cell) -> Measured:
     entry = next(iter(entry_points(group=GROUP, name="chain")), None)
     if entry is None:
         raise MissingExtra.pip("Scope chain", "drive")
-    try:
+    with needs("Scope chain", "drive"):
         run_chain = cast("MeasureChain", entry.load())
-    except ImportError as error:
-        raise MissingExtra.pip("Scope chain", "drive", error) from error
     bundle, rate = Bundle.open(cell.bundle, cell.keys), cast("float", cell.rate_hz)
     settle = min(CHAIN_SETTLE_S, cell.warm_up_s)
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,8 @@ import numpy as np
 from edgeflock.runtime.bench.diff import cells
 from edgeflock.runtime.bench.latency import PERCENTILES, Latency
 from edgeflock.runtime.bench.record import BenchFile, Key, Measured, Missing
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, new_figure
 from edgeflock.runtime.files import replacing, write_atomically
 
@@ -278,10 +279,8 @@ _PAGE = """<!doctype html>
 
 
 def _page(files: list[BenchFile], pictures: list[tuple[str, list[Path]]]) -> str:
-    try:
+    with needs("The benchmark report"):
         import jinja2
-    except ImportError as error:
-        raise MissingExtra.pip("The benchmark report", "report", error) from error
     lines = rows(files)
     parts = []
     for title, files_of in pictures:

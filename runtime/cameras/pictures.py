@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from edgeflock.runtime.cameras.encodings import decode_compressed
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 
 HEIC = (".heic", ".heif", ".hif")
 """Endings of photographs as phones take them; the extra `heic` reads them."""
@@ -88,10 +89,8 @@ def decode_picture(data: bytes, kind: str = "", flags: int = cv2.IMREAD_COLOR) -
 
 
 def _heic(data: bytes, kind: str) -> np.ndarray:
-    try:
+    with needs("Reading HEIC pictures"):
         import pi_heif
-    except ImportError as error:
-        raise MissingExtra.pip("Reading HEIC pictures", "heic", error) from error
     try:
         image = np.asarray(pi_heif.open_heif(data, bgr_mode=True))
     except (ValueError, RuntimeError, EOFError, OSError) as error:

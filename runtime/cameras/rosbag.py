@@ -18,7 +18,8 @@ from urllib.parse import quote
 
 from edgeflock.runtime.cameras.base import existing, numbered
 from edgeflock.runtime.cameras.encodings import COLOR_ENCODINGS, is_color, is_depth
-from edgeflock.runtime.errors import CameraError, EdgeflockError, MissingExtra
+from edgeflock.runtime.errors import CameraError, EdgeflockError
+from edgeflock.runtime.extras import needs
 
 METADATA = "metadata.yaml"
 IMAGE, COMPRESSED = IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -126,11 +127,9 @@ class Bag:
     """
 
     def __init__(self, path: str | Path, what: str = "the bag source", extra: str = "ros") -> None:
-        try:
+        with needs(what, extra):
             from rosbags.highlevel import AnyReader
             from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-        except ImportError as error:
-            raise MissingExtra.pip(what, extra, error) from error
         self.path = existing(path, "a recording (folder, .mcap, .db3, .bag)")
         if self.path.name == METADATA:
             self.path = self.path.absolute().parent

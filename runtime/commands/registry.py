@@ -16,6 +16,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.tasks.family import extra_of, families
 
 
@@ -60,9 +61,10 @@ def _registered(entry: EntryPoint, command: str) -> Any:
     """Command of a registered verb; where its packages are missing, one that says how to install them."""
     holder, verb = typer.Typer(), entry.name
     try:
-        target = entry.load()
-    except (ImportError, MissingExtra) as error:
-        missing = error if isinstance(error, MissingExtra) else _missing(f"{command} {verb}", entry, error)
+        with needs(f"{command} {verb}", extra_of(entry.value)):
+            target = entry.load()
+    except MissingExtra as error:
+        missing = error
 
         def refuse() -> None:
             raise missing
@@ -75,9 +77,3 @@ def _registered(entry: EntryPoint, command: str) -> Any:
         else:
             holder.command(verb)(target)
     return typer.main.get_group(holder).commands[verb]
-
-
-def _missing(what: str, entry: EntryPoint, cause: ImportError) -> MissingExtra:
-    if extra := extra_of(entry.value):
-        return MissingExtra.pip(what, extra, cause)
-    return MissingExtra(f"{what} needs a package that is not installed ({cause}): install what brings it.")

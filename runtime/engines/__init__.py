@@ -11,6 +11,8 @@ from edgeflock.runtime.errors import EngineError
 if TYPE_CHECKING:
     from edgeflock.runtime.engines.base import Engine
 
+__all__ = ["ENGINES", "PRECISIONS", "REFERENCE", "engine_problems", "open_engine"]
+
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "onnxruntime-cpu": ("int8", "fp32"),
     "openvino": ("int8", "fp32"),

@@ -8,7 +8,8 @@ import numpy as np
 
 from edgeflock.runtime.engines.base import check_feeds
 from edgeflock.runtime.engines.onnxruntime import lacks_vnni
-from edgeflock.runtime.errors import EngineError, MissingExtra
+from edgeflock.runtime.errors import EngineError
+from edgeflock.runtime.extras import needs
 
 
 class OpenVinoEngine:
@@ -39,10 +40,8 @@ class OpenVinoEngine:
                 "this CPU has no VNNI, and without it OpenVINO's INT8 answers differ: use onnxruntime-cpu, which has "
                 "an exact path, or fp32."
             )
-        try:
+        with needs("The engine openvino"):
             import openvino
-        except ImportError as error:
-            raise MissingExtra.pip("The engine openvino", "openvino", error) from error
         self.precision = precision
         self._path, self._openvino = path, openvino
         options = {

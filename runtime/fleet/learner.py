@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.tasks.family import extra_of, families, part
 
 
@@ -120,7 +121,6 @@ def learning_task(name: str) -> type[LearningTask]:
     found = {name: family.learner for name, family in families().items() if family.learner}
     if name not in found:
         raise InputError(f"no learning task '{name}': expected one of {', '.join(sorted(found)) or 'none installed'}.")
-    try:
-        return part(found[name])
-    except ImportError as error:
-        raise MissingExtra.pip(f"learning '{name}'", extra_of(found[name]) or "export", error) from error
+    with needs(f"learning '{name}'", extra_of(found[name])):
+        kind = part(found[name])
+    return kind

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.errors import InputError, MissingExtra, ResultError
+from edgeflock.runtime.errors import InputError, ResultError
+from edgeflock.runtime.extras import needs
 
 SLAB = 2
 """Planes computed at a time: the work of two fits the caches, which made `warp` twice as fast as in one go."""
@@ -193,10 +194,8 @@ def dice(one: np.ndarray, other: np.ndarray, labels: tuple[int, ...]) -> float:
 
 def nibabel() -> Any:
     """The module; MissingExtra where it is not installed."""
-    try:
+    with needs("Reading NIfTI files"):
         import nibabel
-    except ModuleNotFoundError as error:
-        raise MissingExtra.pip("Reading NIfTI files", "registration", error) from None
     return nibabel
 
 

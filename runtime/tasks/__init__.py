@@ -13,6 +13,8 @@ from edgeflock.runtime.tasks.family import families, part
 if TYPE_CHECKING:
     from edgeflock.runtime.tasks.base import NetTask
 
+__all__ = ["open_task"]
+
 
 def open_task(
     bundle: Bundle | str | Path,

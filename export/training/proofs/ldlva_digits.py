@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeflock.export.training.methods.ldlva import Ldlva, LdlvaSettings, area_under_roc, flip
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.figures import new_figure
 from edgeflock.runtime.files import write_atomically
 
@@ -105,10 +106,8 @@ def load_digits(noise: float, seed: int, aux: Aux = "tsne-2") -> Digits:
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    try:
+    with needs("the digits experiment"):
         from sklearn import datasets
-    except ImportError as error:
-        raise MissingExtra.pip("the digits experiment", "export", error) from error
     images, labels = datasets.load_digits(return_X_y=True)
     return (images / 16).astype(np.float32), labels.astype(np.int64)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.fleet.plan.overlays import laplacian
 
 SHARPNESS = (1e1, 1e2, 1e3, 1e4, 1e5)  # of the smooth maximum, sharper and sharper; its error is log(2 n) / sharpness
@@ -41,10 +42,8 @@ def fdla(n: int, pairs: np.ndarray) -> np.ndarray:
     MissingExtra
         No scipy.
     """
-    try:
+    with needs("FDLA"):
         from scipy.optimize import minimize
-    except ImportError as e:
-        raise MissingExtra.pip("FDLA", "fleet", e) from e
     i, j = pairs.T
     base = np.eye(n) - 1 / n
 

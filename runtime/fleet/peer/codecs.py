@@ -18,7 +18,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 
 Codec = Literal["fp32", "fp16", "int8", "topk"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
@@ -155,8 +156,6 @@ def digest(model: np.ndarray) -> str:
 
 
 def _zstandard() -> Any:
-    try:
+    with needs("exchanging models"):
         import zstandard
-    except ImportError as error:
-        raise MissingExtra.pip("exchanging models", "fleet", error) from error
     return zstandard

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edgeflock.runtime.errors import DataError, MissingExtra
+from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.extras import needs
 
 if TYPE_CHECKING:
     from networkx import Graph
@@ -138,10 +139,8 @@ def read_text(path: Path) -> str:
 
 def _parsed(path: Path) -> Graph:
     """The file as a multigraph whose nodes are its ids."""
-    try:
+    with needs("Reading networks of links"):
         import networkx
-    except ImportError as e:
-        raise MissingExtra.pip("Reading networks of links", "fleet", e) from e
     xml = path.suffix.lower() == ".graphml"
     try:
         if xml:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.runtime.errors import DataError, InputError, MissingExtra
+from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.fleet.plan.links import (
     FORMATS,
     MOST,
@@ -310,7 +311,5 @@ def _sparse(n: int, links: np.ndarray, values: np.ndarray):
 
 
 def _scipy() -> None:
-    try:
+    with needs("Routes over links"):
         import scipy.sparse  # noqa: F401
-    except ImportError as e:
-        raise MissingExtra.pip("Routes over links", "fleet", e) from e

@@ -11,7 +11,7 @@ from collections import deque
 
 import numpy as np
 
-from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.extras import needs
 
 NEIGHBOURS = 10
 KICKS = 300
@@ -24,10 +24,8 @@ def tour_length(weights: np.ndarray, tour: list[int]) -> float:
 
 def christofides_tour(weights: np.ndarray) -> list[int]:
     """Christofides' tour (networkx) on symmetric weights, in the direction that is shorter."""
-    try:
+    with needs("Christofides' tour"):
         import networkx
-    except ImportError as e:
-        raise MissingExtra.pip("Christofides' tour", "fleet", e) from e
     symmetric = (weights + weights.T) / 2
     tour = networkx.approximation.christofides(networkx.from_numpy_array(symmetric * (1 - np.eye(len(weights)))))
     return _directed(weights, tour[:-1])

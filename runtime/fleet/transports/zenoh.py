@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeflock.runtime.errors import InputError, MissingExtra, TransportError
+from edgeflock.runtime.errors import InputError, TransportError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.fleet.transports.base import QUEUE_BYTES, Buffer, Transport
 
 BATCH = 16
@@ -173,8 +174,6 @@ def _last(sample: Any) -> str:
 
 
 def _zenoh() -> Any:
-    try:
+    with needs("The Zenoh transport"):
         import zenoh
-    except ImportError as e:
-        raise MissingExtra.pip("The Zenoh transport", "zenoh", e) from e
     return zenoh

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeflock.runtime.bench.measure import Chain
-from edgeflock.runtime.errors import EdgeflockError, MissingExtra
+from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.extras import needs
 from edgeflock_lab.supervisor import Supervisor, stay_on_this_machine
 
 SETTLE_S = 0.5  # wall time for the answers to the last frames
@@ -56,10 +57,8 @@ def chain(
     EdgeflockError
         A node died or none was heard of in time.
     """
-    try:
+    with needs("Scope chain", "drive"):
         from edgeflock_lab.drive import DriveOptions, listening, start_nodes
-    except ImportError as error:
-        raise MissingExtra.pip("Scope chain", "drive", error) from error
     stay_on_this_machine()
     with tempfile.TemporaryDirectory() as folder:
         options = DriveOptions(
@@ -74,10 +73,8 @@ def chain(
         )
         world = None
         if options.simulated:
-            try:
+            with needs("The source sim", "sim"):
                 from fadnet_sim.world import make_world
-            except ImportError as error:
-                raise MissingExtra.pip("The source sim", "sim", error) from error
             world = make_world(options.world, options.seed)
         with listening(options, world) as (monitor, spin), Supervisor(Path(folder) / "logs") as nodes:
             start_nodes(nodes, options, world, monitor, spin)

@@ -22,7 +22,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import check_outputs, write_atomically
 from edgeflock.runtime.options import Keys
 
@@ -124,10 +125,8 @@ def crowd(faces: int) -> np.ndarray:
     """
     if not 1 <= faces <= MOST_FACES:
         raise InputError(f"expected 1 to {MOST_FACES} faces, which fit into {WIDTH}x{HEIGHT}, got {faces}.")
-    try:
+    with needs("Rendered faces", "export"):
         from edgeflock.export.datasets.synthetic.faces import each_face
-    except ImportError as error:
-        raise MissingExtra.pip("Rendered faces", "export", error) from error
     from edgeflock.runtime.faces import open_detector
 
     columns = math.ceil(math.sqrt(faces))
@@ -181,10 +180,8 @@ def measure(node: dict[str, Any], faces: int, rate_hz: float, seconds: float, st
     EdgeflockError
         A node died, or nothing came from it in time.
     """
-    try:
+    with needs("edgeflock emotion-bars", "drive"):
         from edgeflock_lab.emotion_watch import Watch
-    except ImportError as error:
-        raise MissingExtra.pip("edgeflock emotion-bars", "drive", error) from error
     from edgeflock_lab.supervisor import Supervisor, listening, stay_on_this_machine
     from edgeflock_ros import topics
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, VERMILLION, new_figure
 from edgeflock_lab.drive_record import Drive, DriveRecord
 
@@ -181,10 +181,8 @@ def draw_steering(small: np.ndarray, angle: float, seconds: float, view: View | 
 
 def write_gif(frames: list[np.ndarray], file: Path, fps: float = 10) -> None:
     """Write RGB frames (H, W, 3) as a looping GIF."""
-    try:
+    with needs("The GIF of the drive report"):
         from PIL import Image
-    except ImportError as e:
-        raise MissingExtra.pip("The GIF of the drive report", "report", e) from e
     # One palette for all frames, from a sample of them: 20 times quicker than one each, and frames differ less.
     sample = Image.fromarray(np.vstack(frames[:: max(1, len(frames) // 8)])[::2, ::2])
     palette = sample.quantize(128, method=Image.Quantize.MEDIANCUT)
@@ -279,10 +277,8 @@ def write_report(drive: Drive, gif: list[np.ndarray], folder: Path) -> DriveReco
         pictures.insert(0, ("drive.gif", "What the robot saw, sampled over the run, and how it steered"))
     if gif and drive.path is not None:
         write_poster(gif, folder / "drive.png")
-    try:
+    with needs("The drive report"):
         import jinja2
-    except ImportError as e:
-        raise MissingExtra.pip("The drive report", "report", e) from e
     verdict = {None: "Open loop: no world to collide with", 0: "No collision"}.get(record.collisions, "Collision")
     page = jinja2.Environment(autoescape=True).from_string(_PAGE)
     html = page.render(

@@ -18,7 +18,7 @@ from pydantic import Field
 from rclpy.node import Node
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource
-from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.extras import needs
 from edgeflock_ros import topics
 from edgeflock_ros.camera import Camera, FrameParameters
 from edgeflock_ros.messages import to_ns
@@ -104,11 +104,9 @@ class SimSource:
     def __init__(
         self, poses: Poses, world: Literal["indoor", "outdoor"], seed: int, width: int, height: int, fps: int
     ) -> None:
-        try:
+        with needs("the simulated camera", "sim"):
             from fadnet_sim.camera import SimCamera
             from fadnet_sim.world import make_world
-        except ImportError as error:
-            raise MissingExtra.pip("the simulated camera", "sim", error) from error
         self._camera = SimCamera(make_world(world, seed), width, height)
         self._poses = poses
         self.intrinsics = self._camera.intrinsics

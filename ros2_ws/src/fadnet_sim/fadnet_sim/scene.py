@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from edgeflock.runtime.errors import MissingExtra
+from edgeflock.runtime.extras import needs
 
 from .car import CAR_XML
 from .path import ReferencePath
@@ -150,10 +150,8 @@ class World:
 
     def compile(self, textures: bool = True) -> mujoco.MjModel:
         """Compile to a MuJoCo model; without `textures` it is for physics only."""
-        try:
+        with needs("The simulated world"):
             import mujoco
-        except ImportError as e:
-            raise MissingExtra.pip("The simulated world", "sim", e) from e
         model = mujoco.MjModel.from_xml_string(self.mjcf)
         for name, image in self.textures.items() if textures else ():
             start = model.tex_adr[model.texture(name).id]
