@@ -93,7 +93,7 @@ class Board:
 
 
 @dataclass(frozen=True)
-class View:
+class BoardView:
     """The corners of one image: its name, indices into `Board.points` (n,), pixels (n, 2)."""
 
     name: str
@@ -101,9 +101,9 @@ class View:
     corners: np.ndarray
 
 
-def distinct(views: Iterable[View], size: tuple[int, int]) -> tuple[list[View], dict[str, str]]:
+def distinct(views: Iterable[BoardView], size: tuple[int, int]) -> tuple[list[BoardView], dict[str, str]]:
     """Views that show the board elsewhere than those before them, and which one each of the others repeats."""
-    kept: list[View] = []
+    kept: list[BoardView] = []
     repeated: dict[str, str] = {}
     for view in views:
         twin = next((other for other in kept if _distance(view, other) < _SAME_VIEW * math.hypot(*size)), None)
@@ -114,7 +114,7 @@ def distinct(views: Iterable[View], size: tuple[int, int]) -> tuple[list[View], 
     return kept, repeated
 
 
-def _distance(a: View, b: View) -> float:
+def _distance(a: BoardView, b: BoardView) -> float:
     """Mean distance of the corners that both views have, px."""
     _, in_a, in_b = np.intersect1d(a.ids, b.ids, return_indices=True)
     if not in_a.size:

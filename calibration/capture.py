@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeflock.calibration.board import Board, View, distinct
+from edgeflock.calibration.board import Board, BoardView, distinct
 from edgeflock.calibration.lens import CameraCalibration, Model, calibrate, uncovered
 from edgeflock.runtime.bundle.bundle import Bundle, read_manifest, sign_bundle, write_bundle
 from edgeflock.runtime.bundle.signing import TrustedKey, read_private_key
@@ -74,7 +74,7 @@ def calibrate_from(
     CameraError
         The source cannot be opened.
     """
-    found: list[View] = []
+    found: list[BoardView] = []
     dropped: dict[str, str] = {}
     size, looked = (0, 0), 0
     for name, grey in _images(source, topic):
@@ -93,7 +93,7 @@ def calibrate_from(
         if corners is None:
             dropped[name] = _NO_BOARD
         else:
-            found, repeated = distinct([*found, View(name, *corners)], size)
+            found, repeated = distinct([*found, BoardView(name, *corners)], size)
             dropped |= repeated
         if on_frame:
             missing = uncovered(found, Intrinsics.uncalibrated(*size))

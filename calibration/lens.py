@@ -15,7 +15,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from edgeflock.calibration.board import Board, View, distinct
+from edgeflock.calibration.board import Board, BoardView, distinct
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.intrinsics import Intrinsics
 
@@ -48,7 +48,7 @@ class CameraCalibration:
         Reprojection error over all corners of the views used, px.
     deviations : tuple of four floats
         Standard deviations of fx, fy, cx, cy as the fit estimates them, px.
-    views : list of View
+    views : list of BoardView
         Those that were used.
     errors : list of float
         RMS of each of them, px.
@@ -65,7 +65,7 @@ class CameraCalibration:
     intrinsics: Intrinsics
     rms: float
     deviations: tuple[float, ...]
-    views: list[View]
+    views: list[BoardView]
     errors: list[float]
     residuals: list[np.ndarray]
     dropped: dict[str, str]
@@ -96,13 +96,13 @@ class CameraCalibration:
 
 
 def calibrate(
-    views: Sequence[View], size: tuple[int, int], board: Board, model: Model = "plumb_bob"
+    views: Sequence[BoardView], size: tuple[int, int], board: Board, model: Model = "plumb_bob"
 ) -> CameraCalibration:
     """Fit a lens to views of a board. Views whose error stands out are dropped, which the result says.
 
     Parameters
     ----------
-    views : sequence of View
+    views : sequence of BoardView
         At least `MIN_VIEWS` distinct ones.
     size : tuple
         Width and height of the images.
@@ -162,7 +162,7 @@ def calibrate(
     )
 
 
-def _fit(views: list[View], size: tuple[int, int], board: Board, model: Model) -> tuple:
+def _fit(views: list[BoardView], size: tuple[int, int], board: Board, model: Model) -> tuple:
     points = board.points
     flags = cv2.CALIB_RATIONAL_MODEL if model == "rational_polynomial" else 0
     rms, matrix, coeffs, rotations, translations, deviations, _, errors = cv2.calibrateCameraExtended(
@@ -176,7 +176,7 @@ def _fit(views: list[View], size: tuple[int, int], board: Board, model: Model) -
     return rms, matrix, coeffs, rotations, translations, deviations, errors.ravel()
 
 
-def _mask(views: Iterable[View], size: tuple[int, int]) -> np.ndarray:
+def _mask(views: Iterable[BoardView], size: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W): 1 inside the hull of a view."""
     mask = np.zeros(size[::-1], np.uint8)
     for view in views:
@@ -184,7 +184,7 @@ def _mask(views: Iterable[View], size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def uncovered(views: Iterable[View], camera: Intrinsics) -> list[str]:
+def uncovered(views: Iterable[BoardView], camera: Intrinsics) -> list[str]:
     """Ninths of the image of which less than half was covered, such as "top left"."""
     mask = _mask(views, (camera.width, camera.height))
     ninths = [part for rows in np.array_split(mask, 3, 0) for part in np.array_split(rows, 3, 1)]

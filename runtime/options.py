@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -42,3 +43,8 @@ def next_command(*words: object, keys: Iterable[Path] | None = None) -> str:
     """
     trusted = [word for key in keys or () for word in ("--key", str(key))]
     return f"next: {shlex.join(['edgeflock', *map(str, words), *trusted])}"
+
+
+def this_command() -> str:
+    """The command that runs, for a record: it can be pasted into a shell."""
+    return shlex.join(["edgeflock", *sys.argv[1:]])

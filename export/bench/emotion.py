@@ -28,7 +28,7 @@ BAR_MS = 100.0
 
 
 @dataclass(frozen=True)
-class Row:
+class EmotionFigures:
     """One bundle on one engine; times in ms over all frames.
 
     Attributes
@@ -100,7 +100,7 @@ def emotion_bars(
     check_record(out)
     images = [image for image, _, _ in each_crowd_frame(SCENES, faces, seed=0)]
     engines = [engine for engine in CPU_ENGINES if engine_problems()[engine] is None]
-    rows: list[Row] = []
+    rows: list[EmotionFigures] = []
     counts = threads or [2]
     with Progress(transient=True) as progress:
         bar = progress.add_task("frames", total=len(counts) * frames)
@@ -138,7 +138,7 @@ def measure(
     images: Sequence[np.ndarray],
     frames: int,
     on_frame: Callable[[], object] = lambda: None,
-) -> list[Row]:
+) -> list[EmotionFigures]:
     """Time all pipelines in turns; keys are bundle, engine and threads."""
     spent: dict[tuple[str, str, int], list[dict[str, float]]] = {key: [] for key in subjects}
     for n in range(-WARM_UP, frames):
@@ -160,7 +160,7 @@ def measure(
         p50, p99, worst = np.percentile(columns["whole"], [50, 99, 100], method="higher") / 1e6
         stages = {f"{s}_ms": float(np.median(columns[s])) / 1e6 for s in ("detect", "prepare", "net", "track")}
         rows.append(
-            Row(
+            EmotionFigures(
                 bundle=name,
                 engine=engine,
                 precision=pipeline.recognizer.precision,
@@ -179,7 +179,7 @@ def measure(
     return rows
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[EmotionFigures]) -> str:
     """The table, and whether the bar is met."""
     lines = [
         "| bundle | engine | threads | batch | faces | p50 ms | p99 ms | max ms | CPU ms | detect | prepare | net "

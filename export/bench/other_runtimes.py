@@ -12,7 +12,6 @@ import functools
 import importlib.util
 import math
 import random
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -29,13 +28,13 @@ from pydantic import BaseModel, ConfigDict
 
 from edgeflock.export.bench.runtimes import PEERS, Run, onnxruntime_open, openvino_open
 from edgeflock.runtime.bench.latency import Latency
-from edgeflock.runtime.bench.record import Board
+from edgeflock.runtime.bench.record import BoardRecord
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines.base import Engine
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import check_record, write_atomically
-from edgeflock.runtime.options import Keys, next_command
+from edgeflock.runtime.options import Keys, next_command, this_command
 
 BLOCK = 25  # runs of one peer before the next has its turn; the first of them, with cold caches, is not counted
 WRONG = 10.0  # times the distance of our own INT8 from fp32: beyond it a peer does not compute this net
@@ -66,7 +65,7 @@ class PeersRecord(BaseModel):
     edgeflock: str
     commit: str | None
     command: str
-    board: Board
+    board: BoardRecord
     net: str
     bundle_sha256: str
     threads: int
@@ -241,7 +240,7 @@ def compare(
     return PeersRecord(
         edgeflock=version("edgeflock"),
         commit=commit(),
-        command=shlex.join(["edgeflock", *sys.argv[1:]]),
+        command=this_command(),
         board=this_board(),
         net=manifest.net,
         bundle_sha256=bundle.digest,

@@ -43,7 +43,7 @@ FLOAT_ONLY = ("ldr-released", "voxelmorph")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Contestant:
     """A row of the table before it is measured.
 
     Attributes
@@ -64,7 +64,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Row:
+class RegistrationFigures:
     """One net on one engine.
 
     Attributes
@@ -123,7 +123,7 @@ def ldr_bars(
     check_record(out)
     problems = engine_problems()
     console = Console(stderr=True)
-    rows: list[Row] = []
+    rows: list[RegistrationFigures] = []
     with tempfile.TemporaryDirectory() as folder:
         pair = _pair(size)
         subjects = []
@@ -154,8 +154,8 @@ def ldr_bars(
 
 
 def measure(
-    subjects: Sequence[Subject], pair: dict[str, np.ndarray], engine: str, threads: int, rounds: int
-) -> list[Row]:
+    subjects: Sequence[Contestant], pair: dict[str, np.ndarray], engine: str, threads: int, rounds: int
+) -> list[RegistrationFigures]:
     """Time all nets in turns; the first of them is what the others are compared with."""
     from edgeflock.runtime.engines import open_engine
 
@@ -182,7 +182,7 @@ def measure(
             if precision in subject.files:
                 taken, cpu_ms = walls[subject.net, precision], min(cpus[subject.net, precision])
                 rows.append(
-                    Row(
+                    RegistrationFigures(
                         subject.net,
                         engine,
                         precision,
@@ -198,7 +198,7 @@ def measure(
     return rows
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[RegistrationFigures]) -> str:
     """The table, and below it the ratio of the fastest forms for each number of threads."""
     lines = [
         "| engine | precision | threads | net | parameters | GMAC | min ms | median ms | CPU ms | time / LDR |",
@@ -210,7 +210,7 @@ def markdown(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     for threads in dict.fromkeys(row.threads for row in rows):
-        fastest: dict[str, Row] = {}
+        fastest: dict[str, RegistrationFigures] = {}
         for row in sorted((row for row in rows if row.threads == threads), key=lambda row: row.min_ms):
             fastest.setdefault(row.net, row)
         student = fastest.pop(STUDENT)
@@ -223,7 +223,7 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _form(row: Row) -> str:
+def _form(row: RegistrationFigures) -> str:
     return f"{row.net} {row.min_ms:.1f} ms ({row.engine}, {row.precision})"
 
 
@@ -252,7 +252,7 @@ def _pair(size: int) -> dict[str, np.ndarray]:
     return {name: image / np.float32(255) for name, image in zip(("fixed", "moving"), images, strict=True)}
 
 
-def _export(name: str, pair: dict[str, np.ndarray], folder: Path) -> Subject:
+def _export(name: str, pair: dict[str, np.ndarray], folder: Path) -> Contestant:
     import onnx
 
     from edgeflock.calibration.ranges import activation_ranges
@@ -274,7 +274,7 @@ def _export(name: str, pair: dict[str, np.ndarray], folder: Path) -> Subject:
                 model = quantize(flat, activation_ranges(flat, pair, "minmax"), "int8", SAMPLING)
             paths.append(folder / f"{name}_{part}_{precision}.onnx")
             onnx.save(model, paths[-1])
-    return Subject(name, parameters, products / 1e9, files)
+    return Contestant(name, parameters, products / 1e9, files)
 
 
 def _module(part: str, size: int) -> nn.Module:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from edgeflock.export.datasets.formats.emotion_files import SPLITS, UNKNOWN, Row, by_name, read_folder
+from edgeflock.export.datasets.formats.emotion_files import SPLITS, UNKNOWN, ListedImage, by_name, read_folder
 from edgeflock.export.datasets.formats.raf_db import LISTS
 from edgeflock.export.datasets.pixels import filled
 from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face, each_scene
@@ -189,7 +189,7 @@ def open_emotion(
     return read_rows(rows, net, path, title, console, n)
 
 
-def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[Row]]:
+def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[ListedImage]]:
     """Name of the format at `path` with the split, and the rows of it.
 
     `whole` asks for whole images with face boxes, where a data set has these and cut faces.
@@ -206,7 +206,7 @@ def find_rows(path: Path, split: str, whole: bool) -> tuple[str, Iterator[Row]]:
 
 
 def read_rows(
-    rows: Iterable[Row],
+    rows: Iterable[ListedImage],
     net: nn.Module,
     path: Path,
     title: str = "",
@@ -326,7 +326,7 @@ def _put(image: np.ndarray, box: Sequence[float] | None, name: str, net: nn.Modu
         masked_context(image, whole, pixels[1])
 
 
-def _decoded(row: Row) -> np.ndarray:
+def _decoded(row: ListedImage) -> np.ndarray:
     """Pixels of its image, BGR."""
     try:
         return decode_picture(row.image.read_bytes(), row.image.suffix)
@@ -336,7 +336,7 @@ def _decoded(row: Row) -> np.ndarray:
         raise DataError(f"{row.name}: {error}") from error
 
 
-def _stat(row: Row) -> os.stat_result:
+def _stat(row: ListedImage) -> os.stat_result:
     try:
         return row.image.stat()
     except OSError as error:

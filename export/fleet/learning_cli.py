@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +28,7 @@ from edgeflock.export.fleet.options import (
     wrote_json,
 )
 from edgeflock.runtime.errors import InputError, MissingExtra
+from edgeflock.runtime.options import this_command
 
 Data = Annotated[list[Path], typer.Option(help="Training data, dealt to the silos; repeat to join (docs/data.md).")]
 Val = Annotated[list[Path], typer.Option(help="Validation data, the same for all; repeat to join.")]
@@ -157,7 +156,7 @@ def simulate(
             opened,
             clock_ms=clock,
             fresh=fresh,
-            command=shlex.join(["edgeflock", *sys.argv[1:]]),
+            command=this_command(),
         )
     try:
         curves_figure({f"{mode} {made.base} t={made.t}" if made else mode: [result]}, out / "curve.png")
@@ -219,7 +218,7 @@ def experiments(
             opened,
             on_run=lambda name, done, of: console.print(f"run {done + 1} of {of}: {name}", highlight=False),
         )
-    page = write_report(results, settings, out, shlex.join(["edgeflock", *sys.argv[1:]]))
+    page = write_report(results, settings, out, this_command())
     console.print(page.read_text(), markup=False, highlight=False, soft_wrap=True)
 
 

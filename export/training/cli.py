@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +12,7 @@ from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.options import this_command
 
 train_app = typer.Typer(cls=verbs("edgeflock train"), no_args_is_help=True, help="Train a net on recorded data.")
 
@@ -77,9 +76,7 @@ def steering(
     problem = None if unit else implausible(training) or implausible(validation)
     if problem:
         raise InputError(f"{problem}. Say what they are: --unit deg, or --unit rad if they are right.")
-    result = train_steering(
-        config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
-    )
+    result = train_steering(config, training, validation, out, init=init, fresh=fresh, command=this_command())
     figures = result["figures"]
     Console().print(
         f"{out / 'best.safetensors'}: validation rmse {figures['rmse']:.4f} rad (epoch {figures['best_epoch']}), "
@@ -136,9 +133,7 @@ def registration(
     )
     training, validation = open_volumes(data, "train"), open_volumes(val or data, "val")
     check_apart(training, validation)
-    result = train_registration(
-        config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
-    )
+    result = train_registration(config, training, validation, out, init=init, fresh=fresh, command=this_command())
     figures = result["figures"]
     metric = "dice" if "dice" in figures else "correlation"
     Console().print(
@@ -212,9 +207,7 @@ def emotion(
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
     validation = told_apart(training, validation)
-    result = train_emotion(
-        config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
-    )
+    result = train_emotion(config, training, validation, out, init=init, fresh=fresh, command=this_command())
     figures = result["figures"]
     console.print(
         f"{out / 'best.safetensors'}: validation accuracy {figures['accuracy']:.3f} on {validation.source} (epoch "
@@ -305,9 +298,7 @@ def ldlva(
         if kept.is_file() and not fresh:
             affect = kept
         training = with_affect(training, affect, console, columns=columns, normalise=normalise, keep=kept)
-    result = train_ldlva(
-        config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
-    )
+    result = train_ldlva(config, training, validation, out, init=init, fresh=fresh, command=this_command())
     figures = result["figures"]
     found = f", flipped labels found with an AUC of {figures['uncertainty_auc']:.3f}" if noise else ""
     console.print(

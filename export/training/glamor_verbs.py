@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +10,7 @@ import typer
 from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.options import this_command
 
 
 def glamor(
@@ -73,9 +72,7 @@ def glamor(
     training = open_emotion(NETS[net](), data, "train", samples, console)
     validation = open_emotion(NETS[net](), val, "val", console=console)
     validation = told_apart(training, validation)
-    result = train_glamor(
-        config, training, validation, out, init=init, fresh=fresh, command=shlex.join(["edgeflock", *sys.argv[1:]])
-    )
+    result = train_glamor(config, training, validation, out, init=init, fresh=fresh, command=this_command())
     figures = result["figures"]
     share = f"; the face has {figures['face_share']:.0%} of the fusion" if figures["face_share"] is not None else ""
     console.print(

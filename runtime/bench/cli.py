@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +12,7 @@ import typer
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import ResultError
 from edgeflock.runtime.files import check_outputs
-from edgeflock.runtime.options import Keys, next_command, refuse_unused
+from edgeflock.runtime.options import Keys, next_command, refuse_unused, this_command
 
 if TYPE_CHECKING:
     from edgeflock.runtime.bench.record import Measured, Missing
@@ -104,7 +102,7 @@ def run(
     file = BenchFile(
         edgeflock=version("edgeflock"),
         commit=commit(),
-        command=shlex.join(["edgeflock", *sys.argv[1:]]),
+        command=this_command(),
         board=machine,
         cells=cells,
     )

@@ -86,7 +86,7 @@ class Percentile(BaseModel):
     samples_needed: int
 
 
-class Histogram(BaseModel):
+class LatencyHistogram(BaseModel):
     """Counts in bins of equal ratio: bin i holds the latencies from 2**(i/bins_per_octave) ns to the next edge."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -97,7 +97,7 @@ class Histogram(BaseModel):
     counts: list[int]
 
     @classmethod
-    def of(cls, ns: np.ndarray) -> Histogram:
+    def of(cls, ns: np.ndarray) -> LatencyHistogram:
         """Bin latencies (n,) in ns, all positive."""
         index = np.floor(np.log2(np.maximum(ns, 1)) * BINS_PER_OCTAVE).astype(int)
         first = int(index.min())
@@ -107,13 +107,13 @@ class Histogram(BaseModel):
         """Edges (len(counts) + 1,) of the bins, ms."""
         return 2.0 ** ((self.first + np.arange(len(self.counts) + 1)) / self.bins_per_octave) / 1e6
 
-    def merged(self, other: Histogram) -> Histogram:
+    def merged(self, other: LatencyHistogram) -> LatencyHistogram:
         """The histogram of both sets of latencies."""
         first = min(self.first, other.first)
         counts = np.zeros(max(h.first + len(h.counts) for h in (self, other)) - first, int)
         for h in (self, other):
             counts[h.first - first :][: len(h.counts)] += h.counts
-        return Histogram(bins_per_octave=self.bins_per_octave, first=first, counts=counts.tolist())
+        return LatencyHistogram(bins_per_octave=self.bins_per_octave, first=first, counts=counts.tolist())
 
     def percentile_ms(self, p: float) -> float:
         """Upper edge of the bin that holds the p-percentile (0..1), ms."""
@@ -133,7 +133,7 @@ class Latency(BaseModel):
     max_ms: float
     percentiles: dict[str, Percentile]
     """p50, p90, p95, p99, p99_9."""
-    histogram: Histogram
+    histogram: LatencyHistogram
 
     @classmethod
     def of(cls, ns: np.ndarray) -> Latency:
@@ -154,7 +154,7 @@ class Latency(BaseModel):
             std_ms=ms(ns.std()),
             max_ms=ms(ordered[-1]),
             percentiles=percentiles,
-            histogram=Histogram.of(ns),
+            histogram=LatencyHistogram.of(ns),
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from edgeflock.runtime.bench.record import Board, BoardState
+from edgeflock.runtime.bench.record import BoardRecord, BoardState
 from edgeflock.runtime.bench.sensors import Sensors, nvml, power_mode
 from edgeflock.runtime.board.facts import board_model, cpu_model, installed_version
 
@@ -40,14 +40,14 @@ def board_state() -> BoardState:
     )
 
 
-def this_board(name: str | None = None) -> Board:
+def this_board(name: str | None = None) -> BoardRecord:
     """The machine that this runs on."""
     release, model = Path("/etc/nv_tegra_release"), board_model()
     if name is None:  # a machine without a model name is told apart by its processor
         name = cpu_model() if model == platform.machine() else model
     versions = {"python": platform.python_version()}
     versions |= {package: found for package in PACKAGES if (found := installed_version(package))}
-    return Board(
+    return BoardRecord(
         name=name,
         model=model,
         processor=cpu_model(),

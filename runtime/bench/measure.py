@@ -33,8 +33,7 @@ from edgeflock.runtime.bench.machine import (
     peak_rss_mib,
     throttling_since,
 )
-from edgeflock.runtime.bench.record import Measured, Missing, Mode, Rail, Scope, Trial
-from edgeflock.runtime.bench.record import WarmUp as WarmUpRecord
+from edgeflock.runtime.bench.record import Measured, Missing, Mode, Rail, Scope, TrialRecord, WarmUpRecord
 from edgeflock.runtime.bench.sensors import Sampler, Sensors
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.engines import open_engine
@@ -205,14 +204,14 @@ def measure(cell: Cell) -> Measured:
     )
 
 
-def _offer(call: Call, cell: Cell, warm: WarmUp) -> tuple[Timing, list[Trial], float | None]:
+def _offer(call: Call, cell: Cell, warm: WarmUp) -> tuple[Timing, list[TrialRecord], float | None]:
     """The measured load, the trials before it and the rate that the search found."""
     if cell.mode == "back-to-back":
         return back_to_back(call, cell.seconds, warm.run_ns), [], None
     if cell.mode == "paced":
         return at_rate(call, cell.seconds, cast("float", cell.rate_hz), queue=False), [], None
     found = max_throughput(call, cell.seconds, warm.run_ns)
-    trials = [Trial(rate_hz=t.rate_hz, sustained=t.sustained, grown_ms=t.grown_ms) for t in found.trials]
+    trials = [TrialRecord(rate_hz=t.rate_hz, sustained=t.sustained, grown_ms=t.grown_ms) for t in found.trials]
     return found.timing, trials, found.rate_hz
 
 

@@ -30,7 +30,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Board(_Strict):
+class BoardRecord(_Strict):
     """The machine."""
 
     name: str
@@ -68,7 +68,7 @@ class Rail(_Strict):
     """1 for RAPL: its energy counter was read before and after."""
 
 
-class WarmUp(_Strict):
+class WarmUpRecord(_Strict):
     """How the runs before the measured ones went."""
 
     runs: int
@@ -77,7 +77,7 @@ class WarmUp(_Strict):
     """False: the time per run was still changing when the time for it was up."""
 
 
-class Trial(_Strict):
+class TrialRecord(_Strict):
     """One rate that the search for the throughput tried."""
 
     rate_hz: float
@@ -152,7 +152,7 @@ class Measured(_Cell):
     engine_version: str
     placement: dict[str, int]
     """Nodes of the graph by where they run; empty where the engine does not tell."""
-    warm_up: WarmUp
+    warm_up: WarmUpRecord
     duration_s: float
     frames: int
     dropped: int
@@ -165,7 +165,7 @@ class Measured(_Cell):
     """From the begin of the work on a frame to its answer."""
     response: Latency | None
     """From the slot of a frame to its answer, waiting included; null back to back."""
-    trials: list[Trial] = []
+    trials: list[TrialRecord] = []
     """What the search for the throughput tried."""
     harness_ms: float | None
     """Median of the same loop around a net that does nothing, in the same engine; not subtracted from anything."""
@@ -193,7 +193,7 @@ class BenchFile(_Strict):
     commit: str | None
     """Of the checkout that was run; null for an installed package."""
     command: str
-    board: Board
+    board: BoardRecord
     cells: list[Cell]
 
     def write(self, path: Path) -> None:

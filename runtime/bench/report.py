@@ -32,7 +32,7 @@ COLUMNS = (
 _NARROW = ("p50", "p90", "p99", "max", "frames/s", "dropped")
 
 
-class Row(NamedTuple):
+class TableLine(NamedTuple):
     """One line of the table: a key, and the texts of `COLUMNS`."""
 
     key: Key
@@ -44,11 +44,11 @@ def shown(cell: Measured) -> Latency:
     return cell.response if cell.mode == "max-throughput" and cell.response else cell.latency
 
 
-def rows(files: Iterable[BenchFile]) -> list[Row]:
+def rows(files: Iterable[BenchFile]) -> list[TableLine]:
     """The measured cells, ordered by net, board, scope and mode, the fastest first."""
     measured = [(key, cell) for key, cell in cells(files).items() if isinstance(cell, Measured)]
     measured.sort(key=lambda kc: (kc[0].net, kc[0].board, kc[0].scope, kc[0].mode, kc[0].rate_hz or 0, median(kc[1])))
-    return [Row(key, _texts(key, cell)) for key, cell in measured]
+    return [TableLine(key, _texts(key, cell)) for key, cell in measured]
 
 
 def median(cell: Measured) -> float:

@@ -31,7 +31,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Board(_Strict):
+class MeasuredOn(_Strict):
     """What a measurement holds for."""
 
     machine: str
@@ -65,16 +65,16 @@ class Profile(_Strict):
     """The file."""
 
     schema_version: Literal[1] = 1
-    board: Board
+    board: MeasuredOn
     choices: dict[str, Choice] = {}
     """By the bundle's digest (SHA-256 of its manifest)."""
 
 
-def this_board() -> Board:
+def this_board() -> MeasuredOn:
     """Fingerprint of this board."""
     from edgeflock.runtime.board.facts import driver_version
 
-    return Board(
+    return MeasuredOn(
         machine=platform.machine(),
         model=board_model(),
         cpu=cpu_model(),
@@ -144,7 +144,7 @@ def _valid() -> Profile | None:
     return profile
 
 
-def _differing(then: Board, now: Board) -> list[str]:
+def _differing(then: MeasuredOn, now: MeasuredOn) -> list[str]:
     """Fields that differ, each as "field was A, is B"."""
     old, new = then.model_dump(), now.model_dump()
     engines = old.pop("engines"), new.pop("engines")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeflock.calibration.board import Board, View, distinct
+from edgeflock.calibration.board import Board, BoardView, distinct
 from edgeflock.calibration.lens import calibrate, uncovered
 from edgeflock.calibration.picture import draw
 from edgeflock.runtime.errors import InputError
@@ -20,7 +20,7 @@ def photographed(studio):
     for i, pose in enumerate(studio.poses(15, seed=3)):
         found = BOARD.find(studio.picture(pose, seed=i))
         if found is not None:
-            views.append(View(f"{i:02}.png", *found))
+            views.append(BoardView(f"{i:02}.png", *found))
     return views
 
 
@@ -31,7 +31,7 @@ def projected(studio):
     def make(count=20, noise=0.05, studio=studio, **poses):
         rng = np.random.default_rng(1)
         seen = [studio.corners(BOARD.points, pose) for pose in studio.poses(count, **poses)]
-        return [View(f"{i}", np.arange(54), c + rng.normal(0, noise, c.shape)) for i, c in enumerate(seen)]
+        return [BoardView(f"{i}", np.arange(54), c + rng.normal(0, noise, c.shape)) for i, c in enumerate(seen)]
 
     return make
 
@@ -72,7 +72,7 @@ def test_partial_charuco_views_give_the_lens_back(studio):
         picture = cv2.warpPerspective(paper, to_pixels @ to_metres, studio.size, flags=cv2.INTER_AREA, borderValue=200)
         found = board.find(picture)
         if found is not None:
-            views.append(View(str(i), *found))
+            views.append(BoardView(str(i), *found))
     assert any(len(view.ids) < 54 for view in views)
     result = calibrate(views, studio.size, board)
     assert result.rms < 0.5
@@ -85,7 +85,7 @@ def test_partial_charuco_views_give_the_lens_back(studio):
 def test_a_view_that_stands_out_is_dropped(projected, studio):
     views = projected(24)
     rng = np.random.default_rng(0)
-    views[5] = View("moved", views[5].ids, views[5].corners + rng.normal(0, 2, (54, 2)))
+    views[5] = BoardView("moved", views[5].ids, views[5].corners + rng.normal(0, 2, (54, 2)))
     result = calibrate(views, studio.size, BOARD)
     assert list(result.dropped) == ["moved"] and "stands out" in result.dropped["moved"]
     assert lens_error(result.intrinsics, studio) < 0.005
@@ -94,7 +94,7 @@ def test_a_view_that_stands_out_is_dropped(projected, studio):
 def test_all_views_of_one_pose_are_too_few(projected, studio):
     view = projected(1)[0]
     rng = np.random.default_rng(0)
-    views = [View(f"{i}", view.ids, view.corners + rng.normal(0, 0.1, (54, 2))) for i in range(30)]
+    views = [BoardView(f"{i}", view.ids, view.corners + rng.normal(0, 0.1, (54, 2))) for i in range(30)]
     with pytest.raises(InputError, match="at least 8 views that differ, got 1 among 30: move and tilt"):
         calibrate(views, studio.size, BOARD)
     kept, repeated = distinct(views, studio.size)
@@ -136,7 +136,7 @@ def test_corners_that_are_no_numbers_or_not_in_the_picture_are_refused(projected
 def test_uncovered_regions_have_names():
     camera = Intrinsics.uncalibrated(300, 300)
     assert uncovered([], camera)[:2] == ["top left", "top"] and "centre" in uncovered([], camera)
-    all_but_right = View("a", np.arange(4), np.float32([[0, 0], [199, 0], [199, 299], [0, 299]]))
+    all_but_right = BoardView("a", np.arange(4), np.float32([[0, 0], [199, 0], [199, 299], [0, 299]]))
     assert uncovered([all_but_right], camera) == ["top right", "right", "bottom right"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.export.datasets.formats.emotion_files import UNKNOWN, Row, read_affect, split_folder
+from edgeflock.export.datasets.formats.emotion_files import UNKNOWN, ListedImage, read_affect, split_folder
 from edgeflock.runtime.errors import DataError, InputError
 
 EMOTIONS = (
@@ -47,7 +47,7 @@ _CODE = _COLUMNS.index("expression")
 _TABLES = {"train": "training.csv", "val": "validation.csv"}
 
 
-def read_2017(folder: Path, split: str, whole: bool) -> Iterator[Row]:
+def read_2017(folder: Path, split: str, whole: bool) -> Iterator[ListedImage]:
     """Rows of a split of the 2017 release, see `read_csv`."""
     if split not in _TABLES:
         raise _no_test(split)
@@ -58,7 +58,7 @@ def read_2017(folder: Path, split: str, whole: bool) -> Iterator[Row]:
     return read_csv(table)
 
 
-def read_csv(table: Path) -> Iterator[Row]:
+def read_csv(table: Path) -> Iterator[ListedImage]:
     """Rows of a CSV.
 
     The columns `subDirectory_filePath` and `expression` must be there; `valence` and `arousal`, and the box (`face_x`,
@@ -101,11 +101,11 @@ def read_csv(table: Path) -> Iterator[Row]:
                 row[_COLUMNS[0]] = row[_COLUMNS[0]].replace("\\", "/")  # of a table that was made on Windows
                 code = _code(row["expression"], where)
                 if code >= LABELLED:
-                    yield Row(Path(row[_COLUMNS[0]]), EMOTIONS[code], where)
+                    yield ListedImage(Path(row[_COLUMNS[0]]), EMOTIONS[code], where)
                     continue
                 if images is None:
                     images = _image_folder(table, row[_COLUMNS[0]])
-                yield Row(
+                yield ListedImage(
                     images / row[_COLUMNS[0]],
                     EMOTIONS[code],
                     where,
@@ -116,7 +116,7 @@ def read_csv(table: Path) -> Iterator[Row]:
         raise DataError(f"{table}: expected comma-separated text, reading it failed: {error}.") from error
 
 
-def read_2021(folder: Path, split: str, whole: bool) -> Iterator[Row]:
+def read_2021(folder: Path, split: str, whole: bool) -> Iterator[ListedImage]:
     """Rows of a split of the 2021 release; a folder with `images` and `annotations` is one split by itself.
 
     Raises
@@ -140,7 +140,7 @@ def read_2021(folder: Path, split: str, whole: bool) -> Iterator[Row]:
         affect = UNKNOWN
         if code < LABELLED:
             affect = read_affect(_scalar(valence), _scalar(arousal), f"{valence} and {arousal.name}")
-        yield Row(folder / "images" / f"{name}.jpg", EMOTIONS[code], str(file), affect=affect)
+        yield ListedImage(folder / "images" / f"{name}.jpg", EMOTIONS[code], str(file), affect=affect)
 
 
 def _no_test(split: str) -> InputError:

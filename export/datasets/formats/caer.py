@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeflock.export.datasets.formats.emotion_files import Row, read_folder, split_folder
+from edgeflock.export.datasets.formats.emotion_files import ListedImage, read_folder, split_folder
 
 
-def read_caer_s(folder: Path, split: str, whole: bool) -> Iterator[Row]:
+def read_caer_s(folder: Path, split: str, whole: bool) -> Iterator[ListedImage]:
     """Rows of a split; val is test where there is no val.
 
     The set has no face boxes; see `read_folder` for where one's own go.
@@ -25,7 +25,7 @@ def read_caer_s(folder: Path, split: str, whole: bool) -> Iterator[Row]:
     return read_folder(split_folder(folder, split))
 
 
-def read_ncaer_s(folder: Path, split: str, whole: bool) -> Iterator[Row]:
+def read_ncaer_s(folder: Path, split: str, whole: bool) -> Iterator[ListedImage]:
     """Rows of a split, each with the box that the authors found.
 
     Raises

@@ -29,7 +29,7 @@ _BEYOND = ("contempt", "none", "uncertain", "no-face")
 """What data sets have beside the seven emotions; left out for nets that lack it."""
 
 
-class Row(NamedTuple):
+class ListedImage(NamedTuple):
     """One image of a data set, not yet read."""
 
     image: Path
@@ -51,7 +51,7 @@ class Row(NamedTuple):
         return f"{self.where}: {self.image}" if self.where else str(self.image)
 
 
-def by_name(rows: Iterable[Row], classes: Sequence[str]) -> tuple[list[Row], list[int], Counter[str]]:
+def by_name(rows: Iterable[ListedImage], classes: Sequence[str]) -> tuple[list[ListedImage], list[int], Counter[str]]:
     """Rows that a net can learn, their indices into its classes, and how many of what were left out.
 
     Orders and spellings differ between data sets and nets, so emotions meet by name, never by number. A face that has
@@ -112,12 +112,12 @@ def split_folder(folder: Path, split: str, style: str = "{}") -> Path:
     )
 
 
-def read_folder(folder: Path) -> Iterator[Row]:
+def read_folder(folder: Path) -> Iterator[ListedImage]:
     """Rows of a folder <emotion>/<image>.
 
     The face box stands as "x1,y1,x2,y2" in a text file beside the image, or, as in NCAER-S, in the same place under
     `crop` instead of `images` (docs/emotion-data.md); "0,0,0,0" says that there is no face. Without such a file the
-    image is all face. What else lies there comes as `Row.unread`, but for text files.
+    image is all face. What else lies there comes as `ListedImage.unread`, but for text files.
 
     Raises
     ------
@@ -130,11 +130,11 @@ def read_folder(folder: Path) -> Iterator[Row]:
     for path in classes:
         for file in sorted(path.iterdir()):
             if is_picture(file):
-                yield Row(file, path.name, box=_box_beside(file), part=folder.name)
+                yield ListedImage(file, path.name, box=_box_beside(file), part=folder.name)
             elif file.is_dir():
-                yield Row(file, path.name, unread="folder inside an emotion's")
+                yield ListedImage(file, path.name, unread="folder inside an emotion's")
             elif not file.name.startswith(".") and file.suffix.lower() != ".txt":
-                yield Row(file, path.name, unread=file.suffix.lower() or "without an ending")
+                yield ListedImage(file, path.name, unread=file.suffix.lower() or "without an ending")
 
 
 def _box_beside(image: Path) -> Box | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeflock.export.datasets.formats.emotion_files import SPLITS, Row, read_box
+from edgeflock.export.datasets.formats.emotion_files import SPLITS, ListedImage, read_box
 from edgeflock.runtime.errors import DataError, InputError
 
 LISTS = ("list_patition_label.txt", "list_partition_label.txt")
@@ -26,7 +26,7 @@ EMOTIONS = {
 }
 
 
-def read_raf_db(folder: Path, split: str, whole: bool) -> Iterator[Row]:
+def read_raf_db(folder: Path, split: str, whole: bool) -> Iterator[ListedImage]:
     """Rows of a split, train or test; val is test.
 
     Parameters
@@ -66,11 +66,11 @@ def read_raf_db(folder: Path, split: str, whole: bool) -> Iterator[Row]:
         found = True
         stem = Path(name).stem
         if cut:
-            yield Row(aligned / f"{stem}_aligned.jpg", EMOTIONS[code], where, part=part)
+            yield ListedImage(aligned / f"{stem}_aligned.jpg", EMOTIONS[code], where, part=part)
             continue
         box = folder / "Annotation" / "boundingbox" / f"{stem}_boundingbox.txt"
         if not box.is_file():
             raise DataError(f"{where}: expected the face box of an original image in {box}, found none.")
-        yield Row(folder / "Image" / "original" / name, EMOTIONS[code], where, read_box(box), part=part)
+        yield ListedImage(folder / "Image" / "original" / name, EMOTIONS[code], where, read_box(box), part=part)
     if not found:
         raise DataError(f"{table}: expected images of the split '{split}', found none.")

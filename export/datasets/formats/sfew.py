@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeflock.export.datasets.formats.emotion_files import Row, read_folder
+from edgeflock.export.datasets.formats.emotion_files import ListedImage, read_folder
 from edgeflock.runtime.errors import DataError, InputError
 
 SPLITS = {"train": "Train", "val": "Val"}
 
 
-def read_sfew(folder: Path, split: str, whole: bool) -> Iterator[Row]:
+def read_sfew(folder: Path, split: str, whole: bool) -> Iterator[ListedImage]:
     """Rows of a split.
 
     Parameters

@@ -7,7 +7,7 @@ import json
 import pytest
 import typer
 
-from edgeflock.export.bench.emotion import Row, emotion_bars, markdown
+from edgeflock.export.bench.emotion import EmotionFigures, emotion_bars, markdown
 
 
 def test_it_times_every_engine_and_stage_and_writes_the_table(tmp_path, capsys):
@@ -32,7 +32,7 @@ def test_the_bar_is_judged_by_the_fastest_engine():
         ("p50_ms", "max_ms", "cpu_ms", "detect_ms", "prepare_ms", "net_ms", "track_ms", "face_ms"), 1.0
     )
     rows = [
-        Row("emotion", engine, "int8", 2, 1, 50, 4.0, p99_ms=p99, **fields)
+        EmotionFigures("emotion", engine, "int8", 2, 1, 50, 4.0, p99_ms=p99, **fields)
         for engine, p99 in (("onnxruntime-cpu", 120.0), ("openvino", 90.0))
     ]
     assert markdown(rows).endswith("met (openvino, 90.0 ms, 50 frames).")

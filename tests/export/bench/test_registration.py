@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edgeflock.export.bench.registration import Row, ldr_bars, markdown, multiplications
+from edgeflock.export.bench.registration import RegistrationFigures, ldr_bars, markdown, multiplications
 from edgeflock.export.nets import NETS
 from edgeflock.export.onnx import export_onnx
 from edgeflock.export.quantise.planes import to_2d
@@ -28,7 +28,7 @@ def test_the_2d_form_multiplies_more_at_the_border_only():
 
 
 def row(net, precision, min_ms, ratio):
-    return Row(net, "onnxruntime-cpu", precision, 1, 10, 1.0, min_ms, min_ms + 1, min_ms, ratio)
+    return RegistrationFigures(net, "onnxruntime-cpu", precision, 1, 10, 1.0, min_ms, min_ms + 1, min_ms, ratio)
 
 
 def test_the_table_ends_with_the_ratio_of_the_fastest_forms():

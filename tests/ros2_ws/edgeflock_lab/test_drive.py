@@ -23,7 +23,7 @@ from edgeflock.runtime.prepare.frame import STEERING_INPUT
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 from edgeflock_lab.drive import DriveOptions, node_list, parse_size, run_drive
 from edgeflock_lab.drive_bars import markdown, parse_worlds
-from edgeflock_lab.drive_record import DriveRecord, Latency, LateralError
+from edgeflock_lab.drive_record import DriveRecord, LatencyPercentiles, LateralError
 from edgeflock_lab.monitor import steering_bar
 from edgeflock_lab.supervisor import Supervisor, free_domain
 from fadnet_sim.rollout import Rollout
@@ -297,7 +297,7 @@ def test_a_recording_without_depth_does_not_stop_the_guard(tmp_path):
 def test_the_table_of_bars_says_whether_they_are_met(rms, verdict):
     record = DriveRecord(
         world="indoor", seed=100, duration_s=60, distance_m=58.2, collisions=0, frames=1800, frames_dropped=0,
-        lateral_error_m=LateralError(rms=rms, max=0.4), latency_ms=Latency(), engine="e", precision="int8",
+        lateral_error_m=LateralError(rms=rms, max=0.4), latency_ms=LatencyPercentiles(), engine="e", precision="int8",
         bundle_sha256="ab",
     )  # fmt: skip
     page = markdown([(record, Rollout(distance_m=5.0, collisions=0, lateral_rms_m=0.02, lateral_max_m=0.05))])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeflock_lab.drive_record import Drive, DriveRecord, DriveTrace, Latency, LateralError
+from edgeflock_lab.drive_record import Drive, DriveRecord, DriveTrace, LatencyPercentiles, LateralError
 
 S = 10**9
 KEYS = {
@@ -99,8 +99,8 @@ def test_without_a_world_what_does_not_apply_is_null(trace):
 
 def test_percentiles_are_latencies_that_occurred():
     values = np.array([1.0] * 98 + [50.0, 60.0])
-    assert Latency.of(values) == Latency(p50=1, p90=1, p99=60, max=60)
-    assert Latency.of(np.empty(0)) == Latency()
+    assert LatencyPercentiles.of(values) == LatencyPercentiles(p50=1, p90=1, p99=60, max=60)
+    assert LatencyPercentiles.of(np.empty(0)) == LatencyPercentiles()
 
 
 def test_the_error_is_signed_and_its_rms_is_not():

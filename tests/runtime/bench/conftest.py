@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeflock.runtime.bench.latency import Latency
-from edgeflock.runtime.bench.record import BenchFile, Board, BoardState, Measured, Missing, WarmUp
+from edgeflock.runtime.bench.record import BenchFile, BoardRecord, BoardState, Measured, Missing, WarmUpRecord
 
 STATE = BoardState(
     clocks_mhz={"cpu0": 2600.0},
@@ -35,7 +35,7 @@ def cell():
             "input_sha256": "2" * 64,
             "engine_version": "1.31.1",
             "placement": {"CPUExecutionProvider": 40},
-            "warm_up": WarmUp(runs=100, seconds=0.4, steady=True),
+            "warm_up": WarmUpRecord(runs=100, seconds=0.4, steady=True),
             "duration_s": 10.0,
             "frames": samples,
             "dropped": 0,
@@ -73,7 +73,7 @@ def record():
     """``record(*cells, board="desk")``: a file of them."""
 
     def make(*cells, board="desk"):
-        machine = Board(
+        machine = BoardRecord(
             name=board,
             model="x86_64",
             processor="AMD EPYC",

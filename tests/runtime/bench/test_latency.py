@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgeflock.runtime.bench.latency import (
-    Histogram,
     Latency,
+    LatencyHistogram,
     binomial_tail,
     find_min_passing,
     samples_needed,
@@ -77,7 +77,7 @@ def test_percentiles_are_latencies_that_occurred_and_nothing_is_clipped():
 
 def test_a_histogram_keeps_every_sample_within_its_bin_width():
     ns = np.random.default_rng(2).lognormal(14, 1, 5000).astype(np.int64)
-    histogram = Histogram.of(ns)
+    histogram = LatencyHistogram.of(ns)
     assert sum(histogram.counts) == len(ns)
     for p in (0.5, 0.9, 0.99):
         exact = np.sort(ns)[math.ceil(p * len(ns)) - 1] / 1e6
@@ -88,4 +88,4 @@ def test_a_histogram_keeps_every_sample_within_its_bin_width():
 
 def test_histograms_can_be_merged():
     ns = np.random.default_rng(3).integers(1, 10**9, 4000)
-    assert Histogram.of(ns[:1000]).merged(Histogram.of(ns[1000:])) == Histogram.of(ns)
+    assert LatencyHistogram.of(ns[:1000]).merged(LatencyHistogram.of(ns[1000:])) == LatencyHistogram.of(ns)

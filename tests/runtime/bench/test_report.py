@@ -5,7 +5,7 @@ import math
 import pytest
 
 from edgeflock.runtime.bench.latency import Latency
-from edgeflock.runtime.bench.record import BoardState, Rail, WarmUp
+from edgeflock.runtime.bench.record import BoardState, Rail, WarmUpRecord
 from edgeflock.runtime.bench.report import latency_figure, markdown, notes, rows, write_report
 from edgeflock.runtime.errors import InputError
 
@@ -39,7 +39,7 @@ def test_the_reader_is_told_what_makes_a_figure_worth_less(record, cell, missing
             [
                 record(
                     cell(1.0, throttling={"over-current oc3": 179}, before=idle),
-                    cell(2.0, scope="task", warm_up=WarmUp(runs=9, seconds=30, steady=False)),
+                    cell(2.0, scope="task", warm_up=WarmUpRecord(runs=9, seconds=30, steady=False)),
                     missing("the package tensorrt is not installed"),
                 )
             ]

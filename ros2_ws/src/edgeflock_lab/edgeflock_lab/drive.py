@@ -362,7 +362,7 @@ def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns
     from rich.table import Table
 
     from edgeflock_lab.drive_record import Drive
-    from edgeflock_lab.figures import View, draw_steering, rows, write_report
+    from edgeflock_lab.figures import CameraMount, draw_steering, rows, write_report
 
     if monitor.start_ns is None:
         raise EdgeflockError("Interrupted before the nodes were up: there is nothing to report on.")
@@ -377,7 +377,7 @@ def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns
     )
     steering, start = monitor.trace.steering, monitor.start_ns
     look = world.look if world else None
-    view = View(look.forward, look.height, look.pitch, look.fovy) if look else None
+    view = CameraMount(look.forward, look.height, look.pitch, look.fovy) if look else None
     gif = [
         draw_steering(image, steering.get(stamp, math.nan), (stamp - start) / 1e9, view)
         for stamp, image in monitor.pictures

@@ -43,7 +43,7 @@ class LateralError(BaseModel):
         return cls(rms=round(float(np.sqrt(np.mean(metres**2))), 4), max=round(float(np.abs(metres).max()), 4))
 
 
-class Latency(BaseModel):
+class LatencyPercentiles(BaseModel):
     """Percentiles in milliseconds; null where no frame was answered."""
 
     p50: float | None = None
@@ -52,7 +52,7 @@ class Latency(BaseModel):
     max: float | None = None
 
     @classmethod
-    def of(cls, milliseconds: np.ndarray) -> Latency:
+    def of(cls, milliseconds: np.ndarray) -> LatencyPercentiles:
         """Percentiles (the nearest sample above, so that p99 is a latency that occurred) of an array (n,)."""
         if not len(milliseconds):
             return cls()
@@ -73,7 +73,7 @@ class DriveRecord(BaseModel):
     lateral_error_m: LateralError
     frames: int
     frames_dropped: int
-    latency_ms: Latency
+    latency_ms: LatencyPercentiles
     engine: str | None
     precision: str | None
     bundle_sha256: str | None
@@ -159,7 +159,7 @@ class Drive:
             lateral_error_m=LateralError.of(self.lateral_error),
             frames=len(frames),
             frames_dropped=sum(stamp not in self.trace.steering for stamp in frames),
-            latency_ms=Latency.of(self.latency_ms),
+            latency_ms=LatencyPercentiles.of(self.latency_ms),
             engine=self.trace.engine,
             precision=self.trace.precision,
             bundle_sha256=self.trace.bundle_sha256,

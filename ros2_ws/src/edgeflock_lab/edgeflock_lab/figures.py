@@ -117,7 +117,7 @@ def shrink(rgb: np.ndarray) -> np.ndarray:
     return small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
 
 
-class View(NamedTuple):
+class CameraMount(NamedTuple):
     """How the robot wears its camera: what it takes to draw on the ground in front of it."""
 
     forward: float  # m ahead of the rear axle
@@ -128,7 +128,7 @@ class View(NamedTuple):
     width: float = 0.36  # m, of the robot
 
 
-def ground_to_pixels(points: np.ndarray, view: View) -> np.ndarray:
+def ground_to_pixels(points: np.ndarray, view: CameraMount) -> np.ndarray:
     """Pinhole projection to the GIF of ground points (n, 2), m ahead and to the left of the rear axle."""
     ahead, left = points.T - np.array([[view.forward], [0.0]])
     depth = ahead * np.cos(view.pitch) + view.height * np.sin(view.pitch)
@@ -138,7 +138,7 @@ def ground_to_pixels(points: np.ndarray, view: View) -> np.ndarray:
     return np.stack([width / 2 - f * left / depth, height / 2 + f * down / depth], axis=1)
 
 
-def draw_steering(small: np.ndarray, angle: float, seconds: float, view: View | None = None) -> np.ndarray:
+def draw_steering(small: np.ndarray, angle: float, seconds: float, view: CameraMount | None = None) -> np.ndarray:
     """A frame at GIF size with the steering angle drawn in.
 
     Parameters
@@ -149,7 +149,7 @@ def draw_steering(small: np.ndarray, angle: float, seconds: float, view: View | 
         Front wheel angle, rad, left positive; NaN where there is none.
     seconds : float
         Into the drive.
-    view : View, optional
+    view : CameraMount, optional
         Draws the lane that the robot would take as well.
     """
     frame = small.copy()
