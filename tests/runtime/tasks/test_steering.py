@@ -63,7 +63,7 @@ def test_a_folder_is_verified_before_it_is_used(bundle, key, home):
 def test_the_task_of_a_bundle_is_found_by_its_manifest(tmp_path, key, opened, manifest, contents):
     assert isinstance(open_task(opened), SteeringPolicy)
     manifest.task = "juggling"
-    with pytest.raises(BundleError, match="task 'juggling', this edgeflock knows .*steering"):
+    with pytest.raises(BundleError, match=r"task 'juggling', this edgeflock knows .*steering"):
         open_task(rebuilt(tmp_path, key, manifest, contents))
 
 
