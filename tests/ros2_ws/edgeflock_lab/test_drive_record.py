@@ -140,10 +140,10 @@ def test_the_report_of_a_recording_has_no_map(trace, tmp_path):
 
 
 def test_steering_is_drawn_to_the_side_that_the_robot_steers_to():
-    from edgeflock_lab.figures import View, draw_steering
+    from edgeflock_lab.figures import CameraMount, draw_steering
 
     dark = np.zeros((240, 320, 3), np.uint8)
-    for view in (None, View(forward=0.42, height=0.3, pitch=0.1, fovy=1.08)):
+    for view in (None, CameraMount(forward=0.42, height=0.3, pitch=0.1, fovy=1.08)):
         left, right = (draw_steering(dark, angle, 0.0, view)[140:225, :, 0] > 80 for angle in (0.4, -0.4))
         assert left[:, :150].sum() > 4 * left[:, 170:].sum()
         assert right[:, 170:].sum() > 4 * right[:, :150].sum()
@@ -151,9 +151,9 @@ def test_steering_is_drawn_to_the_side_that_the_robot_steers_to():
 
 
 def test_the_lane_is_projected_as_the_camera_sees_the_ground():
-    from edgeflock_lab.figures import View, ground_to_pixels
+    from edgeflock_lab.figures import CameraMount, ground_to_pixels
 
-    level = View(forward=0.0, height=0.3, pitch=0.0, fovy=math.pi / 2)  # f = 120 px at 240 px high
+    level = CameraMount(forward=0.0, height=0.3, pitch=0.0, fovy=math.pi / 2)  # f = 120 px at 240 px high
     u, v = ground_to_pixels(np.array([[1.0, 0.0], [1.0, 0.5], [100.0, 0.0]]), level).T
     assert u == pytest.approx([160, 100, 160])
     assert v == pytest.approx([120 + 36, 120 + 36, 120 + 0.36])

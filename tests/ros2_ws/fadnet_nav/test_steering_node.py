@@ -45,7 +45,8 @@ def chain(shared_graph, bundle):
     shared_graph.steering = shared_graph.start("steering_node", bundle=bundle)
     shared_graph.joints = shared_graph.listen(JointState, "steering")
     shared_graph.diagnostics = shared_graph.listen(DiagnosticArray, "/diagnostics")
-    assert shared_graph.until(lambda: len(shared_graph.joints) > 5), shared_graph.steering.log.read_text()
+    heard = shared_graph.joints, shared_graph.diagnostics
+    assert shared_graph.until(lambda: len(heard[0]) > 5 and heard[1]), shared_graph.steering.log.read_text()
     return shared_graph
 
 
