@@ -52,9 +52,8 @@ def test_a_net_is_measured_and_described():
     assert cell.response is None and cell.rate_hz is None
 
 
-def test_a_task_is_its_net_and_more():
+def test_a_task_runs_its_net_on_an_input_of_its_own():
     net, task = measure(plan(seconds=0.5)), measure(plan(scope="task", seconds=0.5))
-    assert task.latency.min_ms > 1.01 * net.latency.min_ms
     assert task.input_sha256 != net.input_sha256 and task.net_sha256 == net.net_sha256
 
 

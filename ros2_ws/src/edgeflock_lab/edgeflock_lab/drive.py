@@ -171,11 +171,11 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
     failure = None
     with listening(options, world) as (monitor, spin), Supervisor(options.out / "logs") as nodes:
         try:
-            with _terminated_like_interrupted(), _live(monitor, console) as refresh:
-                start_nodes(nodes, options, world, monitor, spin)
+            with _interruptible(spin) as turn, _live(monitor, console) as refresh:
+                start_nodes(nodes, options, world, monitor, turn)
                 console.print("All nodes are up.")
                 while not (monitor.over or nodes.ended("camera")):
-                    spin()
+                    turn()
                     nodes.check()
                     refresh()
         except KeyboardInterrupt:
@@ -345,17 +345,24 @@ def _live(monitor: Monitor, console: Console) -> Iterator:
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a drive as Ctrl-C does: with its report."""
+def _interruptible(spin: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """`spin` that raises KeyboardInterrupt after SIGINT or SIGTERM, both of which end a drive with its report.
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    An interrupt that is raised inside rclpy comes out of it as some error of its own.
+    """
+    came: list[int] = []
+    before = {s: signal.signal(s, lambda number, _: came.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def turn() -> None:
+        spin()
+        if came:
+            raise KeyboardInterrupt
+
     try:
-        yield
+        yield turn
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns: int, console: Console) -> DriveRecord:

@@ -141,13 +141,16 @@ def test_a_revoked_robot_is_shut_out_while_the_fleet_runs(fleet):
         write_roster(fleet.folder / "roster.json", newer, read_private_key(fleet.folder / "fleet.pem"))
         await until(shut_out)
         before = len(fleet.events("r2", "mixed"))
-        await until(lambda: len(fleet.events("r2", "mixed")) > before + 1)  # the two that are left go on
+        # The two that are left go on.
+        await until(lambda: ["r1"] in [event["heard"] for event in fleet.events("r2", "mixed")[before + 1 :]])
         for task in everybody:
             task.cancel()
         await asyncio.gather(*everybody, return_exceptions=True)
 
-    run(story())
-    assert fleet.events("r2", "mixed")[-1]["heard"] == ["r1"]
+        return before + 1  # the round before may have had its model already
+
+    [later] = run(story())
+    assert all(event["heard"] in ([], ["r1"]) for event in fleet.events("r2", "mixed")[later:])
 
 
 def test_the_learner_stands_back_behind_the_rest_of_the_robot():
