@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import typer
-from PIL import Image
 from typer.testing import CliRunner
 
 from edgeflock.export.datasets.synthetic.crowd import each_crowd_frame
@@ -170,6 +169,7 @@ def test_a_folder_of_photographs_is_read_one_by_one_whatever_their_kinds_and_siz
 
 
 def test_of_an_animated_gif_the_first_picture_is_read_and_that_is_said(people, tmp_path) -> None:
+    Image = pytest.importorskip("PIL.Image")
     frames = [Image.open(people / "people.png"), Image.new("RGB", (640, 480))]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     result = CliRunner().invoke(app, [str(tmp_path / "a.gif"), "--json", "-"])
