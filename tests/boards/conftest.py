@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -60,12 +61,17 @@ def emulate():
     for part in ("bookworm", "bullseye", "site-runtime", "site-old", "site-qnn"):
         if not (BOARDS / part).is_dir():
             pytest.skip(f"{BOARDS / part} is not there: run .ci/boards")
-    # The import name of the checkout's folders, for an interpreter that has no installed edgeflock.
+    # Import names of the checkout and its entry points, for an interpreter that has no installed edgeflock.
     package = BOARDS / "package" / "edgeflock"
     package.mkdir(parents=True, exist_ok=True)
-    for part in ("runtime", "calibration"):
+    for part in ("runtime", "calibration", "export"):
         (package / part).unlink(missing_ok=True)
         (package / part).symlink_to(ROOT / part)
+    installed = importlib.metadata.distribution("edgeflock")
+    signed_in = package.parent / f"edgeflock-{installed.version}.dist-info"
+    signed_in.mkdir(exist_ok=True)
+    for file in ("METADATA", "entry_points.txt"):
+        (signed_in / file).write_text(installed.read_text(file) or "")
 
     def run(profile, rootfs, site, script, *arguments):
         board = PROFILES[profile]
