@@ -99,6 +99,19 @@ def sha256_of(path: str | Path) -> str:
     return found.hexdigest()
 
 
+def canonical_json(content: Any, allow_nan: bool = True) -> bytes:
+    """The one form of a content that is hashed or signed: UTF-8 JSON, keys sorted, no spaces.
+
+    Raises
+    ------
+    ValueError
+        Text that UTF-8 cannot hold, or without `allow_nan` NaN or infinity, for which JSON has no number.
+    """
+    separators = (",", ":")
+    text = json.dumps(content, sort_keys=True, separators=separators, ensure_ascii=False, allow_nan=allow_nan)
+    return text.encode()
+
+
 def in_order(safetensors: bytes) -> bytes:
     """The same safetensors file with its metadata in order, so that equal content is equal bytes.
 

@@ -56,7 +56,7 @@ from edgeflock.runtime.errors import (
     BundleTampered,
     InputError,
 )
-from edgeflock.runtime.files import replacing, sha256_of, write_atomically
+from edgeflock.runtime.files import canonical_json, replacing, sha256_of, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,8 +200,7 @@ def canonical(document: Manifest | dict[str, Any]) -> bytes:
     if isinstance(document, Manifest):
         document = document.model_dump(mode="json")
     try:
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode()
+        return canonical_json(document, allow_nan=False)
     except ValueError as error:
         raise BundleError(
             f"the manifest cannot be written as JSON: {error}. NaN and infinity are not allowed."

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.bundle.signing import key_id
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.files import canonical_json, write_atomically
 from edgeflock.runtime.fleet.peer.wire import Name, Run
 from edgeflock.runtime.fleet.transports.base import check_name
 
@@ -117,7 +117,11 @@ def sign_roster(roster: Roster, fleet_key: Ed25519PrivateKey) -> bytes:
     """Content of the roster's file."""
     content = roster.model_dump(mode="json")
     public = fleet_key.public_key().public_bytes_raw().hex()
-    signed = {"roster": content, "fleet_key": public, "signature": fleet_key.sign(DOMAIN + _canonical(content)).hex()}
+    signed = {
+        "roster": content,
+        "fleet_key": public,
+        "signature": fleet_key.sign(DOMAIN + canonical_json(content)).hex(),
+    }
     return (json.dumps(signed, indent=1) + "\n").encode()
 
 
@@ -144,7 +148,7 @@ def read_roster(path: Path, fleet_key: bytes | None = None) -> SignedRoster:
     try:
         data: Any = json.loads(path.read_bytes())
         content, public, signature = data["roster"], bytes.fromhex(data["fleet_key"]), bytes.fromhex(data["signature"])
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, DOMAIN + _canonical(content))
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, DOMAIN + canonical_json(content))
         roster = Roster.model_validate(content)
     except InvalidSignature:
         raise DataError(f"{path} was changed after the fleet's key signed it. {remedy}") from None
@@ -164,7 +168,3 @@ def change_roster(folder: Path, change: Callable[[Roster], Roster], fleet_key: E
     changed = change(read_roster(path, fleet_key.public_key().public_bytes_raw()).roster)
     write_roster(path, changed, fleet_key)
     return changed
-
-
-def _canonical(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

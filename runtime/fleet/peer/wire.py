@@ -9,7 +9,6 @@ that one content has one signature. A chunk carries none: the SHA-256 of the who
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import canonical_json
 from edgeflock.runtime.fleet.peer.codecs import Codec
 
 MAGIC = b"EFP1"
@@ -240,8 +240,7 @@ def _chunk(message: bytes) -> Chunk:
 
 
 def _canonical(header: Header) -> bytes:
-    text = json.dumps(header.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    return canonical_json(header.model_dump(mode="json"))
 
 
 def bitmap(missing: set[int]) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.files import canonical_json
 from edgeflock.runtime.fleet.plan.delay import Delays
 from edgeflock.runtime.fleet.plan.overlays import complete, delta_mbst, mst, ring, star
 from edgeflock.runtime.fleet.plan.tours import improved_tour
@@ -109,8 +110,7 @@ class Plan:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over the canonical JSON."""
-        text = json.dumps(self.content(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(canonical_json(self.content())).hexdigest()
 
     def to_json(self) -> str:
         """JSON with the hash, for `from_json`."""
