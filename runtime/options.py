@@ -18,6 +18,16 @@ Keys = Annotated[
 """Of every verb that opens a bundle; goes to `edgeflock.runtime.bundle.bundle.Bundle.open` or a task as `keys`."""
 
 
+def typed_flags(context: typer.Context) -> dict[str, str]:
+    """Flags of the options that a user typed, by the names of their parameters."""
+    # By name: the enumeration is click's, or that of the copy of click which newer typer brings.
+    return {
+        p.name: p.opts[0]
+        for p in context.command.params
+        if p.name and getattr(context.get_parameter_source(p.name), "name", "") == "COMMANDLINE"
+    }
+
+
 def refuse_unused(context: typer.Context, why: str, *names: str) -> None:
     """Refuse options that would be dropped in silence.
 
@@ -26,8 +36,7 @@ def refuse_unused(context: typer.Context, why: str, *names: str) -> None:
     InputError
         A user typed one of the parameters `names`; `why` says when they have no effect, as "without --board".
     """
-    typed = {name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
-    if flags := [parameter.opts[0] for parameter in context.command.params if parameter.name in typed]:
+    if flags := [flag for name, flag in typed_flags(context).items() if name in names]:
         raise InputError(f"no effect {why}: {', '.join(flags)}. Leave out what is not wanted, or add what is missing.")
 
 

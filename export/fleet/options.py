@@ -12,6 +12,7 @@ import typer
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.figures import check_picture
 from edgeflock.runtime.files import check_outputs, write_atomically
+from edgeflock.runtime.options import typed_flags
 
 if TYPE_CHECKING:
     from edgeflock.export.fleet.event import Conditions
@@ -100,9 +101,6 @@ def wrote_json(text: str, where: str | None) -> bool:
 
 def refuse_unused(ctx: typer.Context, names: Sequence[str], why: str) -> None:
     """Refuse options of the command line that would not be used; `why` says what makes them useless."""
-    # By name: the enumeration is click's, or that of the copy of click which newer typer brings.
-    sources = {name: ctx.get_parameter_source(name) for name in names}
-    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    if given:
-        options = {param.name: param.opts[0] for param in ctx.command.params}
-        raise InputError(f"{', '.join(options[name] for name in given)} would not be used: {why}. Leave it out.")
+    typed = typed_flags(ctx)
+    if flags := [typed[name] for name in names if name in typed]:
+        raise InputError(f"{', '.join(flags)} would not be used: {why}. Leave it out.")
