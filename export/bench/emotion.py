@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
+from edgeflock.export.bench.figures import write_figures
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.files import check_record, write_atomically
+from edgeflock.runtime.files import check_record
 from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
@@ -90,7 +89,6 @@ def emotion_bars(
     from rich.progress import Progress
 
     from edgeflock.export.datasets.synthetic.crowd import each_crowd_frame
-    from edgeflock.runtime.board.facts import cpu_model, installed_version
     from edgeflock.runtime.bundle.bundle import default_bundle
     from edgeflock.runtime.engines import engine_problems
     from edgeflock.runtime.faces import open_detector
@@ -117,18 +115,7 @@ def emotion_bars(
     table = markdown(rows)
     print(table)
     if out:
-        record = {
-            "machine": cpu_model(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "versions": {
-                name: installed_version(name)
-                for name in ("edgeflock", "onnxruntime", "openvino", "opencv-python-headless")
-            },
-            "rows": [asdict(row) for row in rows],
-        }
-        write_atomically(out, json.dumps(record, indent=2) + "\n")
-        write_atomically(out.with_suffix(".md"), table + "\n")
+        write_figures(out, table, rows, "edgeflock", "onnxruntime", "openvino", "opencv-python-headless")
     typer.echo(next_command("tune", (bundle or [default_bundle("emotion")])[0], keys=key), err=True)
     raise typer.Exit(0 if min(row.p99_ms for row in rows) < BAR_MS else 3)
 

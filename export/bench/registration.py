@@ -5,12 +5,10 @@ The post claims 15 times against VTN with affine; the multiplications say 1.35 (
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -18,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from edgeflock.export.bench.figures import write_figures
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.files import check_record, write_atomically
+from edgeflock.runtime.files import check_record
 
 if TYPE_CHECKING:
     import onnx
@@ -112,7 +111,6 @@ def ldr_bars(
     """
     from rich.console import Console
 
-    from edgeflock.runtime.board.facts import cpu_model, installed_version
     from edgeflock.runtime.engines import engine_problems
 
     chosen = list(dict.fromkeys([STUDENT, *(net or SUBJECTS)]))
@@ -140,17 +138,7 @@ def ldr_bars(
     table = markdown(rows)
     print(table)
     if out:
-        record = {
-            "machine": cpu_model(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "versions": {name: installed_version(name) for name in ("edgeflock", "onnxruntime", "openvino")},
-            "size": size,
-            "rounds": rounds,
-            "rows": [asdict(row) for row in rows],
-        }
-        write_atomically(out, json.dumps(record, indent=2) + "\n")
-        write_atomically(out.with_suffix(".md"), table + "\n")
+        write_figures(out, table, rows, "edgeflock", "onnxruntime", "openvino", size=size, rounds=rounds)
 
 
 def measure(
