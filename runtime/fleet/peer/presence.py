@@ -56,11 +56,11 @@ class Presence:
 
     def said(self) -> dict[str, dict[str, Any]]:
         """What every other robot said last of itself, plain JSON values; no round: nothing was heard of it yet."""
-        now, found = self._context.now, {}
+        found: dict[str, dict[str, Any]] = {}
         for name in self.others():
             found[name] = {"round": self.rounds.get(name), "left": name in self._left}
             if name in self.rounds:
-                found[name]["silent_s"] = round((now - self._heard[name]) / 1e9, 3)
+                found[name]["silent_s"] = round((self._context.now - self._heard[name]) / 1e9, 3)
             if beat := self._beats.get(name):
                 found[name] |= {"plan": beat.plan, "view": beat.view, "absent": list(beat.absent)}
         return found
