@@ -36,6 +36,7 @@ from edgeflock.export.fleet.options import (
 )
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
+from edgeflock.runtime.fleet.watch.verb import watch
 
 if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
@@ -376,3 +377,4 @@ fleet_app.command(
 fleet_app.command(
     epilog="Example: edgeflock fleet experiments --data data/fleet/train --val data/fleet/val --out docs/perf/fleet"
 )(experiments)
+fleet_app.command(epilog="Example: edgeflock fleet watch runs/r1 runs/r2 --replay")(watch)
