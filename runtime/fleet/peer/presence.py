@@ -54,11 +54,6 @@ class Presence:
             self._beats[sender] = header
         return None if not first else "new" if before is None else "rebooted"
 
-    @property
-    def anybody(self) -> bool:
-        """Whether any robot was heard that has not left."""
-        return bool(self._boots)
-
     def absent(self, plan: Plan) -> frozenset[str]:
         """Robots of a plan that left, are silent for long, or have no key in force."""
         members, now = set(self._context.roster.members(self._context.round)), self._context.now
