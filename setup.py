@@ -11,7 +11,7 @@ ROOMS = {f"edgeflock.{room}": room for room in ("runtime", "calibration", "expor
         "fleet_exchange",
         "fadnet_sim",
         "edgeflock_lab",
-    )  # fmt: skip
+    )
 }
 
 setup(
