@@ -37,7 +37,6 @@ class SplitTransport(Transport):
                 f"{sorted(control.peers)} and {bulk.own} to {sorted(bulk.peers)}."
             )
         super().__init__(control.own, control.peers, min(control.max_message, bulk.max_message), queue_bytes)
-        self.name = f"{control.name}+{bulk.name}"
         self._control, self._bulk, self._is_bulk = control, bulk, is_bulk
         for part in (control, bulk):
             part.inbox, part.counts = self.inbox, self.counts
