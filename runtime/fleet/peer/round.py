@@ -262,8 +262,8 @@ class Peer:
             "view": view.hash,
             "absent": sorted(view.absent),
             "peers": {
-                name: {"round": self._presence.rounds.get(name), "rejected": dict(context.counts.get(name, {}))}
-                for name in self._presence.others()
+                name: said | {"rejected": dict(context.counts.get(name, {}))}
+                for name, said in self._presence.said().items()
             },
             "strangers": dict(context.counts.get("?", {})),
             "in_doubt": self.in_doubt,
