@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgeflock.export.cli import steering
-from edgeflock.export.datasets.formats.dronet import DronetWriter
 from edgeflock.export.nets import NETS
 from edgeflock.export.pipeline import PRECISIONS, _check_range
 from edgeflock.export.recipe import Samples
 from edgeflock.runtime.bundle.bundle import Bundle, generate_key
 from edgeflock.runtime.errors import BundleError, EdgeflockError, GateError, InputError
 from edgeflock.runtime.prepare.frame import STEERING_INPUT
+from edgeflock.runtime.recording.dronet import DronetWriter
 from edgeflock.runtime.tasks import open_task
 
 
