@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edgeflock.runtime.fleet.watch.view import Link, Model, Robot, View, amount
 
-WIDTH, HEIGHT = 640, 360
+WIDTH, HEIGHT = 640, 330
+SIDES = ((math.cos, WIDTH), (math.sin, HEIGHT))
 LABELLED = 8
 """Robots up to which the links of the map carry figures; beyond, the table alone has them."""
 SPARK = (140, 36)
@@ -41,12 +42,9 @@ def fleet_map(view: View) -> tuple[list[Node], list[Line]]:
     """Robots on an ellipse in the order of their names, the first on top."""
     count = len(view.robots)
     radius = min(34.0, 340.0 / max(count, 1))
-    nodes = {}
-    for i, robot in enumerate(view.robots):
-        angle = 2 * math.pi * i / count - math.pi / 2
-        x = WIDTH / 2 + (0 if count == 1 else (WIDTH / 2 - 60) * math.cos(angle))
-        y = HEIGHT / 2 + (0 if count == 1 else (HEIGHT / 2 - radius - 12) * math.sin(angle))
-        nodes[robot.name] = Node(robot, round(x, 1), round(y, 1), round(radius, 1))
+    angles = [2 * math.pi * i / count - math.pi / 2 for i in range(count)]
+    xs, ys = (_spread([turn(angle) for angle in angles], size, radius) for turn, size in SIDES)
+    nodes = {robot.name: Node(robot, x, y, round(radius, 1)) for robot, x, y in zip(view.robots, xs, ys, strict=True)}
     lines = []
     for link in view.links:
         a, b = nodes[link.a], nodes[link.b]
@@ -56,6 +54,14 @@ def fleet_map(view: View) -> tuple[list[Node], list[Line]]:
         x1, y1, x2, y2 = (round(v, 1) for v in (a.x + dx, a.y + dy, b.x - dx, b.y - dy))
         lines.append(Line(link, x1, y1, x2, y2, (a.x + b.x) / 2, (a.y + b.y) / 2, text))
     return list(nodes.values()), lines
+
+
+def _spread(values: list[float], size: float, radius: float) -> list[float]:
+    """Stretch positions over a side of the map; where all are equal they stand in its middle."""
+    low, span, room = min(values), max(values) - min(values), size - 2 * (radius + 12)
+    if span < 1e-9:
+        return [size / 2] * len(values)
+    return [round(radius + 12 + (value - low) / span * room, 1) for value in values]
 
 
 def link_text(link: Link) -> str:

@@ -22,7 +22,7 @@ from edgeflock.runtime.fleet.watch.story import Note, RobotFolder, Story
 Tone = Literal["good", "warn", "bad", "off"]
 STILL_S = 10.0
 """A status that was not written for so long is of a robot whose process ended or hangs; it writes every second."""
-SHOWN_NOTES = 12
+SHOWN_NOTES = 8
 REASONS = {
     Code.MALFORMED: "bytes that are no message",
     Code.OVERSIZE: "more bytes than the net has",
@@ -80,7 +80,8 @@ class Robot:
 
 @dataclass(frozen=True)
 class Link:
-    """Two robots, `a` before `b`. `mixed`: whether their models met in the round that is shown; None: not planned."""
+    """Two robots, `a` before `b`. `mixed`: whether their models met in the round that is shown, live in the last that planned
+    it; None: none did."""
 
     a: str
     b: str
@@ -188,7 +189,7 @@ def view_of(robots: Sequence[tuple[Story, dict[str, Any]]], round_: int | None, 
         live=live,
         time=now,
         robots=tuple(sorted(found, key=lambda robot: robot.name)),
-        links=tuple(_links(stories, statuses, sorted(robot.name for robot in found), shown)),
+        links=tuple(_links(stories, statuses, sorted(robot.name for robot in found), shown, live)),
         refusals=tuple(_refusals(stories, shown, live)),
         notes=tuple(sorted(notes, key=lambda found: -found[1].time)[:SHOWN_NOTES]),
         unreadable=sum(story.unreadable for story in stories.values()),
@@ -301,7 +302,8 @@ def _links(stories: dict[str, Story], statuses: dict[str, dict[str, Any]], names
             for k, event in stories[own].mixed.items()
             if k <= shown and other in (*event["heard"], *event["missing"])
         ]
-        now = [met for k, met in meetings if k == shown]
+        latest = max((k for k, _ in meetings), default=0) if live else shown  # no two robots are in the same round
+        now = [met for k, met in meetings if k == latest]
         there, back = _delay_ms(statuses, a, b), _delay_ms(statuses, b, a)
         if ab[0] or ba[0] or meetings or there is not None or back is not None:
             last = max((k for k, met in meetings if met), default=0)
