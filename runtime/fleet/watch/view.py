@@ -80,8 +80,10 @@ class Robot:
 
 @dataclass(frozen=True)
 class Link:
-    """Two robots, `a` before `b`. `mixed`: whether their models met in the round that is shown, live in the last that planned
-    it; None: none did."""
+    """Two robots, `a` before `b`.
+
+    `mixed`: whether their models met in the round that is shown, live in the last that planned it; None: none did.
+    """
 
     a: str
     b: str
@@ -291,7 +293,9 @@ def _heard_robot(name: str, by: str, said: dict[str, Any], absent: bool) -> Robo
     return Robot(name, by, state, tone, said.get("round") or 0)  # type: ignore[arg-type]  # mypy widens tone
 
 
-def _links(stories: dict[str, Story], statuses: dict[str, dict[str, Any]], names: list[str], shown: int) -> list[Link]:
+def _links(
+    stories: dict[str, Story], statuses: dict[str, dict[str, Any]], names: list[str], shown: int, live: bool
+) -> list[Link]:
     found = []
     for a, b in combinations(names, 2):
         ab, ba = _sent(stories, statuses, a, b, shown), _sent(stories, statuses, b, a, shown)
