@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
-from edgeflock.runtime.bundle.manifest import Training
+from edgeflock.runtime.bundle.manifest import TrainedCamera, Training
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
@@ -61,6 +62,13 @@ def steering(
     steering_topic: SteeringTopic = None,
     wheelbase: Wheelbase = None,
     unit: AngleUnit = None,
+    trained_camera: Annotated[
+        str | None,
+        typer.Option(
+            help="That the frames came from, HEIGHT,PITCH,FOV in m and degrees down, top to bottom (of "
+            "`edgeflock record` 0.4,8.5,86): other cameras are then brought to its view.",
+        ),
+    ] = None,
     training: TrainingFile = None,
     report: Report = None,
 ) -> None:
@@ -93,8 +101,19 @@ def steering(
         limits=SteeringLimits(max_rise, max_flips, max_ratio, max_deviation),
         precision=default,
         training=_result(training),
+        trained_camera=_trained_camera(trained_camera) if trained_camera else None,
     )
     _export(recipe, out, key, precision, method, report)
+
+
+def _trained_camera(text: str) -> TrainedCamera:
+    try:
+        height, pitch, fovy = map(float, text.split(","))
+        return TrainedCamera(height=height, pitch=math.radians(pitch), fovy=math.radians(fovy))
+    except ValueError:  # pydantic's is one
+        raise InputError(
+            f"expected --trained-camera HEIGHT,PITCH,FOV in m and degrees, such as 0.4,8.5,86, got {text!r}."
+        ) from None
 
 
 def registration(

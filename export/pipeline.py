@@ -179,6 +179,7 @@ def export_bundle(
             gates=gates,
             targets=targets,
             training=recipe.training,
+            trained_camera=recipe.trained_camera,
             provenance=provenance,
             tool_versions={tool: version(tool) for tool in _TOOLS},
         )
