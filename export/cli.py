@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from edgeflock.export.datasets.options import AngleUnit, ImageTopic, SteeringTopic, Wheelbase
+from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.bundle.manifest import TrainedCamera, Training
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.options import Keys
 
 export_app = typer.Typer(
@@ -41,11 +42,13 @@ def export() -> None:
     """Turn trained weights into a bundle for every board."""
 
 
+@model_options
 def steering(
     weights: Annotated[Path, typer.Option(help="best.safetensors of a training run, or the authors' .pth.")],
     data: Annotated[list[Path], typer.Option(help="Validation data for the gate; repeat to join.")],
     out: Out,
     key: Key,
+    reading: Annotated[ReadOptions, Fields()],
     calib: Annotated[
         list[Path] | None, typer.Option(help="Training data for INT8 calibration; repeat to join.")
     ] = None,
@@ -58,10 +61,6 @@ def steering(
     max_flips: Annotated[float, typer.Option(min=0, help="Gate: share of frames steered to the other side.")] = 0.005,
     max_ratio: Annotated[float, typer.Option(min=0, help="Gate: RMSE as a share of the constant predictor's.")] = 0.5,
     max_deviation: Annotated[float, typer.Option(min=0, help="Gate: distance from fp32 on any frame, rad.")] = 0.1,
-    image_topic: ImageTopic = None,
-    steering_topic: SteeringTopic = None,
-    wheelbase: Wheelbase = None,
-    unit: AngleUnit = None,
     trained_camera: Annotated[
         str | None,
         typer.Option(
@@ -83,14 +82,13 @@ def steering(
     """
     with needs("edgeflock export", "export"):
         from edgeflock.export.recipes.steering import SteeringLimits, steering_recipe
-    from edgeflock.export.datasets import ReadOptions, SteeringDataset, concatenate, open_dataset
+    from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
     from edgeflock.export.pipeline import check_places
 
     check_places(out, key, report, [weights, training, *data, *(calib or [])])
-    options = ReadOptions(image_topic, steering_topic, wheelbase, unit)
 
     def read(paths: list[Path]) -> SteeringDataset:
-        return concatenate([open_dataset(path, options=options) for path in paths])
+        return concatenate([open_dataset(path, options=reading) for path in paths])
 
     recipe = steering_recipe(
         weights,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, implausible
+from edgeflock.export.datasets.base import SteeringDataset, concatenate, implausible
+from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.cameras.rosbag import is_recording
 from edgeflock.runtime.errors import InputError
 

@@ -7,38 +7,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from edgeflock.export.datasets.options import Unit
 from edgeflock.runtime.errors import DataError, InputError
 
 FRAME_SHAPES = ((240, 320), (200, 200))
 
-
-Unit = Literal["rad", "deg"]
 PLAUSIBLE_RMS = 0.6
 """rad; no front wheel is turned that far on average, so that angles beyond are in another unit, or something else."""
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What a recording may leave open; the options of `edgeflock train steering`.
-
-    Attributes
-    ----------
-    image_topic, steering_topic : str, optional
-        Of a bag of ROS that holds several.
-    wheelbase : float, optional
-        In m, for steering by Twist.
-    unit : {"rad", "deg"}, optional
-        Of the steering angles; None: rad.
-    """
-
-    image_topic: str | None = None
-    steering_topic: str | None = None
-    wheelbase: float | None = None
-    unit: Unit | None = None
 
 
 def check_each_once(*paths: Path) -> None:

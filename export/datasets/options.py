@@ -1,20 +1,20 @@
-"""Options of the verbs that read driving data: what a recording may leave open, see `ReadOptions`."""
+"""What a recording of driving may leave open: options of every verb that reads one."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-import typer
+from pydantic import BaseModel, ConfigDict, Field
 
-ImageTopic = Annotated[
-    str | None, typer.Option("--image-topic", help="Topic of the images, where a bag holds several.")
-]
-SteeringTopic = Annotated[
-    str | None, typer.Option("--steering-topic", help="Topic of the steering, where a bag holds several.")
-]
-Wheelbase = Annotated[
-    float | None, typer.Option("--wheelbase", min=0.01, help="Of the robot, m: for steering by Twist.")
-]
-AngleUnit = Annotated[
-    Literal["rad", "deg"] | None, typer.Option("--unit", help="Of the steering angles (default: rad).")
-]
+Unit = Literal["rad", "deg"]
+
+
+class ReadOptions(BaseModel):
+    """What a recording may leave open."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_topic: str | None = Field(None, description="Topic of the images, where a bag holds several.")
+    steering_topic: str | None = Field(None, description="Topic of the steering, where a bag holds several.")
+    wheelbase: float | None = Field(None, ge=0.01, description="Of the robot, m: for steering by Twist.")
+    unit: Unit | None = Field(None, description="Of the steering angles (default: rad).")

@@ -1,12 +1,15 @@
 """What verbs share."""
 
 import doctest
+import inspect
+from typing import get_args
 
 import pytest
 import typer
 
 from edgeflock.runtime import options
 from edgeflock.runtime.cli import app
+from edgeflock.runtime.model_options import Fields
 
 
 def test_the_next_command_can_be_pasted():
@@ -36,3 +39,21 @@ def test_the_verbs_that_open_bundles_are_all_there():
     pytest.importorskip("torch")
     named = {verb for verb, c in VERBS.items() if "bundle" in {p.name for p in c.params}}
     assert {"register", "emotion", "tune", "bench run", "bench emotion", "calibrate compare"} <= named
+
+
+def made_by_models():
+    """Option and field of every option that a model makes."""
+    for verb, command in VERBS.items():
+        options = {option.name: option for option in command.params}
+        for parameter in inspect.signature(inspect.unwrap(command.callback), eval_str=True).parameters.values():
+            kind, *marks = get_args(parameter.annotation) or [None]
+            for fields in (mark for mark in marks if isinstance(mark, Fields)):
+                model = fields.of or kind
+                for name in fields.names or model.model_fields:
+                    yield pytest.param(options[name], model.model_fields[name], id=f"{verb} {name}")
+
+
+@pytest.mark.parametrize(("option", "field"), list(made_by_models()))
+def test_no_verb_says_otherwise_than_its_model(option, field):
+    assert option.help and option.help == field.description, "say in the model what the option is for"
+    assert field.is_required() or option.default == field.default

@@ -24,7 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, Unit, parse_angle
+from edgeflock.export.datasets.base import SteeringDataset, parse_angle
+from edgeflock.export.datasets.options import ReadOptions, Unit
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.files import write_atomically
 

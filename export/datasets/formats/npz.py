@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, parse_angle
+from edgeflock.export.datasets.base import SteeringDataset, concatenate, parse_angle
 from edgeflock.export.datasets.images import read_frames
+from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.errors import DataError
 
 _KEYS = "'imgs' and 'ground_truths' (driving) or 'file_names' and 'ground_truths' (complex)"

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, parse_angle
+from edgeflock.export.datasets.base import SteeringDataset, concatenate, parse_angle
 from edgeflock.export.datasets.clocks import choose_clock
 from edgeflock.export.datasets.images import console
+from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.cameras.rosbag import METADATA, Bag, Message, choose_image, is_recording, recorded_files
 from edgeflock.runtime.errors import CameraError, DataError, InputError

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.export.datasets.base import ReadOptions, SteeringDataset, concatenate, parse_angle
+from edgeflock.export.datasets.base import SteeringDataset, concatenate, parse_angle
 from edgeflock.export.datasets.images import console, read_frames
+from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.errors import DataError
 
 _CAMERA = "center_camera"

@@ -16,9 +16,9 @@ from edgeflock.export.datasets.base import check_each_once
 from edgeflock.export.datasets.splits import deal
 from edgeflock.export.fleet.learners.base import Lessons, TorchTask
 from edgeflock.export.nets import STEERING_NETS
+from edgeflock.export.training.config import SteeringConfig
 from edgeflock.export.training.loop.run import build_net
 from edgeflock.export.training.methods.steering import (
-    SteeringConfig,
     baselines,
     describe,
     make_batch,

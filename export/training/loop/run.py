@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from edgeflock.export.nets import known_nets
+from edgeflock.export.training.config import RunConfig
 from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torch, save_state
 from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.report import Report
@@ -35,28 +35,6 @@ from edgeflock.runtime.files import check_same_run, sha256_of, write_atomically
 Batch = TypeVar("Batch")
 
 MOMENTUM = 0.9
-
-
-class RunConfig(BaseModel):
-    """Everything, beside data and start weights, that decides what a training run computes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    net: str = Field(description="key of edgeflock.export.nets.known_nets")
-    epochs: int = Field(40, ge=1)
-    batch: int = Field(64, ge=2, description="samples per step; at least 2, for batch normalisation")
-    optimiser: Literal["adam", "sgd"] = Field("adam", description="sgd has a momentum of 0.9")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
-    milestones: tuple[int, ...] = Field(
-        (), description="epochs after which the learning rate falls to `drop` of itself; by default a cosine down to 0"
-    )
-    drop: float = Field(0.1, gt=0, lt=1)
-    floor: float = Field(0, ge=0, description="learning rate below which milestones do not let it fall")
-    weight_decay: float = Field(1e-5, ge=0)
-    warmup: float = Field(0.03, ge=0, lt=1, description="part of all steps in which the learning rate rises from 0")
-    ema: float = Field(0.999, ge=0, lt=1, description="decay per step of the averaged weights that are validated")
-    bf16: bool = Field(True, description="bfloat16 convolutions while training; validation is always float32")
-    seed: int = 1204
 
 
 def build_net(name: str, known: Iterable[str], init: str | Path | None, seed: int) -> nn.Module:

@@ -10,48 +10,24 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
+from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeflock.export.datasets.emotion import EmotionDataset, scaled
-from edgeflock.export.nets import EMOTION_NETS
+from edgeflock.export.datasets.emotion import EmotionDataset, open_emotion, scaled
+from edgeflock.export.nets import EMOTION_NETS, NETS
 from edgeflock.export.nets.glamor import CONTEXT
 from edgeflock.export.nets.resnet import load_trunk
+from edgeflock.export.training.config import EmotionConfig, EmotionSource
 from edgeflock.export.training.loop.checkpoint import read_state
 from edgeflock.export.training.loop.metric import Metric
-from edgeflock.export.training.loop.run import Run, RunConfig, build_net, prefetched
+from edgeflock.export.training.loop.run import Run, build_net, prefetched
 from edgeflock.export.training.methods.augment import relight
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.face import CONTEXT_CROP
 
 EVAL_BATCH = 32
 PAD = 8  # of the face before its random crop (code of arXiv 2209.10448)
-
-
-class EmotionConfig(RunConfig):
-    """Everything, beside data and start weights, that decides what a training run computes."""
-
-    net: str = Field("glamor", description="one of edgeflock.export.nets.EMOTION_NETS")
-    epochs: int = Field(10, ge=1)
-    batch: int = Field(32, ge=2, description="samples per step; LDLVA's value (code of arXiv 2209.10448)")
-    weight_decay: float = Field(1e-4, ge=0)
-    ema: float = Field(0.99, ge=0, lt=1, description="decay per step of the averaged weights that are validated")
-    size: int | None = Field(
-        None, ge=32, le=512, description="side of the faces while training, for a quick start on small ones"
-    )
-    augment: bool = True
-    mismatch: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the training samples that get another one's context, so that the net cannot leave the "
-        "face to the scene",
-    )
-    light: bool = Field(
-        True, description="also vary exposure, contrast, white balance and noise, and take the colour from some"
-    )
-    erase: bool = Field(True, description="also shift faces and erase parts of them, as for LDLVA; GLAMOR-Net does not")
 
 
 Batch = tuple[list[np.ndarray], np.ndarray]
@@ -136,6 +112,18 @@ def check_data(net: nn.Module, config: EmotionConfig, training: EmotionDataset, 
             raise DataError(f"the {what} data must have at least {least} images, one batch, got {len(data)}.")
         if data.classes != tuple(net.labels):  # type: ignore[arg-type]  # every emotion net has them
             raise InputError(f"the {what} data has the classes {data.classes}, {config.net} has {net.labels}.")
+
+
+def open_both(net: str, source: EmotionSource, console: Console) -> tuple[EmotionDataset, EmotionDataset]:
+    """Training and validation images, prepared for a net (see `open_emotion`) and told apart.
+
+    Raises
+    ------
+    InputError, DataError
+        See `open_emotion` and `told_apart`.
+    """
+    training = open_emotion(NETS[net](), source.data, "train", source.samples, console)
+    return training, told_apart(training, open_emotion(NETS[net](), source.val, "val", console=console))
 
 
 def told_apart(training: EmotionDataset, validation: EmotionDataset) -> EmotionDataset:

@@ -15,56 +15,20 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
 from torch.nn import functional as F
 
 from edgeflock.export.datasets.emotion import EmotionDataset
 from edgeflock.export.nets import GLAMOR_NETS
 from edgeflock.export.nets.glamor import CONTEXT, Glamor
 from edgeflock.export.nets.resnet import global_pool
+from edgeflock.export.training.config import GlamorConfig
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
-from edgeflock.export.training.methods.emotion import EVAL_BATCH, EmotionConfig, train_emotion
+from edgeflock.export.training.methods.emotion import EVAL_BATCH, train_emotion
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.prepare.face import CONTEXT_CROP
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "post": {},
-    "released": {
-        "optimiser": "sgd",
-        "lr": 5e-4,
-        "milestones": (25, 40),
-        "floor": 1e-5,
-        "batch": 4,
-        "epochs": 60,
-        "warmup": 0.0,
-        "weight_decay": 0.0,
-        "ema": 0.0,
-        "light": False,
-    },
-}
-"""Settings by name; `released` is the authors' code (`minhnhatvt/glamor-net`)."""
 SHOWN = 6  # scenes in a picture of the attention
-
-
-class GlamorConfig(EmotionConfig):
-    """Everything, beside data and start weights, that decides what a training run computes."""
-
-    net: str = Field("glamor", description="one of edgeflock.export.nets.GLAMOR_NETS")
-    erase: bool = False
-
-    @classmethod
-    def of(cls, preset: str, **settings: Any) -> GlamorConfig:
-        """Settings of a preset, changed by those that are not None.
-
-        Raises
-        ------
-        InputError
-            No such preset.
-        """
-        if preset not in PRESETS:
-            raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}.")
-        return cls(**PRESETS[preset] | {name: value for name, value in settings.items() if value is not None})
 
 
 class Look(NamedTuple):

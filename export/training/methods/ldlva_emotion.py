@@ -8,21 +8,20 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from edgeflock.export.datasets.emotion import EmotionDataset, scaled
 from edgeflock.export.nets.resnet import FEATURES
+from edgeflock.export.training.config import LdlvaConfig
 from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.run import Run, prefetched
 from edgeflock.export.training.methods.augment import relight
 from edgeflock.export.training.methods.emotion import (
-    EmotionConfig,
     accuracy,
     augment_face,
     baselines,
@@ -39,49 +38,11 @@ LDLVA_NETS = ("fer-resnet18", "fer-resnet50")
 SHOWN = 6  # rows of the picture of the uncertainties
 THUMBNAIL = 96
 
-Preset = Literal["post", "released", "released-affectnet"]
-
-METHODS: dict[Preset, tuple[type[Ldlva], LdlvaSettings]] = {
+METHODS: dict[str, tuple[type[Ldlva], LdlvaSettings]] = {
     "post": (Ldlva, LdlvaSettings()),
     "released": (Released, LdlvaSettings()),
     "released-affectnet": (Released, LdlvaSettings(start=-0.8, momentum=0.9, balanced=True)),
 }
-
-SCHEDULES: dict[tuple[Preset, str], dict[str, Any]] = {
-    ("released", "fer-resnet18"): {"lr": 1e-3, "milestones": (10, 20, 40)},
-    ("released", "fer-resnet50"): {"lr": 1e-4, "milestones": (10, 30)},
-    ("released-affectnet", "fer-resnet18"): {"lr": 3e-4, "milestones": (5, 10, 20), "drop": 0.2},
-}
-"""How the authors' code trains the nets; all for 60 epochs, without warm-up, averaged weights or weight decay."""
-
-
-class LdlvaConfig(EmotionConfig):
-    """Everything, beside data and start weights, that decides what a training run computes."""
-
-    net: str = Field("fer-resnet18", description="one of LDLVA_NETS")
-    preset: Preset = "post"
-    noise: float = Field(0.0, ge=0, lt=1, description="share of the training labels to flip, for experiments")
-
-    @classmethod
-    def of(cls, preset: Preset, net: str, **given: Any) -> LdlvaConfig:
-        """Configuration of a preset; what is `given` and not None stands above it.
-
-        Raises
-        ------
-        InputError
-            The authors' code has no values for this net.
-        """
-        values = {}
-        if preset != "post":
-            if (preset, net) not in SCHEDULES:
-                known = ", ".join(f"{name} {held}" for name, held in SCHEDULES)
-                raise InputError(
-                    f"the released code has no values for {preset} {net}, only {known}: use --preset post."
-                )
-            values = {"epochs": 60, "warmup": 0.0, "ema": 0.0, "weight_decay": 0.0, "light": False}
-            values |= SCHEDULES[preset, net]
-        return cls(net=net, preset=preset, **values | {key: value for key, value in given.items() if value is not None})
-
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Rows int64 (B,), their faces float32 (B, 3, h, w), and their neighbours' (B * K, 3, h, w)."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,32 +19,11 @@ from edgeflock.export.datasets.volumes import VolumeDataset, bspline_field
 from edgeflock.export.nets import REGISTRATION_NETS
 from edgeflock.export.nets.spatial import Cascade, jacobian_determinant, linear_part, warp
 from edgeflock.export.nets.vtn import AffineStem
+from edgeflock.export.training.config import RegistrationConfig
 from edgeflock.export.training.loop.metric import Metric
-from edgeflock.export.training.loop.run import Run, RunConfig, build_net, prefetched
+from edgeflock.export.training.loop.run import Run, build_net, prefetched
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare import volume as volumes
-
-
-class RegistrationConfig(RunConfig):
-    """Everything, beside data and start weights, that decides what a training run computes.
-
-    The authors train 100,000 steps of 4 pairs with a learning rate of 1e-4 on GPUs (`aioz-ai/LDR_ALDK`).
-    """
-
-    net: str = Field("ldr", description="one of edgeflock.export.nets.REGISTRATION_NETS")
-    size: int = Field(128, ge=16, description="side that volumes are averaged to; a small one is a quick start")
-    steps: int = Field(100, ge=1, description="steps per epoch")
-    batch: int = Field(1, ge=1, description="pairs per step")
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0, ge=0)
-    ema: float = Field(0.99, ge=0, lt=1)
-    bf16: bool = Field(
-        False, description="torch 2.13's bfloat16 gradients of VTN's convolutions were infinite on a CPU"
-    )
-    smoothness: float = Field(1.0, ge=0, description="weight of the smoothness of each deformable stem's flow")
-    affine: float = Field(0.1, ge=0, description="weight of the two regularisers of an affine stem")
-    bend: float = Field(0.1, ge=0, description="largest B-spline displacement of the moving volume, parts of its side")
-    pairs: int = Field(12, ge=1, description="validation pairs")
 
 
 def train_registration(

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeflock.export.datasets.base import SteeringDataset
 from edgeflock.export.nets import STEERING_NETS
+from edgeflock.export.training.config import SteeringConfig
 from edgeflock.export.training.loop.metric import Metric
-from edgeflock.export.training.loop.run import Run, RunConfig, build_net, prefetched
+from edgeflock.export.training.loop.run import Run, build_net, prefetched
 from edgeflock.export.training.methods.augment import augment
 from edgeflock.runtime.errors import DataError
 from edgeflock.runtime.prepare.frame import crop_200
@@ -26,15 +26,6 @@ EVAL_BATCH = {"cpu": 16, "cuda": 256}
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Images uint8 (N, 200, 200) and angles float32 (N,)."""
-
-
-class SteeringConfig(RunConfig):
-    """Everything, beside data and start weights, that decides what a training run computes."""
-
-    net: str = Field("fadnet", description="one of edgeflock.export.nets.STEERING_NETS")
-    weight_decay: float = Field(1e-5, ge=0, description="the authors' value (`aioz-ai/FADNet`)")
-    augment: bool = True
-    shift: int = Field(0, ge=0, le=60, description="largest horizontal shift in px, see augment()")
 
 
 def train_steering(

@@ -23,9 +23,10 @@ from torch import nn
 from edgeflock.export.datasets.emotion import EmotionDataset, prepare
 from edgeflock.export.datasets.synthetic.keyed import CELLS, FACE_ALONE, keyed_scenes
 from edgeflock.export.nets.glamor import LABELS, Encoder, Glamor
+from edgeflock.export.training.config import GlamorConfig
 from edgeflock.export.training.loop.checkpoint import read_state
 from edgeflock.export.training.methods.emotion import train_emotion
-from edgeflock.export.training.methods.glamor import SHOWN, GlamorConfig, Look, draw_attention, look
+from edgeflock.export.training.methods.glamor import SHOWN, Look, draw_attention, look
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.figures import new_figure
 from edgeflock.runtime.files import write_atomically

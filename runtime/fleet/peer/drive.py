@@ -84,6 +84,9 @@ class Driver:
             The transport cannot be opened, or the learner says what is wrong with its settings or data.
         """
         await self._open()
+        peer = self._peer
+        run, last = peer.status()["run"], peer.config.last
+        self.note({"event": "joined", "robot": peer.own, "run": run, "round": peer.round, "rounds": last})
         stories = [self._receive(), self._tick(), self._train(), self._look(), self._tell_mixed(), self._done()]
         tasks = [asyncio.ensure_future(story) for story in (*stories, stop.wait())]
         try:
@@ -137,7 +140,7 @@ class Driver:
                     lesson = await self._trainer.train(order.round, order.model)
                     break
                 except TrainerDied as died:
-                    self._note({"event": "trainer", "round": order.round, "why": str(died)})
+                    self.note({"event": "trainer", "round": order.round, "why": str(died)})
                 await asyncio.sleep(rest)
                 rest = min(2 * rest, REST_S[1])
                 with contextlib.suppress(TrainerDied):
@@ -158,7 +161,7 @@ class Driver:
                 except (EdgeflockError, OSError) as error:  # half copied, or older: the one before holds
                     if problem != str(error):
                         problem = str(error)
-                        self._note({"event": "alarm", "what": "roster", "peer": self._peer.own, "why": problem})
+                        self.note({"event": "alarm", "what": "roster", "peer": self._peer.own, "why": problem})
             if self._keys != self._peer.keys():
                 await self._open()
             self._write_status()
@@ -202,23 +205,25 @@ class Driver:
             elif isinstance(action, Mixed):
                 loss = self._losses.get(action.round)
                 heard, missing = list(action.heard), list(action.missing)
-                self._note({"event": "mixed", "round": action.round, "heard": heard, "missing": missing, "loss": loss})
+                said = {"event": "mixed", "round": action.round, "heard": heard, "missing": missing, "loss": loss}
+                self.note(said | {"links": self._links()})
                 self._mixed.put_nowait(action)
             elif isinstance(action, Rejected):
-                self._note({"event": "rejected", "peer": action.peer, "code": action.code.value, "why": action.why})
+                self.note({"event": "rejected", "peer": action.peer, "code": action.code.value, "why": action.why})
             elif isinstance(action, Alarm):
-                self._note({"event": "alarm", "what": action.what, "peer": action.peer, "why": action.why})
+                self.note({"event": "alarm", "what": action.what, "peer": action.peer, "why": action.why})
             elif isinstance(action, Finished):
-                self._note({"event": "finished", "round": action.round})
+                self.note({"event": "finished", "round": action.round})
                 self.finished.set()
 
     def _save(self, action: Save) -> None:
         try:
             self._store.save(action.round, action.state, self._learner)
         except OSError as error:  # a full disk stops no robot: the checkpoint before is still there
-            self._note({"event": "alarm", "what": "store", "peer": self._peer.own, "why": str(error)})
+            self.note({"event": "alarm", "what": "store", "peer": self._peer.own, "why": str(error)})
 
-    def _note(self, event: dict[str, Any]) -> None:
+    def note(self, event: dict[str, Any]) -> None:
+        """Write what happened, under `event`, to the events with the time."""
         if self._events is not None:
             self._events.write(json.dumps({"time": round(time.time(), 3)} | event) + "\n")
             self._events.flush()
@@ -226,14 +231,18 @@ class Driver:
     def _write_status(self) -> None:
         if self._status is None:
             return
-        links = {}
-        for name, counts in (self._transport.counts if self._transport else {}).items():
-            links[name] = {
+        reachable = sorted(self._transport.reachable()) if self._transport else []
+        status = self._peer.status() | {"time": round(time.time(), 3), "reachable": reachable, "links": self._links()}
+        with contextlib.suppress(OSError):  # a full disk stops no robot
+            write_atomically(self._status, json.dumps(status, indent=1) + "\n", sync=False)
+
+    def _links(self) -> dict[str, dict[str, Any]]:
+        """What passed each link since this transport was opened."""
+        return {
+            name: {
                 "sent_bytes": counts.sent_bytes,
                 "received_bytes": counts.received_bytes,
                 "dropped": dict(counts.dropped),
             }
-        reachable = sorted(self._transport.reachable()) if self._transport else []
-        status = self._peer.status() | {"time": round(time.time(), 3), "reachable": reachable, "links": links}
-        with contextlib.suppress(OSError):  # a full disk stops no robot
-            write_atomically(self._status, json.dumps(status, indent=1) + "\n", sync=False)
+            for name, counts in (self._transport.counts if self._transport else {}).items()
+        }

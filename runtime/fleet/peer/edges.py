@@ -11,13 +11,13 @@ moves it by what the robot that crashed has lost.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeflock.runtime.fleet.peer.context import Context
+from edgeflock.runtime.fleet.peer.doubts import Doubt, Doubts
 from edgeflock.runtime.fleet.peer.exchange import Exchange
 from edgeflock.runtime.fleet.peer.patience import Patience
 from edgeflock.runtime.fleet.peer.view import View
@@ -45,16 +45,6 @@ class Received:
     outcome: Code | None = None
 
 
-@dataclass
-class Doubt:
-    """A round closed before the other end said whether it mixed; `change` is to be added if it did."""
-
-    peer: str
-    mix: int
-    view: str | None
-    change: np.ndarray
-
-
 class Edges:
     """Models that come and go over the edges of the view in force.
 
@@ -72,8 +62,7 @@ class Edges:
     ----------
     own : dict of int to ndarray
         The own states before mixing, by round, as long as they are needed.
-    late : list of ndarray
-        What the other ends have mixed in the meantime; to be added.
+    doubts : Doubts
     """
 
     def __init__(self, context: Context, exchange: Exchange, view: View, size: int, rounds: dict[str, int]) -> None:
@@ -82,8 +71,7 @@ class Edges:
         config = context.config
         self.patience = Patience(config.ns("floor_s"), config.ns("ceiling_s"), config.mads)
         self.own: dict[int, np.ndarray] = {}
-        self.late: list[np.ndarray] = []
-        self.doubts: list[Doubt] = []
+        self.doubts = Doubts(context)
         self.mixed_with: dict[str, deque[tuple[int, str | None]]] = {}
         self._past_views: deque[str | None] = deque(maxlen=REMEMBERED)
         self._received: dict[Edge, Received] = {}
@@ -122,7 +110,7 @@ class Edges:
         self._received = {at: one for at, one in self._received.items() if at[0] != j or one.outcome == Code.MIXED}
         self._ready = {at for at in self._ready if at[0] != j}
         decided = {at for at in self._received if at[0] == j}
-        doubtful = {(doubt.peer, doubt.mix) for doubt in self.doubts} | decided
+        doubtful = self.doubts.edges() | decided
         self._exchange.drop(lambda to, offer: to == j and offer.mix > 0 and (to, offer.mix) not in doubtful)
         if not self.view.after_mixing:
             for of in list(self.own):
@@ -149,7 +137,7 @@ class Edges:
             return
         if ack.code not in (Code.ACCEPTED, Code.MIXED, Code.SKIPPED, Code.STALE):
             self._context.count(j, f"told_{ack.code.value}")
-        if not self.view.both_or_none and not any(doubt.peer == j for doubt in self.doubts):
+        if not self.view.both_or_none and not self.doubts.about(j):
             return
         if self.view.decides(j):
             if ack.code == Code.ACCEPTED and offer.view == self.view.hash and not self._closed(k):
@@ -253,7 +241,7 @@ class Edges:
 
     def _bind(self, j: str) -> None:
         """Say ACCEPTED to a neighbour that decides, unless an earlier edge with it is in doubt."""
-        if any(doubt.peer == j for doubt in self.doubts):
+        if self.doubts.about(j):
             return
         for (peer, _), here in self._received.items():
             if peer == j and not here.bound and here.outcome is None:
@@ -262,11 +250,7 @@ class Edges:
 
     def _resolve(self, j: str, k: int, view: str | None, mixed: bool) -> None:
         """Take the word of the end that decides."""
-        for doubt in [d for d in self.doubts if (d.peer, d.mix, d.view) == (j, k, view)]:
-            self.doubts.remove(doubt)
-            self._context.tally["doubts_mixed" if mixed else "doubts_skipped"] += 1
-            if mixed:
-                self.late.append(doubt.change)
+        self.doubts.resolve(j, k, view, mixed)
         here = self._received.get((j, k))
         if here is not None and here.offer.view == view:
             here.outcome = Code.MIXED if mixed and here.bound else Code.SKIPPED
@@ -274,10 +258,6 @@ class Edges:
         elif not self._closed(k):
             self._over.add((j, k))
         self._bind(j)
-
-    def forget_doubts(self, of: Callable[[str], bool]) -> None:
-        """Give up waiting for the word of some robots."""
-        self.doubts = [doubt for doubt in self.doubts if not of(doubt.peer)]
 
     def _put_off(self, here: Received) -> None:
         """Leave an edge that was begun: what is decided is added later, what is bound is in doubt."""
@@ -287,10 +267,9 @@ class Edges:
             return
         change = np.float32(here.weight) * (here.model - then)
         if here.outcome == Code.MIXED:
-            self.late.append(change)
+            self.doubts.late.append(change)
         elif here.bound and here.outcome is None:
-            self._context.tally["doubts"] += 1
-            self.doubts.append(Doubt(offer.sender, offer.mix, offer.view, change))
+            self.doubts.add(Doubt(offer.sender, offer.mix, offer.view, change))
 
     # ---- rounds
 
@@ -347,7 +326,7 @@ class Edges:
 
     def forget_offers(self) -> None:
         """Drop offers that nobody can use any more, but for those whose answer is waited for."""
-        doubtful = {(doubt.peer, doubt.mix) for doubt in self.doubts}
+        doubtful = self.doubts.edges()
         k, plan = self._context.round, self.view.mixing.plan if self.view.mixing else None
         latest = self._context.config.behind + (plan.staleness if plan else 0)
 
@@ -371,7 +350,7 @@ class Edges:
             self._put_off(self._received.pop(at))
         self._past_views.append(self.view.hash)
         self._ready, self._over, self._sent, self._early = set(), set(), {}, {}
-        doubtful = {(doubt.peer, doubt.mix) for doubt in self.doubts}
+        doubtful = self.doubts.edges()
         self._exchange.drop(lambda to, offer: offer.mix > 0 and (to, offer.mix) not in doubtful)
         self._exchange.coming = {at: one for at, one in self._exchange.coming.items() if one.offer.mix == 0}
         self.view = view
@@ -386,7 +365,8 @@ class Edges:
     def reset(self) -> None:
         """Forget everything but what was agreed: the model is another one from now on."""
         self.own, self._received, self._early, self._sent = {}, {}, {}, {}
-        self._ready, self._over, self.doubts, self.late = set(), set(), [], []
+        self._ready, self._over = set(), set()
+        self.doubts.reset()
         self._exchange.drop(lambda to, offer: offer.mix > 0)
 
     def _closed(self, k: int) -> bool:

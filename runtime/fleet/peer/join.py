@@ -11,7 +11,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import save
 
+from edgeflock.runtime.bundle.driving import DrivingBundle
 from edgeflock.runtime.bundle.signing import key_id, read_private_key
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
@@ -164,12 +165,24 @@ async def join(
             f"{'after' if saved else 'before'} round {saved.round if saved else 1} of {config.last}"
         )
         if place.promote:
-            promoter = Promoter(place.promote, place.out / "promote.log", say)
+
+            def promoted(said: str) -> None:
+                say(said)
+                note_driving(said)
+
+            promoter = Promoter(place.promote, place.out / "promote.log", promoted)
         validation = Validation(trainer, task, place.out, place.worse)
+
+        def note_driving(said: str) -> None:
+            current = DrivingBundle(Path(place.promote[0])).current
+            bundle = current.resolve().name if current.exists() else None
+            driver.note({"event": "driving", "round": peer.round, "bundle": bundle, "why": said})
 
         async def look(round_: int, model: np.ndarray) -> None:
             with contextlib.suppress(TrainerDied):  # it is started again; the next look comes
                 verdict = await validation.judge(round_, model)
+                judged = {"metric": task.metric, "best": task.best, "unit": task.unit} | asdict(verdict)
+                driver.note({"event": "validated"} | judged)
                 said = "passes" if verdict.accepted else "does not pass: the model before stays"
                 say(f"round {round_}: {task.metric} {verdict.figure:.4g} {task.unit}, {said}")
                 if verdict.accepted and promoter is not None:
@@ -191,12 +204,14 @@ async def join(
                 peer, trainer, store, dict(saved.learner) if saved else {}, connect,
                 lambda: read_roster(place.roster, fleet_key).roster, events, place.out / "status.json", mixed,
             )  # fmt: skip
+            if place.promote:
+                note_driving("join begins")
             await driver.run(_stop_on_signals())
-        if driver.finished.is_set():
-            if validation.judged != peer.round:
-                await look(peer.round, peer.model)
-            if promoter is not None:
-                await promoter.ended()
+            if driver.finished.is_set():
+                if validation.judged != peer.round:
+                    await look(peer.round, peer.model)
+                if promoter is not None:
+                    await promoter.ended()
         return validation
     finally:
         trainer.close()

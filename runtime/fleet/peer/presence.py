@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,10 +54,16 @@ class Presence:
             self._beats[sender] = header
         return None if not first else "new" if before is None else "rebooted"
 
-    @property
-    def anybody(self) -> bool:
-        """Whether any robot was heard that has not left."""
-        return bool(self._boots)
+    def said(self) -> dict[str, dict[str, Any]]:
+        """What every other robot said last of itself, plain JSON values; no round: nothing was heard of it yet."""
+        found: dict[str, dict[str, Any]] = {}
+        for name in self.others():
+            found[name] = {"round": self.rounds.get(name), "left": name in self._left}
+            if name in self.rounds:
+                found[name]["silent_s"] = round((self._context.now - self._heard[name]) / 1e9, 3)
+            if beat := self._beats.get(name):
+                found[name] |= {"plan": beat.plan, "view": beat.view, "absent": list(beat.absent)}
+        return found
 
     def absent(self, plan: Plan) -> frozenset[str]:
         """Robots of a plan that left, are silent for long, or have no key in force."""

@@ -22,18 +22,20 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.fleet.mixing.rules import Mixing
 from edgeflock.runtime.fleet.peer import wire
 from edgeflock.runtime.fleet.peer.actions import Action, Finished, Mixed, Save, State, Train
+from edgeflock.runtime.fleet.peer.adoption import Adoption
 from edgeflock.runtime.fleet.peer.config import PeerConfig
 from edgeflock.runtime.fleet.peer.context import Context, Pen
 from edgeflock.runtime.fleet.peer.edges import Edges, Received
 from edgeflock.runtime.fleet.peer.exchange import Exchange
 from edgeflock.runtime.fleet.peer.gate import Gate
+from edgeflock.runtime.fleet.peer.joining import Joining
 from edgeflock.runtime.fleet.peer.presence import Presence
 from edgeflock.runtime.fleet.peer.resume import kept, restore
 from edgeflock.runtime.fleet.peer.roster import Roster
-from edgeflock.runtime.fleet.peer.transfer import Retry
-from edgeflock.runtime.fleet.peer.view import View, mixing_of
+from edgeflock.runtime.fleet.peer.view import View
 from edgeflock.runtime.fleet.peer.wire import Ack, Chunk, Code, Header, Heartbeat, Leave, Offer, Pull, Refused, Want
 from edgeflock.runtime.fleet.plan.schedule import Plan
 
@@ -86,21 +88,19 @@ class Peer:
                 f"'{own}' is not in the roster of run '{roster.run}' ({', '.join(sorted(roster.names)) or 'empty'}): "
                 "add it with `edgeflock fleet keys add`."
             )
-        self.config, self.plan = config, plan
-        self._form = mixing_of(plan, roster, config)
+        self.config = config
         self._context = Context(own, config, roster, Pen(roster.run, own, boot, nonce, key))
+        self._presence = Presence(self._context)
+        self._adoption = Adoption(self._context, self._presence, plan)
         self._gate = Gate(own, roster, config.behind, config.norm_factor, config.distance_factor)
         self._exchange = Exchange(self._context, schema)
-        self._presence = Presence(self._context)
         model = np.ascontiguousarray(model, np.float32)
         self._size = len(model)
         self._state = self._form.begin(model)
         view = View(own, self._form)
         self._edges = Edges(self._context, self._exchange, view, len(self._state), self._presence.rounds)
-        self._next: tuple[Plan, int] | None = None
-        self._pull = Retry(config.ns("retry_s"), config.ns("longest_retry_s"))
-        self._pulled_from: str | None = None
-        self._joined_ns = self._next_beat_ns = 0
+        self._joining = Joining(self._context, self._exchange, self._presence, self._size)
+        self._next_beat_ns = 0
         self._closed_since_start = 0
         if saved is not None:
             parts = self._context, self._gate, self._exchange, self._edges
@@ -151,13 +151,10 @@ class Peer:
         if now_ns >= self._next_beat_ns:
             self._beat(None)
         self._look()
-        if context.phase == "joining":
-            if now_ns >= self._joined_ns:
-                context.tally["joined_alone"] += 1
-                self._closed_since_start = self.config.behind  # asked once: a fleet that is far ahead is followed
-                self._begin()
-            elif self._pulled_from is not None and now_ns >= self._pull.at_ns:
-                self._ask_latest(self._pulled_from)
+        if context.phase == "joining" and self._joining.tick():
+            context.tally["joined_alone"] += 1
+            self._closed_since_start = self.config.behind  # asked once: a fleet that is far ahead is followed
+            self._begin()
         self._advance()
         return context.flush()
 
@@ -177,10 +174,7 @@ class Peer:
         InputError
             The plan does not fit roster or rule, or the round is over.
         """
-        mixing_of(plan, self._context.roster, self.config)
-        if at_round <= self.round:
-            raise InputError(f"round {at_round} is over or open, this robot is in {self.round}: name a later one.")
-        self._next = plan, at_round
+        self._adoption.announce(plan, at_round)
 
     def set_roster(self, roster: Roster) -> None:
         """Take a newer roster: revoked keys end, new ones begin; `InputError` if it is older or of another run."""
@@ -195,9 +189,18 @@ class Peer:
     # ---- what can be asked
 
     @property
+    def _form(self) -> Mixing:
+        return self._adoption.form
+
+    @property
     def own(self) -> str:
         """Name of this robot."""
         return self._context.own
+
+    @property
+    def plan(self) -> Plan:
+        """Plan that is in force."""
+        return self._adoption.plan
 
     @property
     def round(self) -> int:
@@ -212,11 +215,7 @@ class Peer:
     @property
     def wake_ns(self) -> int:
         """When `tick` is needed next."""
-        times = [self._next_beat_ns, *self._exchange.wake_ns()]
-        if self._context.phase == "joining":
-            times.append(self._joined_ns)
-            if self._pulled_from is not None:
-                times.append(self._pull.at_ns)
+        times = [self._next_beat_ns, *self._exchange.wake_ns(), *self._joining.wake_ns()]
         if self._context.phase == "waiting":
             times += [self._edges.deadline(name) for name in self._edges.waits_for()]
         return min(times)
@@ -263,8 +262,8 @@ class Peer:
             "view": view.hash,
             "absent": sorted(view.absent),
             "peers": {
-                name: {"round": self._presence.rounds.get(name), "rejected": dict(context.counts.get(name, {}))}
-                for name in self._presence.others()
+                name: said | {"rejected": dict(context.counts.get(name, {}))}
+                for name, said in self._presence.said().items()
             },
             "strangers": dict(context.counts.get("?", {})),
             "in_doubt": self.in_doubt,
@@ -282,9 +281,9 @@ class Peer:
         if first and self._context.phase != "left":
             self._beat(header.sender)
         if isinstance(header, Heartbeat):
-            self._compare_plans(header)
+            self._adoption.compare(header)
         elif isinstance(header, Offer) and header.mix == 0:
-            self._on_latest(header)
+            self._joining.offered(header)
         elif isinstance(header, Offer):
             self._edges.on_offer(header)
         elif isinstance(header, Want):
@@ -292,16 +291,11 @@ class Peer:
         elif isinstance(header, Ack):
             self._edges.on_ack(header)
         elif isinstance(header, Pull):
-            self._on_pull(header)
+            self._joining.serve(header, self.model)
         elif isinstance(header, Leave):
-            self._edges.forget_doubts(lambda peer: peer == header.sender)
-        if self._context.phase == "joining" and self._pulled_from is None:
-            self._on_news()
-
-    def _compare_plans(self, beat: Heartbeat) -> None:
-        agreed = beat.plan == self.plan.hash or (self._next is not None and beat.plan == self._next[0].hash)
-        why = f"{beat.sender} follows the plan {beat.plan[:12]}, this robot {self.plan.hash[:12]}, and keeps it."
-        self._context.alarm("plan", beat.sender, not agreed, why)
+            self._edges.doubts.forget(lambda peer: peer == header.sender)
+        if self._joining.near():
+            self._begin()
 
     def _on_chunk(self, came_from: str, chunk: Chunk) -> None:
         incoming = self._exchange.chunk(came_from, chunk)
@@ -316,18 +310,19 @@ class Peer:
             if offer.mix:
                 self._edges.give_up(offer, refused)
             else:
-                self._refuse_latest(offer, refused)
+                self._joining.refuse(offer, refused)
         else:
             if offer.mix:
                 self._edges.take(offer, model)
             else:
-                self._adopt_latest(offer, model)
+                self._go_on_from(offer, model)
 
     # ---- rounds
 
     def _begin(self) -> None:
         """Begin the next round, or end."""
-        self._follow_next_plan()
+        if self._adoption.adopt():
+            self._follow(self._presence.absent(self.plan))
         ahead = self._presence.ahead()
         if ahead > self.config.behind:
             if self._closed_since_start < self.config.behind:
@@ -403,10 +398,10 @@ class Peer:
 
     def _add_late(self) -> None:
         """Add what the other ends have mixed in the meantime."""
-        for change in self._edges.late:
+        for change in self._edges.doubts.late:
             self._context.tally["late"] += 1
             self._state = self._state + change
-        self._edges.late = []
+        self._edges.doubts.late = []
 
     # ---- the plan in force
 
@@ -422,82 +417,25 @@ class Peer:
         self._context.alarm("too_few", self.own, view.problem is not None, why)
         members = self._context.roster.members(self.round)
         self._edges.follow(view)
-        self._edges.forget_doubts(lambda peer: peer not in members)
-
-    def _follow_next_plan(self) -> None:
-        if self._next is None or self.round + 1 < self._next[1]:
-            return
-        plan, at_round = self._next
-        against = self._presence.against(plan, at_round)
-        for name in plan.roster:
-            why = f"{name} does not follow the plan {plan.hash[:12]} from round {at_round} on: the old one stays."
-            self._context.alarm("next_plan", name, name in against, why)
-        if not against:
-            self._next = None
-            self.plan, self._form = plan, mixing_of(plan, self._context.roster, self.config)
-            self._context.tally["plans"] += 1
-            self._follow(self._presence.absent(plan))
+        self._edges.doubts.forget(lambda peer: peer not in members)
 
     # ---- joining
 
     def _join(self) -> None:
-        self._context.phase, self._pulled_from = "joining", None
-        self._joined_ns = self._context.now + self.config.ns("join_s")
+        self._joining.start()
         self._beat(None)
-        if not self._presence.others():
-            self._begin()
-        elif self._presence.anybody:
-            self._on_news()
-
-    def _on_news(self) -> None:
-        """Begin when the others are near, else ask for the latest model."""
-        known = self._presence.known()
-        if known and self._presence.ahead() > self.config.behind:
-            self._pull.wait_ns = 0
-            self._ask_latest(max(known, key=lambda name: (known[name], name)))
-        elif known:
+        if not self._presence.others() or self._joining.near():
             self._begin()
 
-    def _ask_latest(self, name: str) -> None:
-        self._pulled_from = name
-        self._pull.tried(self._context.now)
-        self._context.write(Pull, name)
-
-    def _on_pull(self, pull: Pull) -> None:
-        if self._context.phase in ("training", "waiting", "done"):
-            self._exchange.drop(lambda to, offer: to == pull.sender and offer.mix == 0)
-            of = self.round if self._context.phase == "done" else self.round - 1
-            self._exchange.offer(pull.sender, 0, of, self.model, None)
-
-    def _on_latest(self, offer: Offer) -> None:
-        if self._context.phase == "joining" and offer.sender == self._pulled_from:
-            try:
-                self._exchange.check(offer, self._size)
-            except Refused as refused:
-                self._refuse_latest(offer, refused)
-            else:
-                self._exchange.fetch(offer)
-
-    def _refuse_latest(self, offer: Offer, refused: Refused) -> None:
-        self._context.refuse(offer.sender, refused)
-        self._pulled_from = None
-
-    def _adopt_latest(self, offer: Offer, model: np.ndarray) -> None:
-        if self._context.phase != "joining":
-            return
-        if not np.isfinite(model).all():
-            why = f"the latest model of {offer.sender} holds NaN or infinity."
-            self._refuse_latest(offer, Refused(Code.NONFINITE, why))
-            return
-        self._context.ack(offer, Code.ACCEPTED)
-        self._context.tally["pulled"] += 1
-        self._state, self._context.round = self._form.begin(model), offer.of
-        self._edges.reset()
-        self._begin()
+    def _go_on_from(self, offer: Offer, model: np.ndarray) -> None:
+        if self._joining.take(offer, model):
+            self._state, self._context.round = self._form.begin(model), offer.of
+            self._edges.reset()
+            self._begin()
 
     def _beat(self, to: str | None) -> None:
         """Say that this robot is there, to one or to all."""
-        plan, round_ = (self._next[0].hash, self._next[1]) if self._next else (None, 0)
+        plan, round_ = self._adoption.announced
         view = self._edges.view
         fields = {"plan": self.plan.hash, "view": view.hash, "absent": sorted(view.absent)}
         message = self._context.signed(Heartbeat, to, **fields, next_plan=plan, next_round=round_)

@@ -15,16 +15,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgeflock.runtime.bundle.bundle import Bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle, read_manifest
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.mount import Mount, read_mount
 from edgeflock.runtime.options import Keys
+from edgeflock.runtime.prepare.frame import FramePreprocess
 from edgeflock_ros.environment import check_environment
 
 if TYPE_CHECKING:
@@ -61,6 +63,11 @@ class DriveOptions:
     fps: int = 30
     width: int = 640
     height: int = 480
+    camera_height: float | None = None
+    camera_pitch: float | None = None
+    camera_fov: float | None = None
+    mount: Path | None = None
+    as_is: bool = False
 
     @property
     def simulated(self) -> bool:
@@ -87,6 +94,21 @@ def drive(
     speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
     fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second (sim, live camera).")] = 30,
     size: Annotated[str, typer.Option(help="Of the image, px (sim, live camera).")] = "640x480",
+    camera_height: Annotated[
+        float | None, typer.Option(min=0.02, max=4, help="Of the simulated camera above the ground, m.")
+    ] = None,
+    camera_pitch: Annotated[
+        float | None, typer.Option(min=-60, max=80, help="Of the simulated camera, degrees down.")
+    ] = None,
+    camera_fov: Annotated[
+        float | None, typer.Option(min=10, max=150, help="Of the simulated camera, degrees from top to bottom.")
+    ] = None,
+    mount: Annotated[
+        Path | None, typer.Option(help="Of the real camera: what `edgeflock calibrate mount` wrote.")
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Show the net the frames as they are, not in its trained camera's view.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the record to this file as well.")] = None,
     out: Annotated[Path | None, typer.Option(help="Report folder (default: drive-<time>)")] = None,
 ) -> None:
@@ -112,6 +134,11 @@ def drive(
         fps=fps,
         width=width,
         height=height,
+        camera_height=camera_height,
+        camera_pitch=camera_pitch,
+        camera_fov=camera_fov,
+        mount=mount,
+        as_is=as_is,
     )
     record = run_drive(options, Console())
     if json_file:
@@ -131,6 +158,7 @@ def launch_line(options: DriveOptions) -> str:
         "keys": os.pathsep.join(str(key.absolute()) for key in options.keys),
         "precision": options.precision,
         "engine": options.engine,
+        "mount": str(options.mount.absolute()) if options.mount else "",
     }
     words = ["ros2", "launch", "fadnet_nav", "fadnet_nav.launch.py", *(f"{k}:={v}" for k, v in given.items() if v)]
     return f"next: {shlex.join(words)}"
@@ -162,11 +190,7 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
     from edgeflock_lab.supervisor import Supervisor, stay_on_this_machine
 
     stay_on_this_machine()
-    world = None
-    if options.simulated:
-        from fadnet_sim.world import make_world
-
-        world = make_world(options.world, options.seed)
+    world = drive_world(options)
     console.print(_title(options), highlight=False)
     failure = None
     with listening(options, world) as (monitor, spin), Supervisor(options.out / "logs") as nodes:
@@ -197,6 +221,30 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
     return record
 
 
+def drive_world(options: DriveOptions) -> World | None:
+    """The world to drive in, seen through the camera that was asked for; None where nothing is simulated."""
+    if not options.simulated:
+        return None
+    from fadnet_sim.world import make_world
+
+    world = make_world(options.world, options.seed)
+    asked: dict[str, float] = {}
+    if options.camera_height is not None:
+        asked["height"] = options.camera_height
+    if options.camera_pitch is not None:
+        asked["pitch"] = math.radians(options.camera_pitch)
+    if options.camera_fov is not None:
+        asked["fovy"] = math.radians(options.camera_fov)
+    return replace(world, look=replace(world.look, **asked))
+
+
+def mount_of(options: DriveOptions, world: World | None) -> Mount | None:
+    """Where the camera is: each world's robot wears it a little differently, and knows how."""
+    if world is not None:
+        return world.look.mount
+    return read_mount(options.mount) if options.mount else None
+
+
 def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str, dict[str, Any]]]:
     """Module and parameters of each node: those of the launch file, set up for this drive."""
     from fadnet_nav.nodes import robot
@@ -212,13 +260,13 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
         "camera": {"width": options.width, "height": options.height, "fps": options.fps, **named},
         "guard": {"speed": options.speed},
     }
+    if mount := mount_of(options, world):
+        own["guard"] |= mount.parameters
+        own["steering"] = {} if options.as_is else mount.parameters
     if world is not None:
-        look = world.look  # each world's robot wears its camera a little differently, and knows how
-        own["guard"] |= {
-            "camera_forward": look.forward,
-            "camera_height": look.height,
-            "camera_pitch": float(look.pitch),
-        }
+        own["guard"]["camera_forward"] = world.look.forward
+        wanted = {name: value for name, value in world.look.mount.parameters.items() if name != "camera_roll"}
+        own["camera"] |= {**wanted, "camera_fovy": world.look.fovy}
     processes = robot(
         kind,
         path,
@@ -249,6 +297,13 @@ def _camera(options: DriveOptions) -> tuple[str, str]:
 
 def _require(options: DriveOptions) -> None:
     """Say what is missing before anything starts, not after the drive."""
+    worn = {"height": options.camera_height, "pitch": options.camera_pitch, "fov": options.camera_fov}
+    if not options.simulated and (unused := [f"--camera-{name}" for name, value in worn.items() if value is not None]):
+        raise InputError(f"{', '.join(unused)}: of the simulated camera only. --mount names the file of a real one.")
+    if options.simulated and options.mount:
+        raise InputError("--mount is of a real camera: --camera-height and --camera-pitch set the simulated one.")
+    if options.mount:
+        read_mount(options.mount)
     if options.lockstep and not options.simulated:
         raise InputError(f"--lockstep needs the simulated base: expected --source sim, got {options.source!r}.")
     if importlib.util.find_spec("rclpy") is None:
@@ -365,11 +420,22 @@ def _interruptible(spin: Callable[[], None]) -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
+def _net_view(options: DriveOptions, world: World | None, monitor: Monitor) -> FramePreprocess:
+    """What makes of a frame at GIF size what the net sees of it."""
+    from edgeflock_lab.figures import GIF_SIZE
+
+    prepare, mount = FramePreprocess(), mount_of(options, world)
+    trained = read_manifest(options.bundle or default_bundle())[0].trained_camera
+    if trained and mount and monitor.lens and monitor.lens.fx and not options.as_is:
+        prepare.look_through(trained, monitor.lens.resized(*GIF_SIZE), mount)
+    return prepare
+
+
 def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns: int, console: Console) -> DriveRecord:
     from rich.table import Table
 
     from edgeflock_lab.drive_record import Drive
-    from edgeflock_lab.figures import CameraMount, draw_steering, rows, write_report
+    from edgeflock_lab.figures import CameraMount, beside, draw_steering, rows, write_report
 
     if monitor.start_ns is None:
         raise EdgeflockError("Interrupted before the nodes were up: there is nothing to report on.")
@@ -385,8 +451,9 @@ def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns
     steering, start = monitor.trace.steering, monitor.start_ns
     look = world.look if world else None
     view = CameraMount(look.forward, look.height, look.pitch, look.fovy) if look else None
+    prepare = _net_view(options, world, monitor)
     gif = [
-        draw_steering(image, steering.get(stamp, math.nan), (stamp - start) / 1e9, view)
+        beside(draw_steering(image, steering.get(stamp, math.nan), (stamp - start) / 1e9, view), prepare(image)[0, 0])
         for stamp, image in monitor.pictures
     ]
     record = write_report(result, gif, options.out)

@@ -290,16 +290,18 @@ def test_topics_are_listed_where_the_bag_leaves_a_choice(tmp_path):
     with pytest.raises(InputError, match=r"got /camera/color/image_raw, /front/color/image_raw: give --image-topic"):
         read_rosbag2(path)
     with pytest.raises(InputError, match=r"candidates are /left/steering, /right/steering; give --steering-topic"):
-        read_rosbag2(path, ReadOptions("/front/color/image_raw"))
-    assert len(read_rosbag2(path, ReadOptions("/front/color/image_raw", "/left/steering"))) == 6
+        read_rosbag2(path, ReadOptions(image_topic="/front/color/image_raw"))
+    assert (
+        len(read_rosbag2(path, ReadOptions(image_topic="/front/color/image_raw", steering_topic="/left/steering"))) == 6
+    )
     with pytest.raises(
         InputError, match=r"topic /gone: .*no such topic. It holds: .*/right/steering \(.*JointState, 6\)"
     ):
-        read_rosbag2(path, ReadOptions("/front/color/image_raw", "/gone"))
+        read_rosbag2(path, ReadOptions(image_topic="/front/color/image_raw", steering_topic="/gone"))
     with pytest.raises(
         InputError, match=r"topic /front/color/image_raw: expected sensor_msgs/msg/JointState or .*msg/Image"
     ):
-        read_rosbag2(path, ReadOptions("/front/color/image_raw", "/front/color/image_raw"))
+        read_rosbag2(path, ReadOptions(image_topic="/front/color/image_raw", steering_topic="/front/color/image_raw"))
 
 
 def test_a_bare_number_is_not_taken_for_steering(tmp_path):

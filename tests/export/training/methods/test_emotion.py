@@ -16,10 +16,10 @@ from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face
 from edgeflock.export.nets import NETS
 from edgeflock.export.nets.resnet import resnet18
 from edgeflock.export.training.cli import train_app
+from edgeflock.export.training.config import EmotionConfig, GlamorConfig
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
 from edgeflock.export.training.methods.augment import relight
 from edgeflock.export.training.methods.emotion import (
-    EmotionConfig,
     _batches,
     augment_face,
     crop_context,
@@ -30,7 +30,6 @@ from edgeflock.export.training.methods.emotion import (
     told_apart,
     train_emotion,
 )
-from edgeflock.export.training.methods.glamor import PRESETS
 from edgeflock.runtime.errors import DataError, InputError
 
 torch.set_num_threads(1)
@@ -132,7 +131,7 @@ def test_light_is_varied_in_training_unless_switched_off(faces) -> None:
         return sum(bool((image == image[:1]).all()) for image in batch)
 
     assert 0 < without_colour() < 21 and without_colour(light=False) == without_colour(augment=False) == 0
-    assert EmotionConfig().light and not PRESETS["released"]["light"]
+    assert EmotionConfig().light and not GlamorConfig(preset="released").light
 
 
 def test_context_is_cropped_in_the_centre_unless_by_chance() -> None:

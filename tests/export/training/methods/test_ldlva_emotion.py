@@ -18,9 +18,10 @@ from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face
 from edgeflock.export.nets import NETS
 from edgeflock.export.nets.resnet import FerNet
 from edgeflock.export.training.cli import train_app
+from edgeflock.export.training.config import LdlvaConfig
 from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torch
 from edgeflock.export.training.methods import ldlva_emotion
-from edgeflock.export.training.methods.ldlva_emotion import LdlvaConfig, picture, train_ldlva
+from edgeflock.export.training.methods.ldlva_emotion import picture, train_ldlva
 from edgeflock.runtime.errors import DataError, InputError
 
 torch.set_num_threads(1)
@@ -108,19 +109,9 @@ def test_the_picture_has_the_most_doubtful_on_top(faces) -> None:
     assert tops[2] > 250 and max(tops[:2] + tops[3:]) < 5
 
 
-def test_presets_bring_the_authors_schedule() -> None:
-    released = LdlvaConfig.of("released", "fer-resnet50", lr=None, seed=1)
-    assert (released.lr, released.epochs, released.milestones, released.warmup) == (1e-4, 60, (10, 30), 0)
-    assert LdlvaConfig.of("released", "fer-resnet18", epochs=3).epochs == 3
-    assert LdlvaConfig.of("released-affectnet", "fer-resnet18").drop == 0.2
-    assert LdlvaConfig.of("post", "fer-resnet50").milestones == ()
-    with pytest.raises(InputError, match=r"no values for released-affectnet fer-resnet50.*--preset post"):
-        LdlvaConfig.of("released-affectnet", "fer-resnet50")
-
-
 @pytest.mark.usefixtures("small")
 def test_released_preset_trains(tmp_path: Path, faces) -> None:
-    config = LdlvaConfig.of("released", "fer-resnet18", epochs=1, batch=7, size=32, bf16=False)
+    config = LdlvaConfig(preset="released", epochs=1, batch=7, size=32, bf16=False)
     result = train_ldlva(config, faces["train"], faces["val"], tmp_path)
     assert "uncertainty_auc" not in result["figures"] and np.isfinite(result["history"][0]["loss"])
     centres = load_file(tmp_path / "method.safetensors")["centres"]

@@ -14,10 +14,10 @@ from edgeflock.export.datasets.synthetic.phantoms import phantoms
 from edgeflock.export.datasets.volumes import Volume, VolumeDataset, open_volumes
 from edgeflock.export.nets.spatial import affine_flow
 from edgeflock.export.nets.vtn import VTNAffine
+from edgeflock.export.training.config import RegistrationConfig
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
 from edgeflock.export.training.methods import registration
 from edgeflock.export.training.methods.registration import (
-    RegistrationConfig,
     affine_penalties,
     correlation,
     figures,

@@ -96,6 +96,18 @@ def test_three_robots_agree_on_what_none_of_them_has_seen_alone(fleet):
         assert not fleet.events(name, "rejected") and not fleet.events(name, "alarm")
         status = json.loads((fleet.folder / "runs" / name / "status.json").read_text())
         assert (status["round"], status["in_doubt"]) == (12, 0)
+        assert {said["round"] for said in status["peers"].values()} == {12}
+        assert {said["plan"] for said in status["peers"].values()} == {status["plan"]}
+
+
+def test_the_event_log_alone_tells_who_joined_what_went_where_and_how_good_the_models_are(fleet):
+    run(*(fleet.join(name) for name in NAMES))
+    (joined,) = fleet.events("r2", "joined")
+    assert (joined["robot"], joined["run"], joined["round"], joined["rounds"]) == ("r2", "lab", 0, 12)
+    bytes_sent = [event["links"]["r1"]["sent_bytes"] for event in fleet.events("r2", "mixed")]
+    assert bytes_sent == sorted(bytes_sent) and bytes_sent[0] > 0
+    judged = fleet.events("r2", "validated")[-1]
+    assert judged["round"] == 12 and judged["accepted"] and judged["figure"] == judged["figures"][judged["metric"]]
 
 
 def test_a_robot_that_stopped_goes_on_after_its_last_round(fleet):
