@@ -56,7 +56,7 @@ class FoundMount:
     ----------
     mount : Mount
         Medians; yaw 0.
-    spread : tuple of float
+    spread : tuple of three floats
         Standard deviation of height (m), pitch and roll (rad) over the images.
     images : int
         In which the floor was found.
@@ -65,7 +65,7 @@ class FoundMount:
     """
 
     mount: Mount
-    spread: tuple[float, float, float]
+    spread: tuple[float, ...]
     images: int
     share: float
 
@@ -194,15 +194,10 @@ def together(floors: list[Floor]) -> FoundMount:
     """
     if not floors:
         raise InputError(
-            "expected a floor in the images, found none: let the camera see an empty level floor in front of it, at least "
-            f"{MIN_FLOOR:.0%} of its depth image, or lay a board on it and give --board."
+            "expected a floor in the images, found none: let the camera see an empty level floor in front of it, at "
+            f"least {MIN_FLOOR:.0%} of its depth image, or lay a board on it and give --board."
         )
     each = np.array([(f.height, f.pitch, f.roll, f.share) for f in floors])
-    height, pitch, roll, share = (float(value) for value in np.median(each, axis=0))
-    spread = each[:, :3].std(axis=0)
-    return FoundMount(
-        Mount(height=height, pitch=pitch, roll=roll),
-        (float(spread[0]), float(spread[1]), float(spread[2])),
-        len(floors),
-        share,
-    )
+    height, pitch, roll, share = np.median(each, axis=0).tolist()
+    spread = tuple(each[:, :3].std(axis=0).tolist())
+    return FoundMount(Mount(height=height, pitch=pitch, roll=roll), spread, len(floors), share)

@@ -55,8 +55,8 @@ def mount_from_board(
         if not isinstance(grey, str):
             if grey.shape != (camera.height, camera.width):
                 raise InputError(
-                    f"expected images of the camera's {camera.width}x{camera.height}, got {grey.shape[1]}x{grey.shape[0]} "
-                    f"in {name}: intrinsics belong to one resolution."
+                    f"expected images of the camera's {camera.width}x{camera.height}, got {grey.shape[1]}x"
+                    f"{grey.shape[0]} in {name}: intrinsics belong to one resolution."
                 )
             if (corners := board.find(grey)) is not None:
                 floors.append(floor_from_board(board, BoardView(name, *corners), camera))

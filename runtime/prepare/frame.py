@@ -127,10 +127,11 @@ class FramePreprocess:
         Raises
         ------
         InputError
-            See `CanonicalView`; the view then stays as it was.
+            See `CanonicalView`; frames are then taken as they are.
         """
+        self.view = self._size = None
         crop = (WIDTH - CROP) // 2, HEIGHT - CROP, CROP, CROP
-        self.view, self._size = CanonicalView(trained, camera, mount, crop, (WIDTH, HEIGHT)), None
+        self.view = CanonicalView(trained, camera, mount, crop, (WIDTH, HEIGHT))
         return self.view
 
     def __call__(self, image: np.ndarray, encoding: Encoding = "rgb8") -> np.ndarray:

@@ -212,9 +212,10 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
         patience = time.monotonic() + SETTLE_S
         while not monitor.answered(end_ns) and time.monotonic() < patience:
             spin()
-        notes = nodes.warnings("camera")
+        notes = [*nodes.warnings("camera"), *nodes.warnings("steering")]
     record = _report(options, world, monitor, end_ns, console)
-    for note in [*notes, *monitor.notes()]:
+    as_is = options.as_is or mount_of(options, world) is None
+    for note in [*notes, *(monitor.notes() if as_is else [])]:  # the canonical view squeezes nothing
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if failure:
         raise failure

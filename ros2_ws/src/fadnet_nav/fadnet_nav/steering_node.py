@@ -136,7 +136,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._constant["view"] = "waits for camera_info" if self._awaits_lens else "as the camera sees it"
         if trained and not mount:
             self.get_logger().warning(
-                f"NO MOUNT (camera_height is 0): frames are taken as if the camera were the one of the training, {trained}. "
+                f"NO MOUNT (camera_height is 0): frames are taken as if the camera were the trained one, {trained}. "
                 "Another one steers wrongly: `edgeflock calibrate mount` measures height and pitch"
             )
         elif mount and not trained:
