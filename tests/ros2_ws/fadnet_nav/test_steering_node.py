@@ -18,7 +18,6 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from edgeflock.runtime.bundle.bundle import read_manifest
 from edgeflock.runtime.bundle.manifest import TrainedCamera
-
 from edgeflock_ros.messages import to_ns, to_stamp
 
 CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "bgra8": 4, "bayer_rggb8": 1, "16UC1": 2}
