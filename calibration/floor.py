@@ -146,24 +146,24 @@ def floor_from_depth(depth: np.ndarray, camera: Intrinsics, seed: int = 0) -> Fl
             inside = _inside(points, normal / length, normal @ a / length)
             if inside is not None and inside.sum() > best.sum():
                 best = inside
-    for _ in range(3):  # least squares over what fits, and again over what then fits
+    for share in (0.7, 0.5, 0.5):  # least squares, each time over what fits closer: the foot of a wall does not
         if best.sum() < MIN_FLOOR * z.size:
             return None
         centre = points[best].mean(0)
         normal = np.linalg.svd(points[best] - centre, full_matrices=False)[2][2]
-        refined = _inside(points, normal, normal @ centre)
+        refined = _inside(points, normal, normal @ centre, share)
         if refined is None:
             return None
         best = refined
     return _floor(normal, float(normal @ centre), float(best.sum() / z.size), "depth")
 
 
-def _inside(points: np.ndarray, normal: np.ndarray, distance: float) -> np.ndarray | None:
+def _inside(points: np.ndarray, normal: np.ndarray, distance: float, share: float = 1.0) -> np.ndarray | None:
     """Which points lie in a plane n x = d; None where it cannot be a floor: not below, or too steep."""
     up = normal * -np.sign(distance)
     if abs(distance) < 0.02 or up @ (0, -1, 0) < math.cos(_STEEPEST):
         return None
-    return np.abs(points @ normal - distance) < _NEAR + _NEAR_SLOPE * points[:, 2]
+    return np.abs(points @ normal - distance) < share * (_NEAR + _NEAR_SLOPE * points[:, 2])
 
 
 def _floor(normal: np.ndarray, distance: float, share: float, name: str) -> Floor:
