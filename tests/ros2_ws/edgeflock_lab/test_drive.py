@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -242,7 +241,7 @@ def test_a_camera_that_was_asked_for_reaches_everyone_who_looks_through_it():
     for name in ("camera", "guard", "steering"):
         assert (nodes[name]["camera_height"], nodes[name]["camera_pitch"]) == (0.25, pytest.approx(math.radians(20)))
     assert nodes["camera"]["camera_fovy"] == pytest.approx(math.radians(65))
-    as_is = node_list(replace(options, as_is=True), world)
+    as_is = node_list(options.model_copy(update={"as_is": True}), world)
     assert "camera_height" not in as_is["steering"][1] and as_is["guard"][1]["camera_height"] == 0.25
 
 
@@ -253,9 +252,9 @@ def test_the_mount_of_a_real_camera_comes_from_its_file_and_not_from_the_options
     nodes = node_list(options, None)
     assert nodes["steering"][1].items() >= mount.parameters.items() <= nodes["guard"][1].items()
     with pytest.raises(InputError, match="--camera-pitch: of the simulated camera only"):
-        run_drive(replace(options, mount=None, camera_pitch=3.0), Console())
+        run_drive(options.model_copy(update={"mount": None, "camera_pitch": 3.0}), Console())
     with pytest.raises(InputError, match="--mount is of a real camera"):
-        run_drive(replace(options, source="sim"), Console())
+        run_drive(options.model_copy(update={"source": "sim"}), Console())
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle, read_manifest
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.mount import Mount, read_mount
 from edgeflock.runtime.options import Keys
 from edgeflock.runtime.prepare.frame import FramePreprocess
@@ -42,30 +44,33 @@ LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
-@dataclass(frozen=True)
-class DriveOptions:
+class DriveOptions(BaseModel):
     """What to drive with; the options of the command."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     out: Path
-    world: Literal["indoor", "outdoor"] = "indoor"
-    seed: int = 2
-    duration: float = 30.0
-    source: str = "sim"
-    image_topic: str | None = None
-    depth_topic: str | None = None
-    precision: str | None = None
-    engine: str | None = None
-    bundle: Path | None = None
+    world: Literal["indoor", "outdoor"] = Field("indoor", description="Kind of world.")
+    seed: int = Field(2, ge=0, description="The world's seed; even ones were not trained on.")
+    duration: float = Field(30.0, ge=0.5, description="Driving time, s; of a recording: at most.")
+    source: str = Field("sim", description="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
+    image_topic: str | None = Field(None, description="Of the images, where a bag holds several.")
+    depth_topic: str | None = Field(None, description="Of the depth that belongs to them, in a bag.")
+    precision: str | None = Field(None, description="Of the net (default: what `edgeflock tune` or the bundle chose).")
+    engine: str | None = Field(None, description="To run the net (default: what `edgeflock tune` chose).")
+    bundle: Path | None = Field(None, description="Bundle to steer by (default: edgeflock's own)")
     keys: tuple[Path, ...] = ()
     json_file: Path | None = None
     lockstep: bool = False
-    speed: float = 1.0
-    fps: int = 30
+    speed: float = Field(1.0, ge=0.05, le=10, description="Cruising speed, m/s.")
+    fps: int = Field(30, ge=1, le=240, description="Frames per second (sim, live camera).")
     width: int = 640
     height: int = 480
-    camera_height: float | None = None
-    camera_pitch: float | None = None
-    camera_fov: float | None = None
+    camera_height: float | None = Field(None, ge=0.02, le=4, description="Of the simulated camera above the ground, m.")
+    camera_pitch: float | None = Field(None, ge=-60, le=80, description="Of the simulated camera, degrees down.")
+    camera_fov: float | None = Field(
+        None, ge=10, le=150, description="Of the simulated camera, degrees from top to bottom."
+    )
     mount: Path | None = None
     as_is: bool = False
 
@@ -75,34 +80,19 @@ class DriveOptions:
         return self.source == "sim"
 
 
+CAMERA = ("source", "image_topic", "depth_topic", "fps")
+NET = ("precision", "engine", "bundle")
+WORN = ("camera_height", "camera_pitch", "camera_fov")
+
+
+@model_options
 def drive(
-    world: Annotated[Literal["indoor", "outdoor"], typer.Option(help="Kind of world.")] = "indoor",
-    seed: Annotated[int, typer.Option(min=0, help="The world's seed; even ones were not trained on.")] = 2,
-    duration: Annotated[float, typer.Option(min=0.5, help="Driving time, s; of a recording: at most.")] = 30.0,
-    source: Annotated[
-        str, typer.Option(help="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
-    ] = "sim",
-    image_topic: Annotated[str | None, typer.Option(help="Of the images, where a bag holds several.")] = None,
-    depth_topic: Annotated[str | None, typer.Option(help="Of the depth that belongs to them, in a bag.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the net (default: what `edgeflock tune` or the bundle chose).")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="To run the net (default: what `edgeflock tune` chose).")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
+    given: Annotated[
+        dict[str, Any], Fields("world", "seed", "duration", *CAMERA, *NET, "speed", *WORN, of=DriveOptions)
+    ],
     key: Keys = None,
     lockstep: Annotated[bool, typer.Option("--lockstep", help="Simulated time waits for every command.")] = False,
-    speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
-    fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second (sim, live camera).")] = 30,
     size: Annotated[str, typer.Option(help="Of the image, px (sim, live camera).")] = "640x480",
-    camera_height: Annotated[
-        float | None, typer.Option(min=0.02, max=4, help="Of the simulated camera above the ground, m.")
-    ] = None,
-    camera_pitch: Annotated[
-        float | None, typer.Option(min=-60, max=80, help="Of the simulated camera, degrees down.")
-    ] = None,
-    camera_fov: Annotated[
-        float | None, typer.Option(min=10, max=150, help="Of the simulated camera, degrees from top to bottom.")
-    ] = None,
     mount: Annotated[
         Path | None, typer.Option(help="Of the real camera: what `edgeflock calibrate mount` wrote.")
     ] = None,
@@ -118,27 +108,14 @@ def drive(
     width, height = parse_size(size)
     options = DriveOptions(
         out=out or Path(time.strftime("drive-%Y%m%d-%H%M%S")),
-        world=world,
-        seed=seed,
-        duration=duration,
-        source=source,
-        image_topic=image_topic,
-        depth_topic=depth_topic,
-        precision=precision,
-        engine=engine,
-        bundle=bundle,
         keys=tuple(key or ()),
         json_file=json_file,
         lockstep=lockstep,
-        speed=speed,
-        fps=fps,
         width=width,
         height=height,
-        camera_height=camera_height,
-        camera_pitch=camera_pitch,
-        camera_fov=camera_fov,
         mount=mount,
         as_is=as_is,
+        **given,
     )
     record = run_drive(options, Console())
     if json_file:

@@ -269,8 +269,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         if self._held is not None:
             assert self._infos is not None
             return f"images come, but no camera_info on {self._infos.topic_name}: the mount needs the lens"
-        names = Senders(self, self._reader.topic).names()
-        return f"no image on {self._reader.topic} from {' and '.join(names) or 'anybody: nobody sends there'}"
+        return Senders(self, self._reader.topic).absence("image")
 
 
 def main(args: list[str] | None = None) -> int:
