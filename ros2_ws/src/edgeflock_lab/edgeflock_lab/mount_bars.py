@@ -93,7 +93,7 @@ def measure(
     for kind, seed in DRIVES:
         world = _through(make_world(kind, seed), MOUNTS[FAR_OFF])
         _look(canonical, world)
-        drives = [rollout(world, lambda frame, p=policy: p(frame).angle, drive_s) for policy in (plain, canonical)]
+        drives = [rollout(world, _driver(policy), drive_s) for policy in (plain, canonical)]
         driven.append(Driven(kind, seed, *drives))
         console.print(f"{kind} {seed}: {drives[0].collisions} collisions as is, {drives[1].collisions} in the view")
     return seen, driven
@@ -120,6 +120,10 @@ def _angles(
 
 def _through(world: World, look: dict[str, float]) -> World:
     return replace(world, look=replace(world.look, **look))
+
+
+def _driver(policy: SteeringPolicy) -> Callable[[np.ndarray], float]:
+    return lambda frame: policy(frame).angle
 
 
 def _look(policy: SteeringPolicy, world: World) -> None:
