@@ -15,6 +15,7 @@ import numpy as np
 from edgeflock.runtime.errors import EdgeflockError, TransportError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.peer.actions import Action, Alarm, Finished, Mixed, Rejected, Save, Send, Train
+from edgeflock.runtime.fleet.peer.privacy import Privacy
 from edgeflock.runtime.fleet.peer.roster import Roster
 from edgeflock.runtime.fleet.peer.round import Peer
 from edgeflock.runtime.fleet.peer.store import Store
@@ -50,6 +51,8 @@ class Driver:
         File that says where the robot stands.
     on_mixed : callable, optional
         Awaited after each round with its `Mixed`.
+    privacy : Privacy, optional
+        What a trained model goes through before the peer has it.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class Driver:
         events: TextIO | None = None,
         status: Path | None = None,
         on_mixed: Callable[[Mixed], Awaitable[None]] | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
         self._peer, self._trainer, self._store, self._learner = peer, trainer, store, learner
         self._connect, self._roster, self._events, self._status = connect, roster, events, status
-        self._on_mixed = on_mixed
+        self._on_mixed, self._privacy = on_mixed, privacy
+        self._released: dict[str, Any] = {"privacy": privacy.status()} if privacy else {}
         self._keys: dict[str, bytes] = {}
         self._transport: Transport | None = None
         self._wake = asyncio.Event()
@@ -148,7 +153,20 @@ class Driver:
             rest = REST_S[0]
             self._learner = lesson.state
             self._losses = {order.round: lesson.loss}
-            self._do(self._peer.trained(order.round, lesson.model, lesson.loss, time.monotonic_ns()))
+            model = await self._release(order.model, lesson.model)
+            self._do(self._peer.trained(order.round, model, lesson.loss, time.monotonic_ns()))
+
+    async def _release(self, base: np.ndarray, model: np.ndarray) -> np.ndarray:
+        """What may leave this robot of a trained model."""
+        if self._privacy is None:
+            return model
+        try:
+            model = self._privacy.release(base, model)
+        except OSError as error:  # what cannot be counted is not sent
+            self.note({"event": "alarm", "what": "privacy", "peer": self._peer.own, "why": str(error)})
+            return base
+        self._released = {"privacy": await asyncio.to_thread(self._privacy.status)}  # the accountant takes its time
+        return model
 
     async def _look(self) -> None:
         """Take a newer roster, and say where this robot stands."""
@@ -234,6 +252,7 @@ class Driver:
             return
         reachable = sorted(self._transport.reachable()) if self._transport else []
         status = self._peer.status() | {"time": round(time.time(), 3), "reachable": reachable, "links": self._links()}
+        status |= self._released
         with contextlib.suppress(OSError):  # a full disk stops no robot
             write_atomically(self._status, json.dumps(status, indent=1) + "\n", sync=False)
 

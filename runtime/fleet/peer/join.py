@@ -26,6 +26,7 @@ from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.actions import Mixed
 from edgeflock.runtime.fleet.peer.config import PeerConfig, Place
 from edgeflock.runtime.fleet.peer.drive import Driver
+from edgeflock.runtime.fleet.peer.privacy import Privacy, check_private
 from edgeflock.runtime.fleet.peer.promoter import Promoter
 from edgeflock.runtime.fleet.peer.roster import Roster, read_roster
 from edgeflock.runtime.fleet.peer.round import Peer
@@ -134,6 +135,8 @@ async def join(
     promoter: Promoter | None = None
     try:
         start, shapes = await trainer.start(saved.learner if saved else None)
+        check_private(config, [name for name, _ in shapes], task.layers)
+        privacy = Privacy(config, place.out / "privacy.json") if config.clip is not None else None
         peer = Peer(
             place.own, config, roster, key, plan, start, schema_of(task_name, task, len(start), shapes),
             store.boot(int(time.time())), secrets.token_hex(4), saved.peer if saved else None,
@@ -173,7 +176,7 @@ async def join(
         async def mixed(found: Mixed) -> None:
             names = ", ".join(found.heard) or "nobody"
             late = f", without {', '.join(found.missing)}" if found.missing else ""
-            say(f"round {found.round}: mixed with {names}{late}")
+            say(f"round {found.round}: mixed with {names}{late}{privacy.said() if privacy else ''}")
             if found.round % place.evaluate == 0:
                 await look(found.round, found.model)
 
@@ -185,6 +188,7 @@ async def join(
             driver = Driver(
                 peer, trainer, store, dict(saved.learner) if saved else {}, connect,
                 lambda: read_roster(place.roster, fleet_key).roster, events, place.out / "status.json", mixed,
+                privacy,
             )  # fmt: skip
             if place.promote:
                 note_driving("join begins")
@@ -194,6 +198,8 @@ async def join(
                     await look(peer.round, peer.model)
                 if promoter is not None:
                     await promoter.ended()
+            if privacy is not None:
+                say(f"{place.own} released {privacy.status()['releases']} updates{privacy.said()}")
         return validation
     finally:
         trainer.close()
