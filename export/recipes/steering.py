@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgeflock.calibration.frames import representative_frames
+from edgeflock.calibration.shared import Shared
 from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.recipes.limits import SteeringLimits
@@ -33,6 +35,7 @@ def steering_recipe(
     precision: str = "int8",
     training: Training | None = None,
     trained_camera: TrainedCamera | None = None,
+    others: Sequence[Shared] = (),
 ) -> Recipe:
     """Recipe of a trained steering net.
 
@@ -54,6 +57,8 @@ def steering_recipe(
         How the weights came about.
     trained_camera : TrainedCamera, optional
         That the training frames came from; without it a robot's frames are never brought to its view.
+    others : sequence of Shared
+        What other robots saw with this net; INT8 gets the ranges of all.
 
     Raises
     ------
@@ -87,6 +92,7 @@ def steering_recipe(
         default_precision=precision,
         training=training or Training(),
         trained_camera=trained_camera,
+        others=others,
     )
 
 
