@@ -29,6 +29,7 @@ class PeerConfig(BaseModel):
     longest_retry_s: float = Field(4.0, gt=0, description="longest wait before a message is repeated")
     ttl_s: int = Field(600, ge=1, description="time to live of an offer, from its arrival")
     credit: int = Field(16, ge=2, le=1024, description="chunks of one model that may be under way")
+    push: int = Field(16, ge=0, le=1024, description="chunks that follow an offer unasked: a way to and fro less")
     behind: int = Field(8, ge=1, description="rounds behind the others after which a robot skips ahead to them")
     norm_factor: float = Field(4.0, gt=1, description="a model so many times above or below the usual norm is refused")
     distance_factor: float = Field(10.0, gt=1, description="or so many times as far away as usual")

@@ -182,7 +182,7 @@ class Edges:
             return None
         held = [at for at in self._received if at[0] == j] + [at for at in self._exchange.coming if at[0] == j]
         if len(held) >= AT_ONCE and (j, offer.boot, offer.number) not in self._exchange.coming:
-            self._early[j, k] = offer
+            self._early[j, k] = offer.model_copy(update={"pushed": 0})  # its chunks find no room either
             return None
         self._exchange.check(offer, self._size)
         self._exchange.fetch(offer)

@@ -54,7 +54,7 @@ def rounds_of(fleet, name):
 @pytest.mark.parametrize("kind", OFTEN)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_fault_of_any_message_blocks_a_robot_or_moves_the_mean(fault, kind):
-    fleet = finished(fleet_of(faults=hit(kind, fault), rounds=5))
+    fleet = finished(fleet_of(faults=hit(kind, fault), rounds=5, push=0 if kind == "want" else 16))
     assert met(fleet, fault)
     assert all(rounds_of(fleet, name) == list(range(1, 8)) for name in fleet.robots)
     assert fleet.drift() < 1e-5
@@ -118,7 +118,7 @@ def test_a_sender_whose_model_drips_in_holds_up_nobody_for_longer_than_the_ceili
 @pytest.mark.parametrize("after", ["heartbeat", "offer", "want", "chunk", "ack"])
 @pytest.mark.parametrize("victim", ["r0", "r1"])
 def test_a_crash_right_after_any_message_blocks_nobody(after, victim):
-    fleet = fleet_of(2, rounds=8)
+    fleet = fleet_of(2, rounds=8, push=0 if after == "want" else 16)
     crashed = []
 
     def faults(source, _target, message):
