@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from edgeflock.export.fleet.lab.cli import pace, soak
 from edgeflock.export.fleet.learning_cli import experiments, simulate
 from edgeflock.export.fleet.options import (
     AccessBps,
@@ -369,6 +370,10 @@ def faults(
         raise typer.Exit(1)
 
 
+fleet_app.command(epilog="Example: edgeflock fleet pace --network gaia --slower 40 --out docs/perf/fleet/pace.json")(
+    pace
+)
+fleet_app.command(epilog="Example: edgeflock fleet soak --rounds 2000")(soak)
 fleet_app.command(
     epilog="Example: edgeflock fleet simulate --network gaia --data data/drive/train --val data/drive/val "
     "--rounds 300 --t 5 --out runs/fleet"

@@ -318,6 +318,7 @@ class Edges:
         k = self._context.round
         needed = self.view.needed(k)
         self.own = {r: s for r, s in self.own.items() if r in needed or (r == k and not beyond)}
+        self._exchange.give_up(k)
         self._received = {at: here for at, here in self._received.items() if at[1] > k}
         self._early = {at: offer for at, offer in self._early.items() if at[1] > k}
         self._ready = {at for at in self._ready if at[1] > k}

@@ -186,6 +186,14 @@ class Exchange:
         self._context.write(Want, offer.sender, offer=offer.number, missing=missing, credit=credit)
         incoming.retry.tried(self._context.now)
 
+    def give_up(self, round_: int) -> None:
+        """Fetch no more what was to be mixed up to a round: its room is for the next models."""
+        for at, one in list(self.coming.items()):
+            if 0 < one.offer.mix <= round_:
+                why = f"{one.offer.sender} did not send all of a model before round {one.offer.mix} closed."
+                self._context.refuse(one.offer.sender, Refused(Code.EXPIRED, why))
+                del self.coming[at]
+
     def chunk(self, sender: str, chunk: Chunk) -> Incoming | None:
         """Take a chunk; the transfer, once it is complete."""
         at = sender, chunk.boot, chunk.offer

@@ -211,7 +211,7 @@ async def join(
             )  # fmt: skip
             if place.promote:
                 note_driving("join begins")
-            await driver.run(_stop_on_signals())
+            await driver.run(stop_on_signals())
             if driver.finished.is_set():
                 if validation.judged != peer.round:
                     await look(peer.round, peer.model)
@@ -232,7 +232,8 @@ def _check_key(place: Place, roster: Roster, public: bytes) -> None:
         )
 
 
-def _stop_on_signals() -> asyncio.Event:
+def stop_on_signals() -> asyncio.Event:
+    """Event that SIGINT, SIGTERM and SIGHUP set: leave in good order."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
