@@ -34,6 +34,7 @@ from edgeflock.export.fleet.options import (
     open_silos,
     wrote_json,
 )
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
     from edgeflock.runtime.fleet.plan.schedule import Plan
 
-fleet_app = typer.Typer(no_args_is_help=True)
+fleet_app = typer.Typer(cls=verbs("edgeflock fleet", "edgeflock.fleet"), no_args_is_help=True)
 fleet_app.add_typer(keys_app, name="keys")
 INFLUENCE_LINES = {
     "least": "least",

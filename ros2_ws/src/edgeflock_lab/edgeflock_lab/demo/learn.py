@@ -1,0 +1,169 @@
+"""The nets of a demonstration: each robot's own, one of all data, and the fleet's, from processes that exchange."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import load_file, save
+
+from edgeflock.runtime.bundle.signing import generate_key, read_private_key, read_public_key
+from edgeflock.runtime.files import write_atomically
+from edgeflock_lab.demo.scene import ALL, HOMES, Folder, Scene, alone, fleet
+
+if TYPE_CHECKING:
+    from edgeflock.runtime.fleet.learner import LearningTask
+
+SAVE_EVERY = 20
+"""Rounds between two checkpoints."""
+LOOK_S = 0.5
+SAME = 1e-5
+"""Nets whose weights differ by less than this drive alike: rounding of the last exchange."""
+
+OnRound = Callable[[str, int], None]
+"""Called with a net's name and the rounds that it has done."""
+
+
+def learn_apart(scene: Scene, folder: Folder, jobs: int, on_round: OnRound) -> None:
+    """Each robot learns by itself, and one net from all frames, at most `jobs` at the same time."""
+    from edgeflock.export.fleet.learners.steering import SteeringTask
+
+    def task(robots: list[str], batch: int) -> LearningTask:
+        train, val = (tuple(folder.data(robot, split) for robot in robots) for split in ("train", "val"))
+        return SteeringTask(silos=1, data=train, val=val, batch=batch, lr=scene.lr, bf16=False)
+
+    tasks = {alone(robot): task([robot], scene.batch) for robot in HOMES}
+    tasks[ALL] = task(list(HOMES), scene.batch * len(HOMES))
+
+    async def run() -> None:
+        turn = asyncio.Semaphore(jobs)
+
+        async def one(net: str) -> None:
+            async with turn:
+                await learn(tasks[net], scene, folder.net(net), lambda done: on_round(net, done))
+
+        stories = [asyncio.ensure_future(one(net)) for net in tasks]
+        try:
+            await asyncio.gather(*stories)
+        finally:  # the first error, or Ctrl-C, ends the others and their processes
+            for story in stories:
+                story.cancel()
+            await asyncio.gather(*stories, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+async def learn(task: LearningTask, scene: Scene, out: Path, on_round: Callable[[int], None]) -> None:
+    """Learn as a robot of a fleet does between two exchanges, without the exchanges; goes on where it was cut off."""
+    from edgeflock.runtime.fleet.peer.store import Store
+    from edgeflock.runtime.fleet.peer.trainer import Trainer
+
+    weights = out / "model.safetensors"
+    if weights.exists():
+        on_round(scene.rounds)
+        return
+    store = Store(out / "checkpoints")
+    saved = store.load()
+    trainer = Trainer(task, scene.steps, threads=1)
+    try:
+        model, _ = await trainer.start(saved.learner if saved else None)
+        if saved:
+            model = saved.peer[0]["model"]
+        for round_ in range(saved.round + 1 if saved else 1, scene.rounds + 1):
+            lesson = await trainer.train(round_, model)
+            model = lesson.model
+            if round_ % SAVE_EVERY == 0:
+                store.save(round_, ({"model": model}, {}), lesson.state)
+            on_round(round_)
+        write_atomically(weights, save(await trainer.weights(model), {"net": task.net, "round": str(scene.rounds)}))
+    finally:
+        trainer.close()
+
+
+def found_fleet(folder: Folder) -> None:
+    """Make keys, roster and plan, unless they are there."""
+    from edgeflock.runtime.fleet.peer.roster import Roster, write_roster
+    from edgeflock.runtime.fleet.plan.schedule import make_plan
+
+    names = [*HOMES]
+    for key in [folder.fleet / "fleet.pem", *map(folder.key, names)]:
+        if not key.exists():
+            generate_key(key, f"{key.stem} of edgeflock fleet demo")
+    roster = Roster.begin("demo")
+    for name in names:
+        roster = roster.add(name, read_public_key(folder.key(name).with_suffix(".pub")).raw)
+    write_roster(folder.fleet / "roster.json", roster, read_private_key(folder.fleet / "fleet.pem"))
+    plan = make_plan(names, 1.0 - np.eye(len(names)), t=1, base="complete")
+    write_atomically(folder.fleet / "plan.json", plan.to_json())
+
+
+def learn_together(scene: Scene, folder: Folder, on_round: OnRound) -> None:
+    """Every robot in a process of its own: `edgeflock fleet join`; each goes on where it was cut off."""
+    from edgeflock_lab.supervisor import Supervisor
+
+    found_fleet(folder)
+    robots = [robot for robot in HOMES if not _finished(folder, robot)]
+    ports = free_ports(HOMES)
+    # A robot that is done answers for a while: where one was cut off, all come back.
+    with Supervisor(folder.path / "logs") as processes:
+        for robot in HOMES if robots else []:
+            processes.start(robot, "edgeflock.runtime.cli", join_command(scene, folder, robot, ports), may_end=True)
+        while robots and not all(processes.ended(robot) for robot in HOMES):
+            processes.check()
+            _tell(folder, on_round)
+            time.sleep(LOOK_S)
+    _tell(folder, on_round)
+
+
+def join_command(scene: Scene, folder: Folder, robot: str, ports: dict[str, int]) -> list[str]:
+    """Arguments of `edgeflock` with which a robot takes part."""
+    last = scene.rounds + scene.settle
+    options = {
+        "key": folder.key(robot),
+        "roster": folder.fleet / "roster.json",
+        "plan": folder.fleet / "plan.json",
+        "out": folder.net(fleet(robot)),
+        "listen": f"127.0.0.1:{ports[robot]}",
+        "data": folder.data(robot, "train"),
+        "val": folder.data(robot, "val"),
+        "rounds": scene.rounds,
+        "settle": scene.settle,
+        "steps": scene.steps,
+        "evaluate": last,  # the net of the last round drives, as those that learnt apart
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    others = [w for name, port in ports.items() if name != robot for w in ("--peer", f"{name}=127.0.0.1:{port}")]
+    settings = {"batch": scene.batch, "lr": scene.lr, "bf16": False, "ceiling_s": 600, "silent_s": 60}
+    return ["fleet", "join", robot, *words, *others, *(w for k, v in settings.items() for w in ("--set", f"{k}={v}"))]
+
+
+def free_ports(names: object) -> dict[str, int]:
+    """A free port of the loopback for each name."""
+    held = {name: socket.create_server(("127.0.0.1", 0)) for name in names}  # type: ignore[attr-defined]
+    ports = {name: one.getsockname()[1] for name, one in held.items()}
+    for one in held.values():
+        one.close()
+    return ports
+
+
+def apart(folder: Folder) -> float:
+    """Largest difference of a weight between two nets of the fleet."""
+    first, *others = (load_file(folder.weights(fleet(robot))) for robot in HOMES)
+    return max(float(np.abs(first[name] - other[name]).max()) for other in others for name in first)
+
+
+def _finished(folder: Folder, robot: str) -> bool:
+    return folder.weights(fleet(robot)).exists()
+
+
+def _tell(folder: Folder, on_round: OnRound) -> None:
+    for robot in HOMES:
+        status = folder.net(fleet(robot)) / "status.json"
+        if status.exists():
+            on_round(fleet(robot), json.loads(status.read_text())["round"])
