@@ -34,9 +34,15 @@ from edgeflock.export.fleet.options import (
     open_silos,
     wrote_json,
 )
+<<<<<<< HEAD
 from edgeflock.runtime.commands.registry import verbs
+=======
+from edgeflock.export.recipes.limits import SteeringLimits
+>>>>>>> main
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
+from edgeflock.runtime.model_options import Fields, model_options
+from edgeflock.runtime.tasks.shadow import ShadowLimits
 
 if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
@@ -296,17 +302,16 @@ fleet_app.command(
     epilog="Example: edgeflock fleet promote driving --weights runs/r1/model.safetensors --data data/r1/val "
     "--calib data/r1/train --key r1.pem"
 )
+@model_options
 def promote(
     driving: Annotated[Path, typer.Argument(help="Folder of the driving bundle; steering opens DRIVING/current.")],
     weights: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="model.safetensors of `fleet join`.")],
     data: Annotated[list[Path], typer.Option(help="This robot's held-out data, for gate and shadow; repeat to join.")],
     calib: Annotated[list[Path], typer.Option(help="Its own frames, for the ranges of INT8; repeat to join.")],
     key: Annotated[Path, typer.Option(help="This robot's private key, to sign the bundle; .pub lies beside it.")],
+    gate: Annotated[SteeringLimits, Fields("max_rise", "max_ratio")],
+    limits: Annotated[ShadowLimits, Fields()],
     trust: Annotated[list[Path] | None, typer.Option(help="A .pub file of the driving bundle; repeat.")] = None,
-    max_rise: Annotated[float, typer.Option(min=0, help="Gate: relative rise of the RMSE over fp32.")] = 0.02,
-    max_ratio: Annotated[float, typer.Option(min=0, help="Gate: RMSE as a share of the constant predictor's.")] = 0.5,
-    worse: Annotated[float, typer.Option(min=0, help="Shadow: share by which the RMSE may rise.")] = 0.05,
-    slower: Annotated[float, typer.Option(min=1, help="Shadow: times the median inference time.")] = 1.5,
 ) -> None:
     """Drive with what the fleet learnt: re-quantise on this robot, gate, shadow run, swap in one step.
 
@@ -314,17 +319,14 @@ def promote(
     """
     from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
     from edgeflock.export.fleet.promote import promote as take
-    from edgeflock.export.recipes.steering import SteeringLimits
     from edgeflock.runtime.bundle.driving import DrivingBundle
-    from edgeflock.runtime.tasks.shadow import ShadowLimits
 
     def read(paths: list[Path]) -> SteeringDataset:
         return concatenate([open_dataset(path) for path in paths])
 
-    gate = SteeringLimits(rmse_rise=max_rise, constant_ratio=max_ratio)
     found = take(
         weights, read(data), read(calib), key, DrivingBundle(driving),
-        gate=gate, limits=ShadowLimits(worse, slower), trusted=trust, console=Console(),
+        gate=gate, limits=limits, trusted=trust, console=Console(),
     )  # fmt: skip
     if seen := found.shadow:
         typer.echo(

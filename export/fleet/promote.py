@@ -11,7 +11,8 @@ from rich.console import Console
 
 from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.pipeline import export_bundle
-from edgeflock.export.recipes.steering import SteeringLimits, steering_recipe
+from edgeflock.export.recipes.limits import SteeringLimits
+from edgeflock.export.recipes.steering import steering_recipe
 from edgeflock.runtime.bundle.driving import DrivingBundle
 from edgeflock.runtime.errors import GateError
 from edgeflock.runtime.tasks.shadow import Answer, Shadow, ShadowLimits, shadow

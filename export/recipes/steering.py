@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from edgeflock.calibration.frames import representative_frames
 from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
+from edgeflock.export.recipes.limits import SteeringLimits
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
 from edgeflock.runtime.bundle.manifest import Criterion, Training
 from edgeflock.runtime.errors import InputError
@@ -20,20 +20,6 @@ REFERENCES = 16
 
 STEERED = 0.02
 """rad (1.1 degrees): below it left and right mean nothing, so a changed sign is not counted."""
-
-
-@dataclass(frozen=True)
-class SteeringLimits:
-    """What the gate allows."""
-
-    rmse_rise: float = 0.02
-    """Of the RMSE, relative to fp32."""
-    sign_flips: float = 0.005
-    """Share of the frames that fp32 steers by more than `STEERED` and the candidate not to the same side."""
-    constant_ratio: float = 0.5
-    """RMSE as a share of the constant predictor's; near 1 means that the net learnt nothing."""
-    deviation: float = 0.1
-    """From fp32 on any frame, rad."""
 
 
 def steering_recipe(
@@ -126,19 +112,19 @@ def judge(fp32: Answers, candidate: Answers, frames: Samples, limits: SteeringLi
         fp32=rmse_fp32,
         constant=rmse_constant,
         criteria=[
-            Criterion(name="relative rise of the RMSE over fp32", value=rise, limit=limits.rmse_rise),
+            Criterion(name="relative rise of the RMSE over fp32", value=rise, limit=limits.max_rise),
             Criterion(
                 name=f"share of frames beyond {STEERED} rad not steered to the same side as fp32",
                 value=float(flips.sum() / max(steered.sum(), 1)),
-                limit=limits.sign_flips,
+                limit=limits.max_flips,
             ),
             Criterion(
                 name="RMSE as a share of the constant predictor's",
                 value=rmse / rmse_constant,
-                limit=limits.constant_ratio,
+                limit=limits.max_ratio,
             ),
             Criterion(
-                name="largest distance from fp32", value=float(deviation.max()), limit=limits.deviation, unit="rad"
+                name="largest distance from fp32", value=float(deviation.max()), limit=limits.max_deviation, unit="rad"
             ),
         ],
         options=["--max-rise", "--max-flips", "--max-ratio", "--max-deviation"],

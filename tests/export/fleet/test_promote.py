@@ -28,7 +28,9 @@ def test_a_good_model_drives_and_one_that_gate_or_shadow_refuse_does_not(trained
 
     def take(name, net, worse=0.05):
         save_file(net.state_dict(), tmp_path / name)
-        limits = ShadowLimits(worse, slower=100)  # time is not the point, and the machine may be busy
+        limits = ShadowLimits.model_construct(
+            worse=worse, slower=100
+        )  # time is not the point, and the machine may be busy
         return promote(tmp_path / name, validation, calibration, tmp_path / "r1.pem", driving, limits=limits)
 
     first = take("first.safetensors", trained)

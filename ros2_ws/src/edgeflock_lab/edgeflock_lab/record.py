@@ -119,8 +119,8 @@ def record_drive(
     drive_number: int = 0,
 ) -> Path:
     """Record a drive through a world into `folder`, unless it is there; another number is another way through."""
-    from edgeflock.export.datasets.formats.dronet import DronetWriter, is_complete
     from edgeflock.runtime.prepare.frame import grey_320x240
+    from edgeflock.runtime.recording.dronet import DronetWriter, is_complete
     from fadnet_sim.camera import SimCamera
 
     if is_complete(folder):

@@ -23,7 +23,7 @@ def folder(tmp_path):
 @pytest.fixture
 def recorded(scene, folder):
     """The folder after the first stage: frames of noise, labels that differ between robots."""
-    from edgeflock.export.datasets.formats.dronet import DronetWriter
+    from edgeflock.runtime.recording.dronet import DronetWriter
 
     rng = np.random.default_rng(0)
     for robot in HOMES:

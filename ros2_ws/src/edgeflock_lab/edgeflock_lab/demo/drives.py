@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ def make_bundle(folder: Folder, net: str) -> None:
         return
     robot = net.partition("-")[0] if net != ALL else next(iter(HOMES))
     validation = open_dataset(folder.data(robot, "val"))
-    limits = SteeringLimits(constant_ratio=math.inf)
+    limits = SteeringLimits(constant_ratio=1e6)
     recipe = steering_recipe(folder.weights(net), validation, None, limits=limits, precision="fp32")
     export_bundle(recipe, out, folder.key(robot), precisions=("fp32",), report=folder.path / "logs" / f"{net}-export")
 
