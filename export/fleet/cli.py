@@ -34,11 +34,8 @@ from edgeflock.export.fleet.options import (
     open_silos,
     wrote_json,
 )
-<<<<<<< HEAD
-from edgeflock.runtime.commands.registry import verbs
-=======
 from edgeflock.export.recipes.limits import SteeringLimits
->>>>>>> main
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
 from edgeflock.runtime.model_options import Fields, model_options

@@ -27,14 +27,15 @@ def make_bundle(folder: Folder, net: str) -> None:
     """
     from edgeflock.export.datasets import open_dataset
     from edgeflock.export.pipeline import export_bundle
-    from edgeflock.export.recipes.steering import SteeringLimits, steering_recipe
+    from edgeflock.export.recipes.limits import SteeringLimits
+    from edgeflock.export.recipes.steering import steering_recipe
 
     out = folder.bundle(net)
     if out.exists():
         return
     robot = net.partition("-")[0] if net != ALL else next(iter(HOMES))
     validation = open_dataset(folder.data(robot, "val"))
-    limits = SteeringLimits(constant_ratio=1e6)
+    limits = SteeringLimits(max_ratio=1e6)
     recipe = steering_recipe(folder.weights(net), validation, None, limits=limits, precision="fp32")
     export_bundle(recipe, out, folder.key(robot), precisions=("fp32",), report=folder.path / "logs" / f"{net}-export")
 

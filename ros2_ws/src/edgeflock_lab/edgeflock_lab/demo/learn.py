@@ -6,7 +6,8 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,25 +31,28 @@ OnRound = Callable[[str, int], None]
 """Called with a net's name and the rounds that it has done."""
 
 
-def learn_apart(scene: Scene, folder: Folder, jobs: int, on_round: OnRound) -> None:
-    """Each robot learns by itself, and one net from all frames, at most `jobs` at the same time."""
+def tasks_apart(scene: Scene, folder: Folder) -> dict[str, LearningTask]:
+    """What each net learns that learns without exchanges: a robot's own from its frames, one from those of all."""
     from edgeflock.export.fleet.learners.steering import SteeringTask
 
-    def task(robots: list[str], batch: int) -> LearningTask:
+    def task(robots: Sequence[str]) -> LearningTask:
         train, val = (tuple(folder.data(robot, split) for robot in robots) for split in ("train", "val"))
-        return SteeringTask(silos=1, data=train, val=val, batch=batch, lr=scene.lr, bf16=False)
+        return SteeringTask(silos=1, data=train, val=val, batch=scene.batch * len(robots), lr=scene.lr, bf16=False)
 
-    tasks = {alone(robot): task([robot], scene.batch) for robot in HOMES}
-    tasks[ALL] = task(list(HOMES), scene.batch * len(HOMES))
+    return {alone(robot): task([robot]) for robot in HOMES} | {ALL: task([*HOMES])}
+
+
+def learn_apart(scene: Scene, folder: Folder, jobs: int, on_round: OnRound) -> None:
+    """Each robot learns by itself, and one net from all frames, at most `jobs` at the same time."""
 
     async def run() -> None:
         turn = asyncio.Semaphore(jobs)
 
-        async def one(net: str) -> None:
+        async def one(net: str, task: LearningTask) -> None:
             async with turn:
-                await learn(tasks[net], scene, folder.net(net), lambda done: on_round(net, done))
+                await learn(task, scene, folder.net(net), partial(on_round, net))
 
-        stories = [asyncio.ensure_future(one(net)) for net in tasks]
+        stories = [asyncio.ensure_future(one(net, task)) for net, task in tasks_apart(scene, folder).items()]
         try:
             await asyncio.gather(*stories)
         finally:  # the first error, or Ctrl-C, ends the others and their processes
@@ -143,9 +147,9 @@ def join_command(scene: Scene, folder: Folder, robot: str, ports: dict[str, int]
     return ["fleet", "join", robot, *words, *others, *(w for k, v in settings.items() for w in ("--set", f"{k}={v}"))]
 
 
-def free_ports(names: object) -> dict[str, int]:
+def free_ports(names: Iterable[str]) -> dict[str, int]:
     """A free port of the loopback for each name."""
-    held = {name: socket.create_server(("127.0.0.1", 0)) for name in names}  # type: ignore[attr-defined]
+    held = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
     ports = {name: one.getsockname()[1] for name, one in held.items()}
     for one in held.values():
         one.close()
