@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -21,7 +22,26 @@ from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.fleet.learner import LearningTask
 
 NICE = 10
-"""How far the learner stands back behind everything else on the robot (nice(2))."""
+"""How far what is not urgent stands back behind everything else on the robot (nice(2)), unless it is told otherwise."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a learner may cost the robot.
+
+    Attributes
+    ----------
+    threads : int or None
+        Of torch; its own choice without.
+    nice : int
+        How far it stands back behind everything else (nice(2)).
+    duty : float
+        Share of the time in which it works, 0 .. 1: after each round's training it rests for the remainder.
+    """
+
+    threads: int | None = None
+    nice: int = NICE
+    duty: float = 1.0
 
 
 class TrainerDied(EdgeflockError):
@@ -46,12 +66,11 @@ class Trainer:
         Its first silo is this robot.
     steps : int
         Local steps per round.
-    threads : int, optional
-        Threads of torch; its own choice without.
+    effort : Effort, optional
     """
 
-    def __init__(self, task: LearningTask, steps: int, threads: int | None = None) -> None:
-        self._task, self._steps, self._threads = task, steps, threads
+    def __init__(self, task: LearningTask, steps: int, effort: Effort | None = None) -> None:
+        self._task, self._steps, self._effort = task, steps, effort or Effort()
         self._process: Any = None
         self._pipe: Connection | None = None
         self._turn = asyncio.Lock()
@@ -74,7 +93,7 @@ class Trainer:
         self.close()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = theirs, self._task, self._steps, dict(state or {}), self._threads
+        arguments = theirs, self._task, self._steps, dict(state or {}), self._effort
         self._process = context.Process(target=_serve, args=arguments, name="learner", daemon=True)
         self._process.start()
         theirs.close()
@@ -138,15 +157,15 @@ class Trainer:
         return answer
 
 
-def _serve(pipe: Connection, task: LearningTask, steps: int, state: dict[str, np.ndarray], threads: int | None) -> None:
+def _serve(pipe: Connection, task: LearningTask, steps: int, state: dict[str, np.ndarray], effort: Effort) -> None:
     """The learner's process: answers until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the robot, which then ends this process
-    os.nice(NICE)
+    os.nice(effort.nice)
     try:
         learner = task.learner(0)
         start = task.start()
-        if threads is not None and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(threads)
+        if effort.threads is not None and "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(effort.threads)
         if state:
             learner.restore(state)
         shapes = sorted((name, str(value.shape)) for name, value in learner.weights(start).items())
@@ -156,7 +175,9 @@ def _serve(pipe: Connection, task: LearningTask, steps: int, state: dict[str, np
             if verb == "train":
                 round_, model = arguments
                 learner.load(model)
+                began = time.monotonic()
                 loss = learner.train(round_, steps)
+                time.sleep((time.monotonic() - began) * (1 / effort.duty - 1))
                 pipe.send((True, Lesson(learner.model(), loss, learner.state())))
             else:
                 pipe.send((True, getattr(learner, verb)(*arguments)))
