@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,8 +12,10 @@ from rich.table import Table
 
 from edgeflock.runtime.bundle.signing import generate_key, key_id, read_private_key, read_public_key
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.peer.part import Part, Place, address, addresses, configured
+from edgeflock.runtime.fleet.learner import LearningTask
+from edgeflock.runtime.fleet.peer.config import Course, Part, PeerConfig, Place
 from edgeflock.runtime.fleet.peer.roster import Roster, change_roster, read_roster, write_roster
+from edgeflock.runtime.fleet.peer.settings import address, addresses, configured
 from edgeflock.runtime.model_options import Fields, model_options
 
 keys_app = typer.Typer(no_args_is_help=True)
@@ -108,10 +110,11 @@ def join(
     peer: Annotated[list[str], typer.Option(help="NAME=HOST:PORT of another robot; repeat.")],
     data: Annotated[list[Path], typer.Option(help="This robot's training data; repeat to join (docs/data.md).")],
     val: Annotated[list[Path], typer.Option(help="Its held-out data, for the validation gate; repeat to join.")],
-    part: Annotated[Part, Fields()],
+    learning: Annotated[dict[str, Any], Fields("net", "init", of=LearningTask)],
+    exchange: Annotated[dict[str, Any], Fields(*Course.model_fields, of=PeerConfig)],
+    part: Annotated[dict[str, Any], Fields(*Part.model_fields, of=Place)],
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; 0.0.0.0 is every address.")] = "0.0.0.0:7600",
-    net: Annotated[str | None, typer.Option(help="Net, by the name that `edgeflock train` has for it.")] = None,
-    init: Annotated[Path | None, typer.Option(help="Start weights, the same on all robots.")] = None,
+    task: Annotated[str, typer.Option(help="What is learnt: steering or emotion.")] = "steering",
     driving: Annotated[
         Path | None, typer.Option(help="Folder of the driving bundle: promote every model that passes (steering).")
     ] = None,
@@ -134,14 +137,14 @@ def join(
 
     place = Place(
         own=name, key=key, roster=roster, fleet_key=fleet_key, plan=plan, out=out, data=tuple(data), val=tuple(val),
-        driving=driving,
+        driving=driving, **part,
     )  # fmt: skip
-    found = configured(place, part, settings or [], net=net, init=init)
+    found = configured(place, task, exchange, learning, settings or [])
     participant = Participant(found, by_tcp(name, address(listen), addresses(peer)), typer.echo)
     asyncio.run(take_part(participant, fresh))
     if (best := participant.validation.best) is not None:
         typer.echo(f"best {found.task.metric} on {name}'s own held-out data: {best:.4g} {found.task.unit}")
-        if driving is None and part.task == "steering":
+        if driving is None and task == "steering":
             typer.echo(next_command("fleet", "promote", "driving", *place.promotion))
 
 

@@ -25,13 +25,14 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.actions import Mixed
+from edgeflock.runtime.fleet.peer.config import Place
 from edgeflock.runtime.fleet.peer.drive import Driver
-from edgeflock.runtime.fleet.peer.part import Place, Settings
 from edgeflock.runtime.fleet.peer.promoter import Promoter
 from edgeflock.runtime.fleet.peer.roster import Roster, read_roster
 from edgeflock.runtime.fleet.peer.round import Peer
+from edgeflock.runtime.fleet.peer.settings import Settings
 from edgeflock.runtime.fleet.peer.store import Checkpoint, Store
-from edgeflock.runtime.fleet.peer.trainer import Effort, Trainer, TrainerDied
+from edgeflock.runtime.fleet.peer.trainer import Trainer, TrainerDied
 from edgeflock.runtime.fleet.plan.schedule import Plan
 from edgeflock.runtime.fleet.transports.base import Transport
 from edgeflock.runtime.fleet.transports.tcp import TcpPeer, TcpTransport
@@ -126,18 +127,19 @@ class Participant:
         say: Callable[[str], None] = lambda text: None,
         held: Iterable[str] = (),
     ) -> None:
-        place, part, _, task = settings
-        self._place, self._part, self._config, self._task = settings
+        self._place, self._config, self._name, self._task = settings
         self._connect, self._say = connect, say
         self.held = set(held)
         self.finished = False
         self._changed, self._resting = asyncio.Event(), asyncio.Event()
         self._resting.set()
-        self._trainer = Trainer(task, part.steps, Effort(part.threads, part.nice, part.duty))
-        self.validation = Validation(self._trainer, task, place.out, part.worse)
+        place = self._place
+        self._trainer = Trainer(self._task, place)
+        self.validation = Validation(self._trainer, self._task, place.out, place.worse)
         self._promoter: Promoter | None = None
         if place.driving is not None:
-            self._promoter = Promoter([str(place.driving), *place.promotion], place.out / "promote.log", self._promoted)
+            words = [str(place.driving), *place.promotion]
+            self._promoter = Promoter(words, place.out / "promote.log", self._promoted, place.nice)
         self._events: TextIO | None = None
         self._ready: Start | None = None
         self._peer: Peer | None = None
@@ -245,7 +247,7 @@ class Participant:
         place, saved = self._place, start.saved
         peer = self._peer = Peer(
             place.own, self._config, self._roster, self._key, self._plan, start.model,
-            schema_of(self._part.task, self._task, len(start.model), start.shapes),
+            schema_of(self._name, self._task, len(start.model), start.shapes),
             self._store.boot(int(time.time())), secrets.token_hex(4), saved.peer if saved else None,
         )  # fmt: skip
         self._say(
@@ -255,7 +257,7 @@ class Participant:
         driver = self._driver = Driver(
             peer, self._trainer, self._store, dict(saved.learner) if saved else {},
             lambda keys: self._connect(self._key, keys), self._newest_roster, self._events, place.out / "status.json",
-            self._mixed, self._part.rate,
+            self._mixed, place.rate,
         )  # fmt: skip
         self._note_driving("join begins")
         leave = asyncio.Event()
@@ -293,7 +295,7 @@ class Participant:
         names = ", ".join(found.heard) or "nobody"
         late = f", without {', '.join(found.missing)}" if found.missing else ""
         self._say(f"round {found.round}: mixed with {names}{late}")
-        if found.round % self._part.evaluate == 0:
+        if found.round % self._place.evaluate == 0:
             await self._look(found.round, found.model)
 
     async def _look(self, round_: int, model: np.ndarray) -> None:

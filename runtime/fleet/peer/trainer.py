@@ -20,28 +20,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.fleet.learner import LearningTask
-
-NICE = 10
-"""How far what is not urgent stands back behind everything else on the robot (nice(2)), unless it is told otherwise."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a learner may cost the robot.
-
-    Attributes
-    ----------
-    threads : int or None
-        Of torch; its own choice without.
-    nice : int
-        How far it stands back behind everything else (nice(2)).
-    duty : float
-        Share of the time in which it works, 0 .. 1: after each round's training it rests for the remainder.
-    """
-
-    threads: int | None = None
-    nice: int = NICE
-    duty: float = 1.0
+from edgeflock.runtime.fleet.peer.config import Part
 
 
 class TrainerDied(EdgeflockError):
@@ -64,13 +43,12 @@ class Trainer:
     ----------
     task : LearningTask
         Its first silo is this robot.
-    steps : int
-        Local steps per round.
-    effort : Effort, optional
+    part : Part
+        Local steps per round, and what they may cost the robot.
     """
 
-    def __init__(self, task: LearningTask, steps: int, effort: Effort | None = None) -> None:
-        self._task, self._steps, self._effort = task, steps, effort or Effort()
+    def __init__(self, task: LearningTask, part: Part) -> None:
+        self._task, self._part = task, part
         self._process: Any = None
         self._pipe: Connection | None = None
         self._turn = asyncio.Lock()
@@ -93,7 +71,7 @@ class Trainer:
         self.close()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = theirs, self._task, self._steps, dict(state or {}), self._effort
+        arguments = theirs, self._task, self._part, dict(state or {})
         self._process = context.Process(target=_serve, args=arguments, name="learner", daemon=True)
         self._process.start()
         theirs.close()
@@ -157,15 +135,15 @@ class Trainer:
         return answer
 
 
-def _serve(pipe: Connection, task: LearningTask, steps: int, state: dict[str, np.ndarray], effort: Effort) -> None:
+def _serve(pipe: Connection, task: LearningTask, part: Part, state: dict[str, np.ndarray]) -> None:
     """The learner's process: answers until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the robot, which then ends this process
-    os.nice(effort.nice)
+    os.nice(part.nice)
     try:
         learner = task.learner(0)
         start = task.start()
-        if effort.threads is not None and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(effort.threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(part.threads)
         if state:
             learner.restore(state)
         shapes = sorted((name, str(value.shape)) for name, value in learner.weights(start).items())
@@ -176,8 +154,8 @@ def _serve(pipe: Connection, task: LearningTask, steps: int, state: dict[str, np
                 round_, model = arguments
                 learner.load(model)
                 began = time.monotonic()
-                loss = learner.train(round_, steps)
-                time.sleep((time.monotonic() - began) * (1 / effort.duty - 1))
+                loss = learner.train(round_, part.steps)
+                time.sleep((time.monotonic() - began) * (1 / part.duty - 1))
                 pipe.send((True, Lesson(learner.model(), loss, learner.state())))
             else:
                 pipe.send((True, getattr(learner, verb)(*arguments)))

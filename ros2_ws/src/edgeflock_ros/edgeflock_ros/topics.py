@@ -19,6 +19,8 @@ def info(stream: str) -> str:
 
 STEERING = "steering"
 ACKERMANN = "ackermann_cmd"
+DRIVER = "driver/steering"
+DEADMAN = "driver/deadman"
 COMMAND = "cmd_vel"
 ODOMETRY = "odom"
 

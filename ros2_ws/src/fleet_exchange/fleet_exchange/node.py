@@ -35,8 +35,9 @@ from sensor_msgs.msg import BatteryState
 from std_srvs.srv import Trigger
 
 from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.fleet.peer.config import Course, Part, Place
 from edgeflock.runtime.fleet.peer.join import Participant, by_tcp
-from edgeflock.runtime.fleet.peer.part import Part, Place, Settings, address, addresses, configured
+from edgeflock.runtime.fleet.peer.settings import Settings, address, addresses, configured
 from edgeflock.runtime.fleet.peer.wire import is_chunk
 from edgeflock.runtime.fleet.transports.base import Transport
 from edgeflock.runtime.fleet.transports.split import SplitTransport
@@ -56,7 +57,7 @@ LIVE = {"battery_low", "battery_margin"}
 REQUIRED = ("robot", "key", "roster", "plan", "out", "data", "val")
 
 
-class FleetParameters(ManagedParameters, Part):
+class FleetParameters(ManagedParameters, Course, Part):
     """Parameters of the fleet node. Several paths are separated by ':', several settings and peers by spaces."""
 
     robot: str = Field(default="", description="name of this robot in roster and plan")
@@ -68,6 +69,7 @@ class FleetParameters(ManagedParameters, Part):
     data: str = Field(default="", description="training data")
     val: str = Field(default="", description="held-out data, for the validation gate")
     driving: str = Field(default="", description="driving bundle to promote to; empty = promote nothing")
+    task: str = Field(default="steering", description="what is learnt: steering or emotion")
     net: str = Field(default="", description="empty = the task's own")
     init: str = Field(default="", description="start weights, the same on all robots; empty = from the seed")
     settings: str = Field(default="", description="KEY=VALUE of the task or the peer")
@@ -226,13 +228,15 @@ def _configured(p: FleetParameters) -> Settings:
     if missing := [name for name in REQUIRED if not getattr(p, name)]:
         raise InputError(f"fleet: expected the parameters {', '.join(REQUIRED)}, got no {', '.join(missing)}.")
     place = Place(
-        own=p.robot, key=Path(p.key), roster=Path(p.roster), plan=Path(p.plan), out=Path(p.out),
-        fleet_key=Path(p.fleet_key) if p.fleet_key else None, driving=Path(p.driving) if p.driving else None,
-        data=_paths(p.data), val=_paths(p.val),
+        own=p.robot, key=_path(p.key), roster=_path(p.roster), plan=_path(p.plan), out=_path(p.out),
+        fleet_key=_path(p.fleet_key) if p.fleet_key else None, driving=_path(p.driving) if p.driving else None,
+        data=tuple(map(_path, p.data.split(os.pathsep))), val=tuple(map(_path, p.val.split(os.pathsep))),
+        **p.model_dump(include=set(Part.model_fields)),
     )  # fmt: skip
-    init = Path(p.init).expanduser() if p.init else None
-    return configured(place, p, shlex.split(p.settings), net=p.net or None, init=init)
+    learning = {name: value for name, value in (("net", p.net), ("init", p.init)) if value}
+    exchange = p.model_dump(include=set(Course.model_fields))
+    return configured(place, p.task, exchange, learning, shlex.split(p.settings))
 
 
-def _paths(text: str) -> tuple[Path, ...]:
-    return tuple(Path(path).expanduser() for path in text.split(os.pathsep))
+def _path(text: str) -> Path:
+    return Path(text).expanduser()

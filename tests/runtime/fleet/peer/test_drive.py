@@ -15,12 +15,12 @@ from safetensors.numpy import load_file
 
 from edgeflock.runtime.bundle.signing import generate_key, read_private_key
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.fleet.peer.config import PeerConfig
+from edgeflock.runtime.fleet.peer.config import Part, PeerConfig, Place
 from edgeflock.runtime.fleet.peer.join import Participant, by_tcp, join, schema_of
-from edgeflock.runtime.fleet.peer.part import Part, Place, Settings, settings_of
 from edgeflock.runtime.fleet.peer.roster import Roster, write_roster
+from edgeflock.runtime.fleet.peer.settings import Settings, settings_of
 from edgeflock.runtime.fleet.peer.store import Store
-from edgeflock.runtime.fleet.peer.trainer import NICE, Effort, Trainer, TrainerDied
+from edgeflock.runtime.fleet.peer.trainer import Trainer, TrainerDied
 from edgeflock.runtime.fleet.plan.schedule import make_plan
 
 sys.path.insert(0, str(Path(__file__).parent))  # the learners' processes look there too
@@ -60,13 +60,14 @@ class Fleet:
             "roster": self.folder / "roster.json",
             "plan": self.folder / "plan.json",
             "out": self.folder / "runs" / name,
+            "evaluate": 4,
         }
         return Place(**(fields | changed))
 
-    def participant(self, name, rounds=8, settle=4, task=None, addresses=None, part=None, **changed):
+    def participant(self, name, rounds=8, settle=4, task=None, addresses=None, **changed):
         config = PeerConfig(rounds=rounds, settle=settle, beat_s=0.3, ceiling_s=10)
         task = task or PullTask(silos=1, point=POINTS[name])
-        settings = Settings(self.place(name, **changed), part or Part(task="pull", evaluate=4), config, task)
+        settings = Settings(self.place(name, **changed), config, "pull", task)
         others = {other: at for other, at in self.addresses.items() if other != name}
         connect = by_tcp(name, self.addresses[name], others if addresses is None else addresses)
         return Participant(settings, connect, self.said[name].append)
@@ -235,7 +236,7 @@ def test_a_robot_that_is_held_leaves_and_comes_back_where_the_others_are(fleet):
 
 def test_a_learner_that_may_work_a_quarter_of_the_time_rests_the_other_three():
     async def story():
-        trainer = Trainer(PullTask(silos=1, lesson_s=0.1), 1, Effort(duty=0.25))
+        trainer = Trainer(PullTask(silos=1, lesson_s=0.1), Part(duty=0.25))
         try:
             start, _ = await trainer.start()
             began = time.monotonic()
@@ -249,11 +250,11 @@ def test_a_learner_that_may_work_a_quarter_of_the_time_rests_the_other_three():
 
 def test_the_learner_stands_back_behind_the_rest_of_the_robot():
     async def story():
-        trainer = Trainer(PullTask(silos=1), steps=1)
+        trainer = Trainer(PullTask(silos=1), Part())
         try:
             start, shapes = await trainer.start()
             figures = await trainer.evaluate(start)
-            assert figures["nice"] == min(os.nice(0) + NICE, 19)
+            assert figures["nice"] == min(os.nice(0) + Part().nice, 19)
             assert (len(start), shapes) == (SIZE, [("w", f"({SIZE},)")])
         finally:
             trainer.close()
@@ -263,7 +264,7 @@ def test_the_learner_stands_back_behind_the_rest_of_the_robot():
 
 def test_a_learner_says_in_its_own_words_what_is_wrong_with_its_data():
     async def story():
-        trainer = Trainer(PullTask(silos=1, broken=True), steps=1)
+        trainer = Trainer(PullTask(silos=1, broken=True), Part())
         try:
             with pytest.raises(DataError, match="frame 7 is broken"):
                 await trainer.start()
@@ -275,7 +276,7 @@ def test_a_learner_says_in_its_own_words_what_is_wrong_with_its_data():
 
 def test_a_learner_that_is_not_there_is_no_hang():
     async def story():
-        trainer = Trainer(PullTask(silos=1), steps=1)
+        trainer = Trainer(PullTask(silos=1), Part())
         with pytest.raises(TrainerDied):
             await trainer.evaluate(np.ones(SIZE, np.float32))
 
