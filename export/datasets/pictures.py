@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,8 @@ def draw_recording(
     """
     rows = -(-len(chosen) // COLUMNS)
     figure = new_figure(11, 2.1 * rows + 3.2, "The picture of a recording")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[2.1 * rows, 3.2])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.1 * rows, 3.2])
+    upper, lower = parts
     _frames(upper, rows, frames, [(angles, GREEN)], names, chosen)
     spread, course = lower.subplots(1, 2, width_ratios=[1, 2])
     spread.hist(angles, bins=61, color=BLUE)
@@ -50,7 +52,8 @@ def draw_answers(
     """
     rows = -(-len(chosen) // COLUMNS)
     figure = new_figure(11, 2.1 * rows + 4, "The picture of a score")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[2.1 * rows, 4])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.1 * rows, 4])
+    upper, lower = parts
     _frames(upper, rows, frames, [(wanted, GREEN), (angles, ORANGE)], names, chosen)
     bend, course = lower.subplots(1, 2, width_ratios=[1, 2])
     bend.plot(angles, wanted, ".", markersize=2, color=BLUE)
@@ -64,7 +67,15 @@ def draw_answers(
     save_figure(figure, file)
 
 
-def _frames(figure, rows: int, frames: np.ndarray, needles, names: Sequence[str], chosen: np.ndarray) -> None:
+def _frames(
+    figure: Any,
+    rows: int,
+    frames: np.ndarray,
+    needles: Sequence[tuple[np.ndarray, str]],
+    names: Sequence[str],
+    chosen: np.ndarray,
+) -> None:
+    """Chosen frames, `COLUMNS` to a row, with a needle for each array of angles (N,) in its colour."""
     axes = np.atleast_1d(figure.subplots(rows, COLUMNS)).ravel()
     for axis in axes:
         axis.set_axis_off()
