@@ -42,6 +42,8 @@ def driven(folder):
     from safetensors.numpy import save_file
 
     def make(ways, net_of=lambda robot: np.zeros(3, np.float32)):
+        folder.fleet.mkdir(parents=True)
+        folder.transport.write_text("TCP")
         for robot in HOMES:
             folder.net(fleet(robot)).mkdir(parents=True)
             save_file({"w": net_of(robot)}, folder.weights(fleet(robot)))

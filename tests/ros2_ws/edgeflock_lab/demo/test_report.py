@@ -57,7 +57,7 @@ def test_a_robot_that_was_started_again_counts_its_bytes_on(tmp_path):
 
 def test_the_page_shows_every_drive_the_exchange_and_how_it_was_compared(scene, driven):
     folder = driven(STRANGE)
-    story = Story.read(scene, folder, {"record": 12.0}, "TCP")
+    story = Story.read(scene, folder, {"record": 12.0})
     write_story(story, folder)
     page = (folder.path / "report.html").read_text()
     assert "3 by what each robot learnt alone, 9 by what the fleet learnt" in page

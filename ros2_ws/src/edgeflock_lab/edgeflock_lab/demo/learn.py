@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import load_file, save
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 SAVE_EVERY = 20
 """Rounds between two checkpoints."""
 LOOK_S = 0.5
+ROS = "ROS 2 topics, by the nodes of fleet_exchange"
+TCP = "TCP with TLS 1.3, by `edgeflock fleet join`: edgeflock_msgs, the messages for ROS 2 topics, is not built here"
 SAME = 1e-5
 """Nets whose weights differ by less than this drive alike: rounding of the last exchange."""
 
@@ -65,6 +69,7 @@ def learn_apart(scene: Scene, folder: Folder, jobs: int, on_round: OnRound) -> N
 
 async def learn(task: LearningTask, scene: Scene, out: Path, on_round: Callable[[int], None]) -> None:
     """Learn as a robot of a fleet does between two exchanges, without the exchanges; goes on where it was cut off."""
+    from edgeflock.runtime.fleet.peer.config import Part
     from edgeflock.runtime.fleet.peer.store import Store
     from edgeflock.runtime.fleet.peer.trainer import Trainer
 
@@ -74,7 +79,7 @@ async def learn(task: LearningTask, scene: Scene, out: Path, on_round: Callable[
         return
     store = Store(out / "checkpoints")
     saved = store.load()
-    trainer = Trainer(task, scene.steps, threads=1)
+    trainer = Trainer(task, Part(steps=scene.steps, nice=0))
     try:
         model, _ = await trainer.start(saved.learner if saved else None)
         if saved:
@@ -107,44 +112,77 @@ def found_fleet(folder: Folder) -> None:
     write_atomically(folder.fleet / "plan.json", plan.to_json())
 
 
+def over_ros() -> bool:
+    """Whether models can go over ROS 2 topics: the messages have to be compiled."""
+    return importlib.util.find_spec("edgeflock_msgs") is not None
+
+
 def learn_together(scene: Scene, folder: Folder, on_round: OnRound) -> None:
-    """Every robot in a process of its own: `edgeflock fleet join`; each goes on where it was cut off."""
+    """Every robot in a process of its own: the fleet node, or `edgeflock fleet join` where the messages are not built.
+
+    What was cut off goes on.
+    """
     from edgeflock_lab.supervisor import Supervisor
 
-    found_fleet(folder)
-    robots = [robot for robot in HOMES if not _finished(folder, robot)]
-    ports = free_ports(HOMES)
-    # A robot that is done answers for a while: where one was cut off, all come back.
-    with Supervisor(folder.path / "logs") as processes:
-        for robot in HOMES if robots else []:
-            processes.start(robot, "edgeflock.runtime.cli", join_command(scene, folder, robot, ports), may_end=True)
-        while robots and not all(processes.ended(robot) for robot in HOMES):
-            processes.check()
-            _tell(folder, on_round)
-            time.sleep(LOOK_S)
+    if not learnt(folder):
+        found_fleet(folder)
+        ros, ports = over_ros(), free_ports(HOMES)
+        write_atomically(folder.transport, ROS if ros else TCP)
+        with Supervisor(folder.path / "logs") as processes:
+            for robot in HOMES:
+                if ros:
+                    parameters = node_parameters(scene, folder, robot)
+                    processes.start_node(robot, "fleet_exchange.fleet_node", parameters, renamed=True)
+                else:
+                    words = join_arguments(scene, folder, robot, ports)
+                    processes.start(robot, "edgeflock.runtime.cli", words, may_end=True)
+            while not learnt(folder):
+                processes.check()
+                _tell(folder, on_round)
+                time.sleep(LOOK_S)
     _tell(folder, on_round)
 
 
-def join_command(scene: Scene, folder: Folder, robot: str, ports: dict[str, int]) -> list[str]:
-    """Arguments of `edgeflock` with which a robot takes part."""
-    last = scene.rounds + scene.settle
-    options = {
-        "key": folder.key(robot),
-        "roster": folder.fleet / "roster.json",
-        "plan": folder.fleet / "plan.json",
-        "out": folder.net(fleet(robot)),
-        "listen": f"127.0.0.1:{ports[robot]}",
-        "data": folder.data(robot, "train"),
-        "val": folder.data(robot, "val"),
+def learnt(folder: Folder) -> bool:
+    """Whether every robot has the fleet's net of the last round."""
+    return all(folder.weights(fleet(robot)).exists() for robot in HOMES)
+
+
+def part(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:
+    """What a robot is told of its part in the run, by the name of the option or parameter."""
+    return {
+        "key": str(folder.key(robot)),
+        "roster": str(folder.fleet / "roster.json"),
+        "plan": str(folder.fleet / "plan.json"),
+        "out": str(folder.net(fleet(robot))),
+        "data": str(folder.data(robot, "train")),
+        "val": str(folder.data(robot, "val")),
         "rounds": scene.rounds,
         "settle": scene.settle,
         "steps": scene.steps,
-        "evaluate": last,  # the net of the last round drives, as those that learnt apart
+        "nice": 0,  # nothing drives beside it
+        "evaluate": scene.rounds + scene.settle,  # the net of the last round drives, as those that learnt apart
     }
+
+
+def settings(scene: Scene) -> list[str]:
+    """KEY=VALUE of the task and the peer; the robots share one machine, which may be busy."""
+    given = {"batch": scene.batch, "lr": scene.lr, "bf16": False, "ceiling_s": 600, "silent_s": 120}
+    return [f"{key}={value}" for key, value in given.items()]
+
+
+def node_parameters(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:
+    """Parameters of a robot's fleet node."""
+    topics = {"prefix": f"/demo_{os.getpid()}"}
+    return {"robot": robot, **part(scene, folder, robot), "settings": " ".join(settings(scene)), **topics}
+
+
+def join_arguments(scene: Scene, folder: Folder, robot: str, ports: dict[str, int]) -> list[str]:
+    """Arguments of `edgeflock` with which a robot takes part over TCP."""
+    options = part(scene, folder, robot) | {"listen": f"127.0.0.1:{ports[robot]}"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     others = [w for name, port in ports.items() if name != robot for w in ("--peer", f"{name}=127.0.0.1:{port}")]
-    settings = {"batch": scene.batch, "lr": scene.lr, "bf16": False, "ceiling_s": 600, "silent_s": 60}
-    return ["fleet", "join", robot, *words, *others, *(w for k, v in settings.items() for w in ("--set", f"{k}={v}"))]
+    return ["fleet", "join", robot, *words, *others, *(w for one in settings(scene) for w in ("--set", one))]
 
 
 def free_ports(names: Iterable[str]) -> dict[str, int]:
@@ -160,10 +198,6 @@ def apart(folder: Folder) -> float:
     """Largest difference of a weight between two nets of the fleet."""
     first, *others = (load_file(folder.weights(fleet(robot))) for robot in HOMES)
     return max(float(np.abs(first[name] - other[name]).max()) for other in others for name in first)
-
-
-def _finished(folder: Folder, robot: str) -> bool:
-    return folder.weights(fleet(robot)).exists()
 
 
 def _tell(folder: Folder, on_round: OnRound) -> None:

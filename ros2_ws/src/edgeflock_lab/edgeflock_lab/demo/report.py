@@ -40,11 +40,11 @@ class Story:
     transport: str
 
     @classmethod
-    def read(cls, scene: Scene, folder: Folder, seconds: dict[str, float], transport: str) -> Story:
+    def read(cls, scene: Scene, folder: Folder, seconds: dict[str, float]) -> Story:
         """From the results of the stages."""
         links = read_links({robot: folder.net(fleet(robot)) / "events.jsonl" for robot in HOMES})
         found, by = outcomes(scene, folder), drivers(folder)
-        return cls(scene, found, links, apart(folder), by, seconds, transport)
+        return cls(scene, found, links, apart(folder), by, seconds, folder.transport.read_text())
 
     @property
     def shortfalls(self) -> list[tuple[str, str, float]]:

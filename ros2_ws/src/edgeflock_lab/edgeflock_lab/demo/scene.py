@@ -80,6 +80,11 @@ class Folder:
         """Keys, roster and plan of the fleet."""
         return self.path / "fleet"
 
+    @property
+    def transport(self) -> Path:
+        """What carried the models."""
+        return self.fleet / "transport.txt"
+
     def net(self, net: str) -> Path:
         """Checkpoints and weights of a net; a fleet's robot has its events there too."""
         return self.path / "nets" / net

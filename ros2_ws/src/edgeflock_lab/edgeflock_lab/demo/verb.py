@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from edgeflock_lab.demo.scene import Folder, Scene
 
 FILES = ("data", "fleet", "keys", "nets", "bundles", "drives", "logs", "scene.json", "seconds.json", "demo.json")
-TRANSPORT = "TCP with TLS 1.3 on the loopback"
 
 
 def demo(
@@ -52,7 +51,7 @@ def demo(
         _clear(out)
     _same_scene(folder, scene)
     seconds = run_stages(scene, folder, jobs, console)
-    story = Story.read(scene, folder, seconds, TRANSPORT)
+    story = Story.read(scene, folder, seconds)
     write_story(story, folder)
     console.print(story.verdict, highlight=False, soft_wrap=True)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
