@@ -12,6 +12,7 @@ import typer
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.figures import check_picture
 from edgeflock.runtime.files import check_outputs, write_atomically
+from edgeflock.runtime.fleet.plan.delay import MOST
 from edgeflock.runtime.options import typed_flags
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ Jitter = Annotated[float, typer.Option(min=0.0, help="Coefficient of variation o
 WifiBps = Annotated[float | None, typer.Option(help="All transfers share one Wi-Fi channel, usable bit/s.")]
 AsJson = Annotated[str | None, typer.Option("--json", help="Write JSON to this file; '-' prints it instead.")]
 
+MOST_JITTER = 10.0
 MOST_TIMES = 1e6
 """A straggler that is slower stands still."""
 
@@ -74,8 +76,10 @@ def conditions_of(
                 f"--straggler '{text}': expected a factor above 0 and at most {MOST_TIMES:g}, once per silo."
             )
         factors[at] = times
-    if wifi_bps is not None and not wifi_bps > 0:
-        raise InputError(f"--wifi-bps is {wifi_bps}: expected bit/s above 0.")
+    if wifi_bps is not None and not 1 <= wifi_bps <= MOST:
+        raise InputError(f"--wifi-bps is {wifi_bps:g}: expected 1 to {MOST:g} bit/s.")
+    if jitter > MOST_JITTER:
+        raise InputError(f"--jitter is {jitter:g}: expected at most {MOST_JITTER:g}, beyond which most times are 0.")
     return Conditions(factors, jitter, wifi_airtime(model_bits, wifi_bps) if wifi_bps else 0.0, seed)
 
 

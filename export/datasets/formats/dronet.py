@@ -147,10 +147,23 @@ class DronetWriter:
             self._rows.close()
 
 
-def is_complete(folder: str | Path) -> bool:
-    """Whether `folder` holds a finished recording of `DronetWriter`."""
+def is_complete(folder: str | Path, recording: dict[str, Any]) -> bool:
+    """Whether `folder` holds a finished recording of `DronetWriter` with these values.
+
+    Raises
+    ------
+    InputError
+        It holds a finished one with others.
+    """
     meta = _meta(Path(folder))
-    return meta is not None and meta["complete"]
+    if meta is None or not meta["complete"]:
+        return False
+    for name, held in meta["recording"].items():
+        if held != recording.get(name, held):
+            raise InputError(
+                f"{folder}: was recorded with {name} {held}, got {recording[name]}; delete it or choose another folder"
+            )
+    return True
 
 
 def experiments(folder: Path) -> list[Path]:

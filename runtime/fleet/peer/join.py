@@ -143,7 +143,7 @@ async def join(
     roster, fleet_key = signed.roster, signed.fleet_key
     key = read_private_key(place.key)
     _check_key(place, roster, key.public_key().public_bytes_raw())
-    plan = Plan.from_json(place.plan.read_text(), place.plan)
+    plan = Plan.from_json(place.plan.read_bytes(), place.plan)
     if missing := sorted(set(plan.roster) - {place.own} - set(place.peers)):
         raise InputError(f"the plan names {', '.join(missing)}: say where they listen, --peer {missing[0]}=HOST:PORT.")
     store = Store(place.out / "checkpoints")

@@ -120,6 +120,12 @@ def test_the_cost_of_size_is_measured(tmp_path):
         (["--network", "gaia", "--hub", "Paris"], "no silo 'Paris'"),
         (["--network", "gaia", "--model-bits", "0"], "model_bits is 0"),
         (["--network", "gaia", "--wifi-bps", "0"], "--wifi-bps"),
+        (["--network", "gaia", "--wifi-bps", "1e-300"], "--wifi-bps is 1e-300: expected 1 to"),
+        (["--network", "gaia", "--jitter", "1e9"], "--jitter is 1e.09: expected at most 10"),
+        (["--network", "gaia", "--local-steps", "9" * 20], "local_steps is 1e.20: expected .* at most"),
+        (["--network", "gaia", "--model-bits", "1e300"], "model_bits is 1e.300: expected .* at most"),
+        (["--network", "random:99999999"], "expected 3 to 5000 silos in a random network, got 99999999"),
+        (["--network", "gaia", "--seed", "3"], "--seed would not be used: without --jitter"),
     ],
 )
 def test_bad_options_say_what_was_expected(args, said):

@@ -19,6 +19,9 @@ Parameters: `SteeringParameters`; see `managed`.
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import math
 import sys
 import threading

@@ -105,14 +105,14 @@ def test_kill_9_loses_at_most_one_frame_and_resumes(tmp_path):
     added = max(50, *map(int, child.stdout.read().split()), 0) + 1
     child.wait()
 
-    assert not is_complete(folder)
+    assert not is_complete(folder, {})
     data = read_dronet(folder)
     assert len(data) in (added, added + 1)  # + 1: added, but killed before it could say so
 
     with DronetWriter(folder, {"world": "indoor", "seed": 1}) as writer:
         assert writer.frames == len(data)
         writer.add(smooth(0), 0.5, 1.0, 0.0, 0.0, 0.0)
-    assert is_complete(folder)
+    assert is_complete(folder, {})
     resumed = read_dronet(folder)
     assert len(resumed) == len(data) + 1
     np.testing.assert_array_equal(resumed.frames[:-1], data.frames)
