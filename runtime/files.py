@@ -66,10 +66,10 @@ def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
         if target.exists():
             shutil.copymode(target, draft)
         if sync:
-            _sync(draft)
+            to_disk(draft)
         draft.replace(target)
         if sync:
-            _sync(target.parent)  # the rename itself
+            to_disk(target.parent)  # the rename itself
     except OSError as error:
         if error.filename is None or Path(os.fsdecode(error.filename)) == draft:
             error.filename, error.filename2 = str(path), None
@@ -147,7 +147,7 @@ def in_order(safetensors: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + safetensors[8 + size :]
 
 
-def _sync(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Wait until the disk has a file or the names in a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from edgeflock.export.cli import export_app
-from edgeflock.export.datasets.formats.dronet import DronetWriter
 from edgeflock.export.nets import NETS
 from edgeflock.export.pipeline import PRECISIONS, _check_range
 from edgeflock.export.recipe import Samples
 from edgeflock.runtime.bundle.bundle import Bundle, generate_key
 from edgeflock.runtime.errors import BundleError, EdgeflockError, GateError, InputError
 from edgeflock.runtime.prepare.frame import STEERING_INPUT
+from edgeflock.runtime.recording.dronet import DronetWriter
 from edgeflock.runtime.tasks import open_task
 
 

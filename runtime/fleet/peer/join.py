@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import save
 
 from edgeflock.runtime.bundle.driving import DrivingBundle
@@ -25,7 +24,7 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.actions import Mixed
-from edgeflock.runtime.fleet.peer.config import PeerConfig
+from edgeflock.runtime.fleet.peer.config import PeerConfig, Place
 from edgeflock.runtime.fleet.peer.drive import Driver
 from edgeflock.runtime.fleet.peer.promoter import Promoter
 from edgeflock.runtime.fleet.peer.roster import Roster, read_roster
@@ -34,28 +33,6 @@ from edgeflock.runtime.fleet.peer.store import Store
 from edgeflock.runtime.fleet.peer.trainer import Trainer, TrainerDied
 from edgeflock.runtime.fleet.plan.schedule import Plan
 from edgeflock.runtime.fleet.transports.tcp import TcpPeer, TcpTransport
-
-
-class Place(BaseModel):
-    """Where a robot stands in a run: its files and addresses."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    own: str
-    key: Path = Field(description="private key of this robot")
-    roster: Path
-    fleet_key: bytes | None = Field(None, description="raw public key that must have signed the roster")
-    plan: Path
-    listen: tuple[str, int]
-    peers: dict[str, tuple[str, int]] = Field(description="host and port of the others")
-    out: Path
-    steps: int = Field(1, ge=1, description="local steps per round")
-    threads: int = Field(1, ge=1, description="threads of the learner")
-    evaluate: int = Field(10, ge=1, description="rounds between two looks at the validation data")
-    worse: float = Field(0.05, ge=0, description="share by which a model may be worse than the best so far")
-    promote: tuple[str, ...] = Field(
-        (), description="arguments of `fleet promote`, for models that pass; none: leave it"
-    )
 
 
 @dataclass
@@ -99,11 +76,12 @@ class Validation:
         limit = best + self._sign * self._worse * abs(best)
         accepted = math.isfinite(figure) and self._sign * (figure - limit) <= 0
         if accepted:
-            self.best = self._sign * min(self._sign * figure, self._sign * best)
+            best = self._sign * min(self._sign * figure, self._sign * best)
             metadata = {"net": self._task.net, "round": str(round_), self._task.metric: str(figure)}
             write_atomically(self._out / "model.safetensors", save(await self._trainer.weights(model), metadata))
-            facts = {"best": self.best, "round": round_, "figures": figures}
+            facts = {"best": best, "round": round_, "figures": figures}
             write_atomically(self._path, json.dumps(facts, indent=1) + "\n")
+            self.best = best
         return Verdict(round_, figure, accepted, figures)
 
 
@@ -180,7 +158,11 @@ async def join(
 
         async def look(round_: int, model: np.ndarray) -> None:
             with contextlib.suppress(TrainerDied):  # it is started again; the next look comes
-                verdict = await validation.judge(round_, model)
+                try:
+                    verdict = await validation.judge(round_, model)
+                except OSError as error:  # a full disk stops no robot; the model that passed before is still there
+                    driver.note({"event": "alarm", "what": "store", "peer": place.own, "why": str(error)})
+                    return
                 judged = {"metric": task.metric, "best": task.best, "unit": task.unit} | asdict(verdict)
                 driver.note({"event": "validated"} | judged)
                 said = "passes" if verdict.accepted else "does not pass: the model before stays"

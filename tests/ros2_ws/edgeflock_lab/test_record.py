@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from edgeflock.export.datasets.formats.dronet import DronetWriter, read_dronet
+from edgeflock.export.datasets.formats.dronet import read_dronet
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.recording.dronet import DronetWriter
 from edgeflock_lab.record import parse_seeds, record_world
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from edgeflock.runtime.bench.measure import Chain
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.model_options import validated
 from edgeflock_lab.supervisor import Supervisor, stay_on_this_machine
 
 SETTLE_S = 0.5  # wall time for the answers to the last frames
@@ -61,16 +62,9 @@ def chain(
         from edgeflock_lab.drive import DriveOptions, listening, start_nodes
     stay_on_this_machine()
     with tempfile.TemporaryDirectory() as folder:
-        options = DriveOptions(
-            out=Path(folder),
-            duration=settle_s + seconds,
-            source=source,
-            engine=engine,
-            precision=precision,
-            bundle=bundle,
-            keys=tuple(keys),
-            fps=round(rate_hz),
-        )
+        given = {"source": source, "engine": engine, "precision": precision, "bundle": bundle, "keys": tuple(keys)}
+        timing = {"duration": settle_s + seconds, "fps": round(rate_hz)}
+        options = validated(DriveOptions, {"out": Path(folder), **given, **timing})
         world = None
         if options.simulated:
             with needs("The source sim", "sim"):

@@ -15,15 +15,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.options import Keys
 from edgeflock_ros.environment import check_environment
 
@@ -40,25 +41,26 @@ LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
-@dataclass(frozen=True)
-class DriveOptions:
+class DriveOptions(BaseModel):
     """What to drive with; the options of the command."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     out: Path
-    world: Literal["indoor", "outdoor"] = "indoor"
-    seed: int = 2
-    duration: float = 30.0
-    source: str = "sim"
-    image_topic: str | None = None
-    depth_topic: str | None = None
-    precision: str | None = None
-    engine: str | None = None
-    bundle: Path | None = None
+    world: Literal["indoor", "outdoor"] = Field("indoor", description="Kind of world.")
+    seed: int = Field(2, ge=0, description="The world's seed; even ones were not trained on.")
+    duration: float = Field(30.0, ge=0.5, description="Driving time, s; of a recording: at most.")
+    source: str = Field("sim", description="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
+    image_topic: str | None = Field(None, description="Of the images, where a bag holds several.")
+    depth_topic: str | None = Field(None, description="Of the depth that belongs to them, in a bag.")
+    precision: str | None = Field(None, description="Of the net (default: what `edgeflock tune` or the bundle chose).")
+    engine: str | None = Field(None, description="To run the net (default: what `edgeflock tune` chose).")
+    bundle: Path | None = Field(None, description="Bundle to steer by (default: edgeflock's own)")
     keys: tuple[Path, ...] = ()
     json_file: Path | None = None
     lockstep: bool = False
-    speed: float = 1.0
-    fps: int = 30
+    speed: float = Field(1.0, ge=0.05, le=10, description="Cruising speed, m/s.")
+    fps: int = Field(30, ge=1, le=240, description="Frames per second (sim, live camera).")
     width: int = 640
     height: int = 480
 
@@ -68,24 +70,15 @@ class DriveOptions:
         return self.source == "sim"
 
 
+CAMERA = ("source", "image_topic", "depth_topic", "fps")
+NET = ("precision", "engine", "bundle")
+
+
+@model_options
 def drive(
-    world: Annotated[Literal["indoor", "outdoor"], typer.Option(help="Kind of world.")] = "indoor",
-    seed: Annotated[int, typer.Option(min=0, help="The world's seed; even ones were not trained on.")] = 2,
-    duration: Annotated[float, typer.Option(min=0.5, help="Driving time, s; of a recording: at most.")] = 30.0,
-    source: Annotated[
-        str, typer.Option(help="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
-    ] = "sim",
-    image_topic: Annotated[str | None, typer.Option(help="Of the images, where a bag holds several.")] = None,
-    depth_topic: Annotated[str | None, typer.Option(help="Of the depth that belongs to them, in a bag.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the net (default: what `edgeflock tune` or the bundle chose).")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="To run the net (default: what `edgeflock tune` chose).")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
+    given: Annotated[dict[str, Any], Fields("world", "seed", "duration", *CAMERA, *NET, "speed", of=DriveOptions)],
     key: Keys = None,
     lockstep: Annotated[bool, typer.Option("--lockstep", help="Simulated time waits for every command.")] = False,
-    speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
-    fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second (sim, live camera).")] = 30,
     size: Annotated[str, typer.Option(help="Of the image, px (sim, live camera).")] = "640x480",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the record to this file as well.")] = None,
     out: Annotated[Path | None, typer.Option(help="Report folder (default: drive-<time>)")] = None,
@@ -96,22 +89,12 @@ def drive(
     width, height = parse_size(size)
     options = DriveOptions(
         out=out or Path(time.strftime("drive-%Y%m%d-%H%M%S")),
-        world=world,
-        seed=seed,
-        duration=duration,
-        source=source,
-        image_topic=image_topic,
-        depth_topic=depth_topic,
-        precision=precision,
-        engine=engine,
-        bundle=bundle,
         keys=tuple(key or ()),
         json_file=json_file,
         lockstep=lockstep,
-        speed=speed,
-        fps=fps,
         width=width,
         height=height,
+        **given,
     )
     record = run_drive(options, Console())
     if json_file:

@@ -108,8 +108,8 @@ def record_world(
     out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert", keys: list[Path] | None = None
 ) -> Path:
     """Record one world; returns the folder, which is left alone if it is complete already."""
-    from edgeflock.export.datasets.formats.dronet import DronetWriter, is_complete
     from edgeflock.runtime.prepare.frame import grey_320x240
+    from edgeflock.runtime.recording.dronet import DronetWriter, is_complete
     from fadnet_sim.camera import SimCamera
 
     folder = out / ("train" if seed % 2 else "val") / f"{kind}_{seed}"

@@ -183,8 +183,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _absence(self) -> str:
         if self._reader is None:
             return "no image from the camera of this process"
-        names = Senders(self, self._reader.topic).names()
-        return f"no image on {self._reader.topic} from {' and '.join(names) or 'anybody: nobody sends there'}"
+        return Senders(self, self._reader.topic).absence("image")
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,8 +1,9 @@
-"""Camera, steering and guard of one robot.
+"""Camera, steering and guard of one robot, and the recorder of what a person drives.
 
 ros2 launch fadnet_nav fadnet_nav.launch.py                                          drives the simulated robot
 ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense params_file:=f1tenth.yaml
 ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense camera_path:=run.bag namespace:=robot1 composed:=true
+ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense params_file:=f1tenth.yaml record:=data/r1
 ros2 launch fadnet_nav fadnet_nav.launch.py camera:=none image_topic:=/camera/camera/color/image_raw \
     depth_topic:=/camera/camera/aligned_depth_to_color/image_raw params_file:=f1tenth.yaml
 """
@@ -44,6 +45,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "more_readers", default_value="0", description="other nodes that a recording waits for before its first image"
     ),
+    DeclareLaunchArgument("record", default_value="", description="data folder for what a person drives"),
 ]
 
 
@@ -67,6 +69,7 @@ def _nodes(context):
         require_depth=flag("require_depth", a["require_depth"]) if a["require_depth"] else None,
         use_sim_time=flag("use_sim_time", a["use_sim_time"]),
         more_readers=int(a["more_readers"]),
+        record=a["record"],
     )
     nodes = [as_node(p, "" if p.executable == "base_node" else str(params)) for p in processes]
     return [GroupAction([PushRosNamespace(a["namespace"]), *renamed(a["image_topic"], a["depth_topic"]), *nodes])]
