@@ -224,6 +224,7 @@ def _manifest(
         gates={precision: form.verdict for precision, form in forms.items()},
         targets=targets,
         training=recipe.training,
+        trained_camera=recipe.trained_camera,
         provenance=provenance,
         tool_versions={tool: version(tool) for tool in _TOOLS},
     )

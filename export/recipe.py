@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from edgeflock.calibration.ranges import Method
-from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, Training
+from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
 
 Answers = Mapping[str, np.ndarray]
@@ -109,6 +109,8 @@ class Recipe:
     default_precision : str
     training : Training
         How the weights came about, as the manifest keeps it.
+    trained_camera : TrainedCamera, optional
+        That the training frames came from, as the manifest keeps it.
     """
 
     task: str
@@ -126,3 +128,4 @@ class Recipe:
     method: Method = "entropy"
     default_precision: str = "int8"
     training: Training = field(default_factory=Training)
+    trained_camera: TrainedCamera | None = None

@@ -21,6 +21,7 @@ from edgeflock.export.fleet.options import AsJson, Disturbance, LoadOptions, Ove
 from edgeflock.export.recipes.limits import SteeringLimits
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
+from edgeflock.runtime.fleet.watch.verb import watch
 from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.options import next_command, refuse_unused
 from edgeflock.runtime.tasks.shadow import ShadowLimits
@@ -357,3 +358,4 @@ fleet_app.command(
 fleet_app.command(
     epilog="Example: edgeflock fleet experiments --data data/fleet/train --val data/fleet/val --out docs/perf/fleet"
 )(experiments)
+fleet_app.command(epilog="Example: edgeflock fleet watch runs/r1 runs/r2 --replay")(watch)

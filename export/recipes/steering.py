@@ -11,7 +11,7 @@ from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.recipes.limits import SteeringLimits
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
-from edgeflock.runtime.bundle.manifest import Criterion, Training
+from edgeflock.runtime.bundle.manifest import Criterion, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.frame import STEERING_INPUT, crop_200
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
@@ -32,6 +32,7 @@ def steering_recipe(
     limits: SteeringLimits | None = None,
     precision: str = "int8",
     training: Training | None = None,
+    trained_camera: TrainedCamera | None = None,
 ) -> Recipe:
     """Recipe of a trained steering net.
 
@@ -51,6 +52,8 @@ def steering_recipe(
         What the bundle drives with unless told otherwise.
     training : Training, optional
         How the weights came about.
+    trained_camera : TrainedCamera, optional
+        That the training frames came from; without it a robot's frames are never brought to its view.
 
     Raises
     ------
@@ -83,6 +86,7 @@ def steering_recipe(
         references=representative_frames(judged.feeds["image"][:, 0], validation.angles, REFERENCES, brightness_bins=1),
         default_precision=precision,
         training=training or Training(),
+        trained_camera=trained_camera,
     )
 
 

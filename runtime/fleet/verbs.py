@@ -153,7 +153,7 @@ def join(
         roster=roster,
         fleet_key=read_public_key(fleet_key).raw if fleet_key else None,
         plan=plan,
-        listen=_address(listen, listen),
+        listen=address_of(listen, listen),
         peers=addresses,
         out=out,
         promote=tuple(map(str, [driving, *promotion])) if driving is not None else (),
@@ -179,10 +179,11 @@ def _named_address(text: str) -> tuple[str, tuple[str, int]]:
     name, equals, address = text.partition("=")
     if not equals:
         raise InputError(f"--peer '{text}': expected NAME=HOST:PORT, such as r2=192.168.1.12:7600.")
-    return name, _address(address, text)
+    return name, address_of(address, text)
 
 
-def _address(address: str, text: str) -> tuple[str, int]:
+def address_of(address: str, text: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT; `text` is what the message shows: `InputError`."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal() or not int(port) < 65536:
         raise InputError(f"'{text}': expected HOST:PORT, such as 192.168.1.12:7600.")

@@ -59,17 +59,14 @@ def chain(
         A node died or none was heard of in time.
     """
     with needs("Scope chain", "drive"):
-        from edgeflock_lab.drive import DriveOptions, listening, start_nodes
+        from edgeflock_lab.drive import DriveOptions, drive_world, listening, start_nodes
     stay_on_this_machine()
     with tempfile.TemporaryDirectory() as folder:
         given = {"source": source, "engine": engine, "precision": precision, "bundle": bundle, "keys": tuple(keys)}
         timing = {"duration": settle_s + seconds, "fps": round(rate_hz)}
         options = validated(DriveOptions, {"out": Path(folder), **given, **timing})
-        world = None
-        if options.simulated:
-            with needs("The source sim", "sim"):
-                from fadnet_sim.world import make_world
-            world = make_world(options.world, options.seed)
+        with needs("The source sim", "sim"):
+            world = drive_world(options)
         with listening(options, world) as (monitor, spin), Supervisor(Path(folder) / "logs") as nodes:
             start_nodes(nodes, options, world, monitor, spin)
             settled = time.monotonic() + settle_s
