@@ -234,7 +234,7 @@ def test_a_word_that_no_verb_can_mean_is_refused_for_all_of_them(run, words, sai
 
 @pytest.mark.parametrize(
     ("words", "near"),
-    [("bundel", "bundle"), ("bundle verfy", "verify"), ("emotoin", "emotion"), ("train steerin", "steering")],
+    [("bundles", "bundle"), ("bundle verif", "verify"), ("emotions", "emotion"), ("train steerings", "steering")],
 )
 def test_a_misspelt_verb_names_those_that_are_near_wherever_they_are_registered(run, words, near):
     ended = run(*words.split())
