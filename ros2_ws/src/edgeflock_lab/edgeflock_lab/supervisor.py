@@ -117,7 +117,7 @@ class Supervisor:
     def start_node(
         self, name: str, module: str, parameters: dict[str, Any], may_end: bool = False, renamed: bool = False
     ) -> None:
-        """Run a node in the run's namespace, `renamed` to the name of its process where there are others of its kind."""
+        """Run a node in the run's namespace, `renamed` to its process's name where there are others of its kind."""
         settings = [word for k, v in parameters.items() for word in ("-p", f"{k}:={json.dumps(v)}")]
         naming = ["-r", f"__node:={name}"] if renamed else []
         self.start(name, module, [*ros_arguments(), *naming, *settings], may_end)

@@ -25,14 +25,14 @@ def make_bundle(folder: Folder, net: str) -> None:
 
     The gate lets every net pass: how badly it drives is what the demonstration shows.
     """
+    out = folder.bundle(net)
+    if out.exists():
+        return
     from edgeflock.export.datasets import open_dataset
     from edgeflock.export.pipeline import export_bundle
     from edgeflock.export.recipes.limits import SteeringLimits
     from edgeflock.export.recipes.steering import steering_recipe
 
-    out = folder.bundle(net)
-    if out.exists():
-        return
     robot = net.partition("-")[0] if net != ALL else next(iter(HOMES))
     validation = open_dataset(folder.data(robot, "val"))
     limits = SteeringLimits(max_ratio=1e6)
