@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeflock.runtime.files import check_outputs, check_same_run, write_atomically
+from edgeflock.runtime.files import check_outputs, check_same_run, sole_writer, write_atomically
 from edgeflock.runtime.options import next_command
 from edgeflock_lab.demo.stages import Clock, bar, in_processes, rounds_bar
 
@@ -47,12 +47,13 @@ def demo(
 
     check_outputs(folders=[out])
     scene, folder, console = BRIEF if brief else WHOLE, Folder(out), Console()
-    if fresh:
-        _clear(out)
-    _same_scene(folder, scene)
-    seconds = run_stages(scene, folder, jobs, console)
-    story = Story.read(scene, folder, seconds)
-    write_story(story, folder)
+    with sole_writer(out):
+        if fresh:
+            _clear(out)
+        _same_scene(folder, scene)
+        seconds = run_stages(scene, folder, jobs, console)
+        story = Story.read(scene, folder, seconds)
+        write_story(story, folder)
     console.print(story.verdict, highlight=False, soft_wrap=True)
     console.print(f"Report: {out / 'report.html'}", highlight=False, soft_wrap=True)
     if story.shortfalls:
