@@ -163,7 +163,7 @@ class Participant:
         self._roster, self._fleet_key = signed.roster, signed.fleet_key
         self._key = read_private_key(place.key)
         _check_key(place, signed.roster, self._key.public_key().public_bytes_raw())
-        self._plan = Plan.from_json(place.plan.read_text(), place.plan)
+        self._plan = Plan.from_json(place.plan.read_bytes(), place.plan)
         others = {robot.name: bytes.fromhex(robot.key) for robot in signed.roster.robots if robot.name != place.own}
         if missing := sorted(set(self._plan.roster) - {place.own} - self._connect(self._key, others).peers):
             raise InputError(

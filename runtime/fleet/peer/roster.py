@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.bundle.signing import key_id
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import canonical_json, write_atomically
+from edgeflock.runtime.files import canonical_json, parse_json, write_atomically
 from edgeflock.runtime.fleet.peer.wire import Name, Run
 from edgeflock.runtime.fleet.transports.base import check_name
 
@@ -146,7 +146,7 @@ def read_roster(path: Path, fleet_key: bytes | None = None) -> SignedRoster:
     """
     remedy = "Fetch the fleet's roster.json again, or make one with `edgeflock fleet keys init`."
     try:
-        data: Any = json.loads(path.read_bytes())
+        data: Any = parse_json(path.read_bytes())
         content, public, signature = data["roster"], bytes.fromhex(data["fleet_key"]), bytes.fromhex(data["signature"])
         Ed25519PublicKey.from_public_bytes(public).verify(signature, DOMAIN + canonical_json(content))
         roster = Roster.model_validate(content)
