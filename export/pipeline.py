@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,11 +15,10 @@ import onnx
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.numpy import save as save_arrays
-from safetensors.torch import save as save_tensors
 
 from edgeflock.calibration.observe import OnProgress, progress
 from edgeflock.calibration.ranges import Method, activation_ranges
-from edgeflock.export.onnx import IR, OPSET, PARITY, check_parity, export_onnx, predict
+from edgeflock.export.graph import IR, OPSET, PARITY, ExportedNet, predict
 from edgeflock.export.quantise.forms import FORMS
 from edgeflock.export.quantise.fp16 import to_fp16
 from edgeflock.export.quantise.search import SearchResult, search
@@ -35,7 +34,6 @@ from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import next_command
 
 PRECISIONS = ("fp32", "fp16", *FORMS)
-PARITY_SAMPLES = 256
 SENSITIVITY_SAMPLES = 16
 
 _TOOLS = ("edgeflock", "torch", "onnx", "onnxslim", "onnxruntime", "numpy")
@@ -108,18 +106,16 @@ def export_bundle(
     data = f"{len(samples)} samples, SHA-256 {samples.digest[:16]}"
     provenance: dict[str, Any] = {"validation": samples.digest}
 
-    def graph(batch: int) -> onnx.ModelProto:
-        shapes = {spec.name: (batch, *spec.shape[1:]) for spec in recipe.inputs}
-        dtypes = {spec.name: spec.dtype for spec in recipe.inputs}
-        return export_onnx(recipe.module, shapes, [spec.name for spec in recipe.outputs], dtypes)
-
     batch = recipe.inputs[0].shape[0]
     with _step(console, f"{recipe.net} to ONNX") as done:
-        fp32 = graph(batch)
-        some = samples.spread(PARITY_SAMPLES)
-        worst = check_parity(recipe.module, fp32, some.feeds, some.names)
-        provenance["parity"] = {"worst": worst, "samples": len(some)}
-        done(f"parity {worst:.1e} on {len(some)} samples, at most {PARITY:g}")
+        exported = recipe.module
+        if not isinstance(exported, ExportedNet):
+            from edgeflock.export.onnx import export_net
+
+            exported = export_net(recipe.net, exported, recipe.inputs, recipe.outputs, samples)
+        fp32, state = exported.model, exported.state
+        provenance["parity"] = {"worst": exported.parity, "samples": exported.samples}
+        done(f"parity {exported.parity:.1e} on {exported.samples} samples, at most {PARITY:g}")
     reference = predict(fp32, samples.feeds)
 
     def judge(model: onnx.ModelProto) -> Judgement:
@@ -128,7 +124,7 @@ def export_bundle(
     quantise = None
     if quantised and calibration is not None:
         methods = [method] if method else [recipe.method, *(m for m in get_args(Method) if m != recipe.method)]
-        single = fp32 if batch == 1 else graph(1)
+        single = fp32 if batch == 1 else _single(recipe)
         quantise = _quantiser(recipe, calibration, fp32, single, judge, methods, console)
         provenance["calibration"] = {"samples": len(calibration), "data": calibration.digest}
 
@@ -167,7 +163,6 @@ def export_bundle(
 
     with _step(console, "bundle") as done:
         files = {f"{recipe.net}_{p}.onnx": model.SerializeToString(deterministic=True) for p, model in models.items()}
-        state = {tensor: value.contiguous() for tensor, value in recipe.module.state_dict().items()}
         manifest = Manifest(
             name=recipe.name,
             net=recipe.net,
@@ -180,9 +175,9 @@ def export_bundle(
             targets=targets,
             training=recipe.training,
             provenance=provenance,
-            tool_versions={tool: version(tool) for tool in _TOOLS},
+            tool_versions=_tool_versions(),
         )
-        files |= {WEIGHTS: save_tensors(state), VECTORS: save_arrays(_vectors(recipe, models))}
+        files |= {WEIGHTS: save_arrays(state), VECTORS: save_arrays(_vectors(recipe, models))}
         write_bundle(out, manifest, files)
         sign_bundle(out, key)
         done(f"{out}: look at it with `edgeflock bundle show {out}`")
@@ -190,6 +185,24 @@ def export_bundle(
     then = next_command("tune", out, keys=[public] if public.exists() else [])
     console.print(then, highlight=False, markup=False, soft_wrap=True)
     return out
+
+
+def _single(recipe: Recipe) -> onnx.ModelProto:
+    """Graph of batch 1, which calibration samples pass."""
+    if isinstance(recipe.module, ExportedNet):
+        raise InputError(f"the {recipe.net} was exported with a batch above 1: export it from its weights, with torch.")
+    from edgeflock.export.onnx import export_specs
+
+    return export_specs(recipe.module, recipe.inputs, recipe.outputs, 1)
+
+
+def _tool_versions() -> dict[str, str]:
+    """Of the tools that are installed here: a robot that re-quantises has no torch."""
+    found = {}
+    for tool in _TOOLS:
+        with suppress(PackageNotFoundError):
+            found[tool] = version(tool)
+    return found
 
 
 def _quantiser(

@@ -79,10 +79,12 @@ class Validation:
         Gets `model.safetensors`, the newest model that passed.
     worse : float
         Share by which a figure may be worse than the best so far.
+    graph : bool
+        Write `model.onnx` beside it, from which a bundle is made without torch.
     """
 
-    def __init__(self, trainer: Trainer, task: LearningTask, out: Path, worse: float) -> None:
-        self._trainer, self._task, self._out, self._worse = trainer, task, out, worse
+    def __init__(self, trainer: Trainer, task: LearningTask, out: Path, worse: float, graph: bool = False) -> None:
+        self._trainer, self._task, self._out, self._worse, self._graph = trainer, task, out, worse, graph
         self._sign = 1 if task.best == "lowest" else -1
         self._path = out / "validation.json"
         self.best: float | None = None
@@ -101,7 +103,13 @@ class Validation:
         if accepted:
             self.best = self._sign * min(self._sign * figure, self._sign * best)
             metadata = {"net": self._task.net, "round": str(round_), self._task.metric: str(figure)}
-            write_atomically(self._out / "model.safetensors", save(await self._trainer.weights(model), metadata))
+            weights = save(await self._trainer.weights(model), metadata)
+            graph = await self._trainer.graph(model) if self._graph else b""
+            write_atomically(self._out / "model.safetensors", weights)
+            if graph:
+                write_atomically(self._out / "model.onnx", graph)
+            else:
+                (self._out / "model.onnx").unlink(missing_ok=True)  # it would be another model's
             facts = {"best": self.best, "round": round_, "figures": figures}
             write_atomically(self._path, json.dumps(facts, indent=1) + "\n")
         return Verdict(round_, figure, accepted, figures)
@@ -171,7 +179,7 @@ async def join(
                 note_driving(said)
 
             promoter = Promoter(place.promote, place.out / "promote.log", promoted)
-        validation = Validation(trainer, task, place.out, place.worse)
+        validation = Validation(trainer, task, place.out, place.worse, graph=bool(place.promote))
 
         def note_driving(said: str) -> None:
             current = DrivingBundle(Path(place.promote[0])).current

@@ -14,22 +14,32 @@ Publishes
     /diagnostics                at every change and at 1 Hz, of the newest frame: age_ms, inference_ms, frames, dropped,
                                 engine, precision, bundle; WARN while no image comes, with who should send it
 
+Services (relative names)
+    ~/reload                    std_srvs/Trigger: opens, verifies, replays and warms up what lies at `bundle` now, in a
+                                thread of its own, and drives with it from the next frame on. Where it is refused, the
+                                answer says why, and the one before drives on. With `follow` the node does so by itself
+                                when the link `bundle` comes to point elsewhere, as `edgeflock fleet promote` lets it
+
 Parameters: `SteeringParameters`; see `managed`.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from pydantic import Field
+from rclpy.task import Future
 from sensor_msgs.msg import Image, JointState
+from std_srvs.srv import Trigger
 
 from edgeflock.runtime.cameras.encodings import decode_color
-from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.errors import EdgeflockError, InputError, in_our_words
 from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
@@ -51,6 +61,8 @@ WARM_UP = 5
 class SteeringParameters(NetParameters):
     """Parameters of the steering node."""
 
+    follow: bool = Field(default=False, description="reload by itself when the link `bundle` points elsewhere")
+
 
 class SteeringNode(ManagedNode[SteeringParameters]):
     """Owns one SteeringPolicy; see the module.
@@ -67,18 +79,13 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         self._lock = threading.Lock()
         self._policy: SteeringPolicy | None = None
         self._reader: ImageReader | None = None
+        self._reloading: Future | None = None
+        self._refused = ""
         self.start()
 
     def load(self) -> None:
         """Load, verify and warm up the bundle."""
-        from edgeflock.runtime.tasks.steering import SteeringPolicy
-
-        p = self.settings.value
-        self._policy = SteeringPolicy(
-            p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted
-        )
-        for _ in range(WARM_UP):
-            self._policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
+        self._take(self._open())
         self._frames = 0
         self._steering = self.create_lifecycle_publisher(JointState, topics.STEERING, qos("reliable", 5))
         self._ackermann = None
@@ -86,10 +93,55 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._ackermann = self.create_lifecycle_publisher(
                 AckermannDriveStamped, topics.ACKERMANN, qos("reliable", 5)
             )
-        digest, engine = self._policy.bundle.digest, self._policy.engine
+        self._service = self.create_service(Trigger, "~/reload", self._on_reload)
+
+    def _open(self) -> SteeringPolicy:
+        """What lies at `bundle` now: verified, replayed and warm."""
+        from edgeflock.runtime.tasks.steering import SteeringPolicy
+
+        p = self.settings.value
+        self._place = os.path.realpath(p.bundle)
+        policy = SteeringPolicy(p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted)
+        for _ in range(WARM_UP):
+            policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
+        return policy
+
+    def _take(self, policy: SteeringPolicy) -> str:
+        """Drive with a bundle; says which."""
+        self._policy = policy
+        digest, engine = policy.bundle.digest, policy.engine.name
         self.hardware_id = digest[:12]
-        self._constant = {"engine": engine.name, "precision": self._policy.precision, "bundle": digest}
-        self.get_logger().info(f"bundle {digest[:12]}, {engine.name}, {self._policy.precision}")
+        self._constant = {"engine": engine, "precision": policy.precision, "bundle": digest}
+        said = f"bundle {digest[:12]}, {engine}, {policy.precision}"
+        self.get_logger().info(said)
+        return said
+
+    async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._reloading is not None:
+            response.message = "it is being reloaded already: ask again when that is done."
+        else:
+            response.success, response.message = await self._reload()
+        return response
+
+    def _reload(self) -> Future:
+        """Begin to take what lies at `bundle` now; gives whether it drives, and which or why not."""
+        self._reloading = done = Future()
+        threading.Thread(target=self._renew, args=(done,), name="reload", daemon=True).start()
+        return done  # not the attribute: the thread may be done already
+
+    def _renew(self, done: Future) -> None:
+        try:
+            policy = self._open()
+            with self._lock:  # between two frames
+                if self._policy is None:
+                    raise InputError("the node was cleaned up meanwhile.")
+                answer = True, self._take(policy)
+        except Exception as error:  # whatever it is: what drives goes on driving, and the caller is told
+            answer = False, f"{in_our_words(error) or error} The bundle before drives on."
+            self.get_logger().error(f"reload: {answer[1]}")
+        self._refused = "" if answer[0] else answer[1]
+        self._reloading = None
+        done.set_result(answer)
 
     def begin(self) -> None:
         """Begin to answer frames."""
@@ -108,10 +160,12 @@ class SteeringNode(ManagedNode[SteeringParameters]):
 
     def unload(self) -> None:
         """Drop the bundle."""
+        self.destroy_service(self._service)
         for publisher in (self._steering, self._ackermann):
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
-        self._policy = None
+        with self._lock:
+            self._policy = None
 
     def _on_image(self, image: Image) -> None:
         try:
@@ -167,10 +221,14 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _tell(self) -> None:
         level, message, values = self._newest
         counts = {"frames": self._frames, "dropped": self._reader.missed if self._reader else 0}
-        self.say(level, message, **values, **counts, **self._constant)
+        refused = {"reload": self._refused} if self._refused else {}
+        self.say(level, message, **values, **counts, **self._constant, **refused)
 
     def report(self) -> None:
-        """The newest frame, or that none comes any more."""
+        """The newest frame, or that none comes any more; and look where the bundle's link points."""
+        p = self.settings.value
+        if p.follow and self._reloading is None and os.path.realpath(p.bundle) != self._place:
+            self._reload()
         with self._lock:
             if self._came == self._reported:
                 self._newest = WARN, self._absence(), {}
