@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgeflock.export.fleet.learners.flat import flat_layout, flat_model, load_flat
 from edgeflock.export.fleet.learners.lessons import NetTask
-from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.errors import DataError, ParityError
 
 RE_ESTIMATE_BATCHES = 8
 
@@ -101,9 +101,12 @@ class NetLearner:
         return {name: _numpy(value) for name, value in self._whole(model).state_dict().items()}
 
     def graph(self, model: np.ndarray) -> bytes:
-        """The whole net of a flat model as ONNX."""
+        """The whole net of a flat model as ONNX; empty where the task makes none, or ONNX answers otherwise."""
         net = copy.deepcopy(self._whole(model)).cpu()
-        return self._task.graph(net.to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
+        try:
+            return self._task.graph(net.to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
+        except ParityError:  # the robot learns on; no bundle is made of this model
+            return b""
 
     def _whole(self, model: np.ndarray) -> nn.Module:
         self._judged.load_state_dict(self._net.state_dict())

@@ -225,8 +225,9 @@ class Driver:
     def note(self, event: dict[str, Any]) -> None:
         """Write what happened, under `event`, to the events with the time."""
         if self._events is not None:
-            self._events.write(json.dumps({"time": round(time.time(), 3)} | event) + "\n")
-            self._events.flush()
+            with contextlib.suppress(OSError):  # a full disk stops no robot; what is not written yet stays buffered
+                self._events.write(json.dumps({"time": round(time.time(), 3)} | event) + "\n")
+                self._events.flush()
 
     def _write_status(self) -> None:
         if self._status is None:

@@ -101,7 +101,7 @@ class Validation:
         limit = best + self._sign * self._worse * abs(best)
         accepted = math.isfinite(figure) and self._sign * (figure - limit) <= 0
         if accepted:
-            self.best = self._sign * min(self._sign * figure, self._sign * best)
+            best = self._sign * min(self._sign * figure, self._sign * best)
             metadata = {"net": self._task.net, "round": str(round_), self._task.metric: str(figure)}
             weights = save(await self._trainer.weights(model), metadata)
             graph = await self._trainer.graph(model) if self._graph else b""
@@ -110,8 +110,9 @@ class Validation:
                 write_atomically(self._out / "model.onnx", graph)
             else:
                 (self._out / "model.onnx").unlink(missing_ok=True)  # it would be another model's
-            facts = {"best": self.best, "round": round_, "figures": figures}
+            facts = {"best": best, "round": round_, "figures": figures}
             write_atomically(self._path, json.dumps(facts, indent=1) + "\n")
+            self.best = best
         return Verdict(round_, figure, accepted, figures)
 
 
@@ -188,7 +189,11 @@ async def join(
 
         async def look(round_: int, model: np.ndarray) -> None:
             with contextlib.suppress(TrainerDied):  # it is started again; the next look comes
-                verdict = await validation.judge(round_, model)
+                try:
+                    verdict = await validation.judge(round_, model)
+                except OSError as error:  # a full disk stops no robot; the model that passed before is still there
+                    driver.note({"event": "alarm", "what": "store", "peer": place.own, "why": str(error)})
+                    return
                 judged = {"metric": task.metric, "best": task.best, "unit": task.unit} | asdict(verdict)
                 driver.note({"event": "validated"} | judged)
                 said = "passes" if verdict.accepted else "does not pass: the model before stays"

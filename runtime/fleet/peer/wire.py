@@ -200,6 +200,11 @@ def encode(header: Header, key: Ed25519PrivateKey) -> bytes:
     return b"".join((MAGIC, content, key.sign(DOMAIN + content)))
 
 
+def is_chunk(message: bytes) -> bool:
+    """Whether a message is a piece of a body, by its first bytes."""
+    return message[: len(MAGIC) + 1] == MAGIC + b"C"
+
+
 def decode(message: bytes) -> Signed | Chunk:
     """Read a message. Its signature is not verified yet.
 
@@ -213,7 +218,7 @@ def decode(message: bytes) -> Signed | Chunk:
     if not message.startswith(MAGIC):
         raise Refused(Code.MALFORMED, "a message does not begin as one of this protocol's version.")
     kind = message[len(MAGIC) : len(MAGIC) + 1]
-    if kind == b"C":
+    if is_chunk(message):
         return _chunk(message)
     content, signature = message[len(MAGIC) : -SIGNATURE_BYTES], message[-SIGNATURE_BYTES:]
     if kind not in KINDS or len(message) <= len(MAGIC) + 1 + SIGNATURE_BYTES:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -124,6 +125,33 @@ def test_a_learner_that_is_killed_is_started_again_and_nobody_is_blocked(fleet, 
     run(*(fleet.join(name, rounds=4, settle=0, task=dying if name == "r2" else None) for name in NAMES))
     assert len(fleet.events("r2", "trainer")) == 1
     assert all(fleet.events(name, "finished") for name in NAMES)
+
+
+def test_a_full_disk_stops_no_robot_and_is_told_when_there_is_room_again(fleet):
+    """For some rounds the system refuses every write beyond 1 kB of a file, as it does on a full disk."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def mixed(name):
+        return sum("mixed with" in line for line in fleet.said[name])
+
+    async def fill():
+        async def until(rounds):
+            while any(mixed(name) < rounds for name in NAMES):
+                await asyncio.sleep(0.01)
+
+        try:
+            await until(3)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+            await until(8)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    run(fill(), *(fleet.join(name, rounds=12, settle=4) for name in NAMES))
+    for name in NAMES:
+        assert [event["round"] for event in fleet.events(name, "mixed")] == list(range(1, 17))
+        assert "store" in {event["what"] for event in fleet.events(name, "alarm")}
+        assert Store(fleet.folder / "runs" / name / "checkpoints").load().round == 16
+        assert np.abs(fleet.model(name) - 1.17).max() < 0.1
 
 
 def test_a_revoked_robot_is_shut_out_while_the_fleet_runs(fleet):
