@@ -27,6 +27,7 @@ from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.actions import Mixed
 from edgeflock.runtime.fleet.peer.config import PeerConfig
 from edgeflock.runtime.fleet.peer.drive import Driver
+from edgeflock.runtime.fleet.peer.next_plan import NEXT_PLAN, NextPlan, read_next_plan
 from edgeflock.runtime.fleet.peer.promoter import Promoter
 from edgeflock.runtime.fleet.peer.roster import Roster, read_roster
 from edgeflock.runtime.fleet.peer.round import Peer
@@ -153,14 +154,25 @@ async def join(
     key = read_private_key(place.key)
     _check_key(place, roster, key.public_key().public_bytes_raw())
     plan = Plan.from_json(place.plan.read_text(), place.plan)
-    if missing := sorted(set(plan.roster) - {place.own} - set(place.peers)):
-        raise InputError(f"the plan names {', '.join(missing)}: say where they listen, --peer {missing[0]}=HOST:PORT.")
+    _check_addresses(place, plan)
     store = Store(place.out / "checkpoints")
     if fresh:
         store.clear()
     saved = store.load()
     for path in store.damaged:
         say(f"{path} is damaged and passed over")
+
+    def next_plan() -> NextPlan | None:
+        path = place.roster.with_name(NEXT_PLAN)
+        if not path.exists():
+            return None
+        found = read_next_plan(path, roster.run, fleet_key)
+        _check_addresses(place, found.plan)
+        return found
+
+    adopted = next_plan() if saved and saved.peer[1]["plan"] != plan.hash else None
+    if adopted and saved and adopted.plan.hash == saved.peer[1]["plan"]:
+        plan = adopted.plan  # it was gone over to before the restart
     trainer = Trainer(task, place.steps, place.threads)
     promoter: Promoter | None = None
     try:
@@ -216,6 +228,7 @@ async def join(
             driver = Driver(
                 peer, trainer, store, dict(saved.learner) if saved else {}, connect,
                 lambda: read_roster(place.roster, fleet_key).roster, events, place.out / "status.json", mixed,
+                next_plan,
             )  # fmt: skip
             if place.promote:
                 note_driving("join begins")
@@ -238,6 +251,11 @@ def _check_key(place: Place, roster: Roster, public: bytes) -> None:
             f"{place.key} (key {key_id(public)}) is not the key of '{place.own}' in {place.roster}: add it with "
             f"`edgeflock fleet keys add`, or name the right robot."
         )
+
+
+def _check_addresses(place: Place, plan: Plan) -> None:
+    if missing := sorted(set(plan.roster) - {place.own} - set(place.peers)):
+        raise InputError(f"the plan names {', '.join(missing)}: say where they listen, --peer {missing[0]}=HOST:PORT.")
 
 
 def _stop_on_signals() -> asyncio.Event:

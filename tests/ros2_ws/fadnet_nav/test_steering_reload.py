@@ -110,7 +110,7 @@ def test_a_bundle_that_is_refused_changes_nothing_and_the_answer_says_why(robot,
     robot = robot()
     for bad, why in (
         (constant(signed, 0.3, tells=0.4), "answers reference input 0"),
-        (tmp_path / "nowhere", "nowhere"),
+        (tmp_path / "nowhere", "where nothing is"),
     ):
         robot.drive_with(bad)
         answer = robot.reload()
