@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.export.options import ExportOptions
 from edgeflock.export.recipes.limits import EmotionLimits, RegistrationLimits, SteeringLimits
+from edgeflock.runtime.bundle.manifest import TrainedCamera
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
@@ -38,6 +40,13 @@ def steering(
         list[Path] | None, typer.Option(help="Training data for INT8 calibration; repeat to join.")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Calibration frames.")] = 128,
+    trained_camera: Annotated[
+        str | None,
+        typer.Option(
+            help="That the frames came from, HEIGHT,PITCH,FOV in m and degrees down, top to bottom (of "
+            "`edgeflock record` 0.4,8.5,86): other cameras are then brought to its view.",
+        ),
+    ] = None,
 ) -> None:
     """Export a steering net: ONNX with parity, FP16 and INT8 forms, gate, boards, reference vectors, signature.
 
@@ -67,8 +76,19 @@ def steering(
         limits=limits,
         precision=bundle.default,
         training=bundle.result,
+        trained_camera=_trained_camera(trained_camera) if trained_camera else None,
     )
     _export(recipe, bundle)
+
+
+def _trained_camera(text: str) -> TrainedCamera:
+    try:
+        height, pitch, fovy = map(float, text.split(","))
+        return TrainedCamera(height=height, pitch=math.radians(pitch), fovy=math.radians(fovy))
+    except ValueError:  # pydantic's is one
+        raise InputError(
+            f"expected --trained-camera HEIGHT,PITCH,FOV in m and degrees, such as 0.4,8.5,86, got {text!r}."
+        ) from None
 
 
 @model_options

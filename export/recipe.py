@@ -15,7 +15,7 @@ from pydantic import Field
 
 from edgeflock.calibration.ranges import Method
 from edgeflock.export.graph import ExportedNet
-from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, Training
+from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ class Recipe:
     default_precision : str
     training : Training
         How the weights came about, as the manifest keeps it.
+    trained_camera : TrainedCamera, optional
+        That the training frames came from, as the manifest keeps it.
     """
 
     task: str
@@ -130,3 +132,4 @@ class Recipe:
     method: Method = "entropy"
     default_precision: str = "int8"
     training: Training = field(default_factory=Training)
+    trained_camera: TrainedCamera | None = None

@@ -137,6 +137,8 @@ def _print_manifest(manifest: Manifest, digest: str, problem: str | None) -> Non
             + (f", positive {out.positive}" if out.positive else "")
             + (f", {', '.join(out.labels)}" if out.labels else ""),
         )
+    if manifest.trained_camera:
+        facts.add_row("trained camera", str(manifest.trained_camera))
     for name, value in manifest.training.model_dump(exclude_defaults=True).items():
         facts.add_row(f"training {name}", value if isinstance(value, str) else json.dumps(value))
     for name, value in manifest.provenance.items():

@@ -16,24 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from edgeflock.export.fleet.learning_cli import experiments, simulate
-from edgeflock.export.fleet.options import (
-    AccessBps,
-    AsJson,
-    ComputeMs,
-    CoreBps,
-    Jitter,
-    LocalSteps,
-    ModelBits,
-    Network,
-    Periods,
-    Straggler,
-    Tour,
-    WifiBps,
-    check_reports,
-    conditions_of,
-    open_silos,
-    wrote_json,
-)
+from edgeflock.export.fleet.options import AsJson, Disturbance, LoadOptions, OverlayOptions, check_reports, wrote_json
 from edgeflock.export.recipes.limits import SteeringLimits
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
@@ -66,21 +49,14 @@ def fleet() -> None:
 
 
 @fleet_app.command("cycle-time", epilog="Example: edgeflock fleet cycle-time --network gaia --t 5 --json -")
+@model_options
 def cycle_time(
-    network: Network,
-    model_bits: ModelBits = 4843243,
-    compute_ms: ComputeMs = 4.6,
-    t: Periods = 5,
-    access_bps: AccessBps = 1e10,
-    core_bps: CoreBps = "1e9",
-    local_steps: LocalSteps = 1,
-    tour: Tour = "improved",
+    lines: Annotated[LoadOptions, Fields()],
+    overlay: Annotated[OverlayOptions, Fields("t", "tour")],
+    disturbance: Annotated[Disturbance, Fields()],
     hub: Annotated[str | None, typer.Option(help="Hub of the star: a silo, or 'best' (default: the first).")] = None,
     matcha: Annotated[bool, typer.Option("--matcha/--no-matcha", help="MATCHA, the slowest to compute.")] = True,
     paced_mesh: Annotated[bool, typer.Option("--paced-mesh", help="Add the schedule beyond the multigraph.")] = False,
-    straggler: Straggler = None,
-    jitter: Jitter = 0.0,
-    wifi_bps: WifiBps = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the jitter.")] = 0,
     as_json: AsJson = None,
 ) -> None:
@@ -89,20 +65,20 @@ def cycle_time(
     Stragglers, jitter and Wi-Fi change the measure `event`, which is then simulated.
     """
     from edgeflock.export.fleet.compare import compare, matchas
-    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    from edgeflock.runtime.fleet.plan.delay import Delays
     from edgeflock.runtime.fleet.plan.overlays import best_hub
 
-    check_reports(as_json, read=[network, tour])
-    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    check_reports(as_json, read=[lines.network, overlay.tour])
+    opened, work = lines.silos(), lines.workload()
     middle = best_hub(Delays.of(opened, work).relayed()) if hub == "best" else opened.index(hub) if hub else 0
-    conditions = conditions_of(opened.silos, model_bits, straggler, jitter, wifi_bps, seed)
+    conditions = disturbance.conditions(opened.silos, lines.model_bits, seed)
     with Console(stderr=True).status("") as status:
         status.update("MATCHA's matchings" if matcha else "overlays")
         found = compare(
             opened,
             work,
-            t,
-            tour=tour,
+            overlay.t,
+            tour=overlay.tour,
             hub=middle,
             matcha=matchas(opened) if matcha else None,
             with_paced_mesh=paced_mesh,
@@ -114,28 +90,21 @@ def cycle_time(
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet plan --network gaia --t 3 --json plan.json --states states.png")
+@model_options
 def plan(
-    network: Network,
-    model_bits: ModelBits = 4843243,
-    compute_ms: ComputeMs = 4.6,
-    t: Periods = 5,
-    base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star, complete or paced_mesh.")] = "ring",
-    access_bps: AccessBps = 1e10,
-    core_bps: CoreBps = "1e9",
-    local_steps: LocalSteps = 1,
-    tour: Tour = "improved",
+    lines: Annotated[LoadOptions, Fields()],
+    overlay: Annotated[OverlayOptions, Fields()],
     picture: Annotated[Path | None, typer.Option(help="Draw the overlay into this file (.png, .svg, .pdf).")] = None,
     states: Annotated[Path | None, typer.Option(help="Draw the first states, isolated silos marked.")] = None,
     as_json: AsJson = None,
 ) -> None:
     """Make the plan of a fleet: which edge binds in which round. Every robot gets the same from the same delays."""
-    check_reports(as_json, picture, states, read=[network, tour])
-    from edgeflock.runtime.fleet.choose.by_name import plan_by_name
-    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    check_reports(as_json, picture, states, read=[lines.network, overlay.tour])
+    from edgeflock.runtime.fleet.plan.delay import Delays
 
-    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
-    delays = Delays.of(opened, work)
-    made = plan_by_name(opened, delays, t, base, tour)
+    opened = lines.silos()
+    delays = Delays.of(opened, lines.workload())
+    made = overlay.plan(opened, delays)
     if picture or states:
         from edgeflock.export.fleet.plots import overlay_figure, states_figure
 
@@ -147,22 +116,17 @@ def plan(
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet influence --network gaia --t 5")
+@model_options
 def influence(
-    network: Network,
+    lines: Annotated[LoadOptions, Fields()],
+    overlay: Annotated[OverlayOptions, Fields("t", "tour")],
     rule: Annotated[
         list[str] | None,
         typer.Option(
             help="Weights: half, authors, push_sum, metropolis, fdla, server; repeat for more (default: all that fit)"
         ),
     ] = None,
-    model_bits: ModelBits = 4843243,
-    compute_ms: ComputeMs = 4.6,
-    t: Periods = 5,
     base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star or complete.")] = "ring",
-    access_bps: AccessBps = 1e10,
-    core_bps: CoreBps = "1e9",
-    local_steps: LocalSteps = 1,
-    tour: Tour = "improved",
     reverse: Annotated[bool, typer.Option("--reverse", help="Turn the ring round.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="As if every model came at once: the literature's.")] = False,
     as_json: AsJson = None,
@@ -171,23 +135,23 @@ def influence(
 
     1 is an equal share. Figures are means over a period. Extremes, and how much of all learning lasts, stand below.
     """
-    check_reports(as_json, read=[network, tour])
+    check_reports(as_json, read=[lines.network, overlay.tour])
     from edgeflock.runtime.fleet.choose.by_name import find_tour
     from edgeflock.runtime.fleet.choose.consensus import influence_table
-    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    from edgeflock.runtime.fleet.plan.delay import Delays
     from edgeflock.runtime.fleet.plan.schedule import plan_of
 
-    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
-    delays = Delays.of(opened, work)
+    opened = lines.silos()
+    delays = Delays.of(opened, lines.workload())
     order: str | list[int] = base
     if base == "ring":
-        order = find_tour(tour, opened, delays)[:: -1 if reverse else 1]
-    elif tour != "improved" or reverse:
+        order = find_tour(overlay.tour, opened, delays)[:: -1 if reverse else 1]
+    elif overlay.tour != "improved" or reverse:
         raise InputError(f"--tour and --reverse order a ring, and --base is '{base}': leave them out.")
-    found = influence_table(plan_of(opened.silos, delays, t, order), rule, stale=not fresh)
+    found = influence_table(plan_of(opened.silos, delays, overlay.t, order), rule, stale=not fresh)
     if wrote_json(json.dumps(found, indent=2), as_json):
         return
-    table = Table("silo", title=f"{opened.name}, {base}, t = {t}: influence of each silo", **NARROW)
+    table = Table("silo", title=f"{opened.name}, {base}, t = {overlay.t}: influence of each silo", **NARROW)
     for name in found:
         table.add_column(name, justify="right")
     for silo in opened.silos:
@@ -200,9 +164,10 @@ def influence(
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet scale --silos 100 --silos 1000 --picture scale.png")
+@model_options
 def scale(
+    overlay: Annotated[OverlayOptions, Fields("t")],
     silos: Annotated[list[int], typer.Option(min=3, help="Sizes to try; repeat for more.")] = [50, 100, 200, 500, 1000],  # noqa: B006
-    t: Periods = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the random networks.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Draw the times into this file.")] = None,
 ) -> None:
@@ -229,7 +194,7 @@ def scale(
             lap()
             ring = plan_of(strewn.silos, delays, 1)
             lap()
-            multigraph = plan_of(ring.roster, delays, t, ring.edges[:, 0].tolist())
+            multigraph = plan_of(ring.roster, delays, overlay.t, ring.edges[:, 0].tolist())
             means = cycle_mean(ring, delays.compute_ms), cycle_mean(multigraph, delays.compute_ms)
             lap()
             clock = event(multigraph, delays.compute_ms)

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from edgeflock.export.fleet.config import SimulationConfig
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
 from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
@@ -33,29 +33,7 @@ from edgeflock.runtime.fleet.mixing.robust import robust_rule
 from edgeflock.runtime.fleet.mixing.rules import Mixing
 from edgeflock.runtime.fleet.plan.schedule import Plan
 
-MODES = {
-    "cll": "centralised: one learner with the data of all silos; a step follows the mean gradient of a batch per silo",
-    "sfl": "a server takes all models and gives the mean back, every round (a star)",
-    "dfl": "silos mix with their neighbours in a plan",
-    "local": "every silo alone; their mean is of models that never met",
-}
-"""Modes of learning by name; the three of arXiv 2110.05754, and silos alone beside them."""
-
 CHECKPOINT_S = 30.0
-
-
-class SimulationConfig(BaseModel):
-    """Everything, beside task and plan, that decides what a simulation computes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mode: Literal["cll", "sfl", "dfl", "local"] = "dfl"
-    local_steps: int = Field(1, ge=1, description="training steps of every silo in a round")
-    rule: str | None = Field(None, description="weights, one of edgeflock.runtime.fleet.mixing.rules.RULES")
-    robust: str | None = Field(None, description="instead of the weighted mean, see robust_rule()")
-    evaluate: int = Field(20, ge=1, description="rounds between evaluations of the mean model")
-    robots: int = Field(5, ge=1, description="evaluations of the mean model between those of every silo's own")
-    settle: int = Field(0, ge=0, description="rounds of mixing alone in the end, so that the silos agree")
 
 
 def clock_of(

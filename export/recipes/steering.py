@@ -12,7 +12,7 @@ from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.graph import ExportedNet
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.recipes.limits import SteeringLimits
-from edgeflock.runtime.bundle.manifest import Criterion, Training
+from edgeflock.runtime.bundle.manifest import Criterion, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
 from edgeflock.runtime.prepare.frame import STEERING_INPUT, crop_200
@@ -37,6 +37,7 @@ def steering_recipe(
     limits: SteeringLimits | None = None,
     precision: str = "int8",
     training: Training | None = None,
+    trained_camera: TrainedCamera | None = None,
 ) -> Recipe:
     """Recipe of a trained steering net.
 
@@ -57,6 +58,8 @@ def steering_recipe(
         What the bundle drives with unless told otherwise.
     training : Training, optional
         How the weights came about.
+    trained_camera : TrainedCamera, optional
+        That the training frames came from; without it a robot's frames are never brought to its view.
 
     Raises
     ------
@@ -89,6 +92,7 @@ def steering_recipe(
         references=representative_frames(judged.feeds["image"][:, 0], validation.angles, REFERENCES, brightness_bins=1),
         default_precision=precision,
         training=training or Training(),
+        trained_camera=trained_camera,
     )
 
 

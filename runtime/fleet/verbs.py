@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from edgeflock.runtime.bundle.signing import generate_key, key_id, read_private_key, read_public_key
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_outputs, write_atomically
+from edgeflock.runtime.fleet.learner import LearningTask
+from edgeflock.runtime.fleet.peer.config import PeerConfig, Place
 from edgeflock.runtime.fleet.peer.roster import Roster, change_roster, read_roster, write_roster
+from edgeflock.runtime.model_options import Fields, model_options, validated
 
 keys_app = typer.Typer(no_args_is_help=True)
 
@@ -156,6 +158,7 @@ def delays(
         typer.echo(next_command("fleet", "plan", "--network", as_json, "--json", "plan.json"))
 
 
+@model_options
 def join(
     name: Name,
     key: Annotated[Path, typer.Option(help="This robot's private key.")],
@@ -165,19 +168,11 @@ def join(
     peer: Annotated[list[str], typer.Option(help="NAME=HOST:PORT of another robot; repeat.")],
     data: Annotated[list[Path], typer.Option(help="This robot's training data; repeat to join (docs/data.md).")],
     val: Annotated[list[Path], typer.Option(help="Its held-out data, for the validation gate; repeat to join.")],
+    learning: Annotated[dict[str, Any], Fields("net", "init", of=LearningTask)],
+    exchange: Annotated[dict[str, Any], Fields("rounds", "settle", "codec", of=PeerConfig)],
+    own: Annotated[dict[str, Any], Fields("steps", "threads", "evaluate", "worse", of=Place)],
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; 0.0.0.0 is every address.")] = "0.0.0.0:7600",
     task: Annotated[str, typer.Option(help="What is learnt: steering or emotion.")] = "steering",
-    net: Annotated[str | None, typer.Option(help="Net, by the name that `edgeflock train` has for it.")] = None,
-    init: Annotated[Path | None, typer.Option(help="Start weights, the same on all robots.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training, the same on all robots.")] = 100,
-    settle: Annotated[int, typer.Option(min=0, help="Rounds of mixing without training in the end.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Local steps per round.")] = 1,
-    codec: Annotated[str, typer.Option(help="How models travel: fp32, fp16, int8 or topk.")] = "fp32",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the learner; driving has the others.")] = 1,
-    evaluate: Annotated[int, typer.Option(min=1, help="Rounds between two looks of the validation gate.")] = 10,
-    worse: Annotated[
-        float, typer.Option(min=0, help="Share by which a model may be worse than the best so far.")
-    ] = 0.05,
     driving: Annotated[
         Path | None, typer.Option(help="Folder of the driving bundle: promote every model that passes (steering).")
     ] = None,
@@ -195,9 +190,8 @@ def join(
     import asyncio
 
     from edgeflock.runtime.fleet.learner import learning_task
-    from edgeflock.runtime.fleet.peer.config import PeerConfig
-    from edgeflock.runtime.fleet.peer.join import Place, settings_of
     from edgeflock.runtime.fleet.peer.join import join as take_part
+    from edgeflock.runtime.fleet.peer.join import settings_of
     from edgeflock.runtime.options import next_command
 
     kind = learning_task(task)
@@ -207,11 +201,10 @@ def join(
     weights += [word for path in val for word in ("--data", path)] + [w for path in data for w in ("--calib", path)]
     promotion = [*weights, "--key", key]
     given = settings_of(settings or [], {**PeerConfig.model_fields, **kind.model_fields})
-    chosen = {name: value for name, value in (("net", net), ("init", init)) if value is not None}
     ours = {name: value for name, value in given.items() if name in PeerConfig.model_fields}
     theirs = {name: value for name, value in given.items() if name not in ours}
-    config = _valid(PeerConfig, {"rounds": rounds, "settle": settle, "codec": codec} | ours)
-    learnt = _valid(kind, {"silos": 1, "data": tuple(data), "val": tuple(val)} | chosen | theirs)
+    config = validated(PeerConfig, exchange | ours)
+    learnt = validated(kind, {"silos": 1, "data": tuple(data), "val": tuple(val)} | learning | theirs)
     addresses = dict(_named_address(text) for text in peer)
     place = Place(
         own=name,
@@ -222,11 +215,8 @@ def join(
         listen=_address(listen, listen),
         peers=addresses,
         out=out,
-        steps=steps,
-        threads=threads,
-        evaluate=evaluate,
-        worse=worse,
         promote=tuple(map(str, [driving, *promotion])) if driving is not None else (),
+        **own,
     )
     validation = asyncio.run(take_part(place, config, task, learnt, typer.echo, fresh))
     if validation.best is not None:
@@ -242,14 +232,6 @@ def rollback(
     from edgeflock.runtime.bundle.driving import DrivingBundle
 
     typer.echo(f"{driving / 'current'} is {DrivingBundle(driving).roll_back().name}")
-
-
-def _valid(kind: type[BaseModel], settings: dict[str, Any]) -> Any:
-    try:
-        return kind(**settings)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise InputError(f"these settings do not fit: {wrong}. See `edgeflock fleet join --help`.") from error
 
 
 def _named_address(text: str) -> tuple[str, tuple[str, int]]:

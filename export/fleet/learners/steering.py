@@ -31,6 +31,7 @@ class SteeringTask(TorchTask):
     unit: ClassVar[str] = "rad"
 
     net: str = Field("fadnet", description="one of edgeflock.export.nets.STEERING_NETS")
+    split: str = Field("environment", description="environment, sign, dirichlet:ALPHA or iid")
     augment: bool = True
 
     def build(self) -> nn.Module:

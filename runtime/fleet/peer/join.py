@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import save
 
 from edgeflock.runtime.bundle.driving import DrivingBundle
@@ -25,7 +24,7 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.actions import Mixed
-from edgeflock.runtime.fleet.peer.config import PeerConfig
+from edgeflock.runtime.fleet.peer.config import PeerConfig, Place
 from edgeflock.runtime.fleet.peer.drive import Driver
 from edgeflock.runtime.fleet.peer.next_plan import NEXT_PLAN, NextPlan, read_next_plan
 from edgeflock.runtime.fleet.peer.promoter import Promoter
@@ -35,28 +34,6 @@ from edgeflock.runtime.fleet.peer.store import Store
 from edgeflock.runtime.fleet.peer.trainer import Trainer, TrainerDied
 from edgeflock.runtime.fleet.plan.schedule import Plan
 from edgeflock.runtime.fleet.transports.tcp import TcpPeer, TcpTransport
-
-
-class Place(BaseModel):
-    """Where a robot stands in a run: its files and addresses."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    own: str
-    key: Path = Field(description="private key of this robot")
-    roster: Path
-    fleet_key: bytes | None = Field(None, description="raw public key that must have signed the roster")
-    plan: Path
-    listen: tuple[str, int]
-    peers: dict[str, tuple[str, int]] = Field(description="host and port of the others")
-    out: Path
-    steps: int = Field(1, ge=1, description="local steps per round")
-    threads: int = Field(1, ge=1, description="threads of the learner")
-    evaluate: int = Field(10, ge=1, description="rounds between two looks at the validation data")
-    worse: float = Field(0.05, ge=0, description="share by which a model may be worse than the best so far")
-    promote: tuple[str, ...] = Field(
-        (), description="arguments of `fleet promote`, for models that pass; none: leave it"
-    )
 
 
 @dataclass

@@ -51,5 +51,5 @@ def test_a_line_says_what_the_command_costs(cell):
     alone, busy = (cell(ms, scope="chain", mode="paced", rate_hz=30.0, dropped=n, beside=command)
                    for ms, n, command in ((6.0, 0, None), (9.0, 2, "fleet join r1")))  # fmt: skip
     (line,) = compared([alone, busy])
-    assert line.startswith("beside `fleet join r1`: XX "without, 1.5" in line
+    assert line.startswith("beside `fleet join r1`: p99 11.25 ms, 7.50 without, 1.50 times; ")
     assert line.endswith("2 of 1002 frames lost, 0 without")

@@ -81,7 +81,10 @@ def test_a_folder_without_a_roster_says_how_to_make_one(tmp_path):
         (["--peer", "r2=host:70000"], "expected HOST:PORT"),
         (["--peer", "r2=h:1", "--task", "nothing"], "no learning task 'nothing'"),
         (["--peer", "r2=h:1", "--set", "kep=1"], "expected KEY=VALUE with one of the keys"),
-        (["--peer", "r2=h:1", "--codec", "pickle"], "codec"),
+        (
+            ["--peer", "r2=h:1", "--task", "emotion", "--set", "size=9"],
+            "size: expected greater than or equal to 32, got 9",
+        ),
         (["--peer", "r2=h:1", "--set", "credit=1"], "credit"),
     ],
 )

@@ -36,6 +36,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
     DeclareLaunchArgument("params_file", default_value="sim.yaml", description="path, or a name in share/.../config"),
+    DeclareLaunchArgument("mount", default_value="", description="of the camera: what edgeflock calibrate mount wrote"),
     DeclareLaunchArgument("composed", default_value="false", description="camera and steering in one process"),
     DeclareLaunchArgument("use_sim", default_value="", description="start the simulated base; empty = camera is sim"),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
@@ -59,6 +60,8 @@ def _nodes(context):
     if not params.is_file():
         known = ", ".join(sorted(p.name for p in config.glob("*.yaml")))
         raise FileNotFoundError(f"params_file: expected a file or one of {known}, got {a['params_file']}")
+    if a["mount"] and not Path(a["mount"]).is_file():
+        raise FileNotFoundError(f"mount: expected what edgeflock calibrate mount wrote, got {a['mount']}")
     processes = robot(
         a["camera"],
         a["camera_path"],
@@ -73,7 +76,8 @@ def _nodes(context):
         more_readers=int(a["more_readers"]),
         record=a["record"],
     )
-    nodes = [as_node(p, "" if p.executable == "base_node" else str(params)) for p in processes]
+    files = [str(params), *([a["mount"]] if a["mount"] else [])]  # the later one holds
+    nodes = [as_node(p, [] if p.executable == "base_node" else files) for p in processes]
     return [GroupAction([PushRosNamespace(a["namespace"]), *renamed(a["image_topic"], a["depth_topic"]), *nodes])]
 
 

@@ -51,6 +51,7 @@ class PullTask(LearningTask):
     metric: ClassVar[str] = "distance"
     best: ClassVar[Literal["lowest", "highest"]] = "lowest"
     net: str = "point"
+    split: str = "iid"
     point: float = 1.0
     goal: float = 1.2
     dies_once: Path | None = None

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 from edgeflock.runtime.bundle.signing import generate_key, read_private_key
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.fleet.peer.config import PeerConfig
-from edgeflock.runtime.fleet.peer.join import Place, join, schema_of, settings_of
+from edgeflock.runtime.fleet.peer.config import PeerConfig, Place
+from edgeflock.runtime.fleet.peer.join import join, schema_of, settings_of
 from edgeflock.runtime.fleet.peer.next_plan import NextPlan, write_next_plan
 from edgeflock.runtime.fleet.peer.roster import Roster, write_roster
 from edgeflock.runtime.fleet.peer.store import Store
