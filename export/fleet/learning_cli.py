@@ -22,7 +22,7 @@ from edgeflock.export.fleet.options import (
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.model_options import Fields, model_options, validated
-from edgeflock.runtime.options import this_command, typed_flags
+from edgeflock.runtime.options import next_command, this_command, typed_flags
 
 Data = Annotated[list[Path], typer.Option(help="Training data, dealt to the silos; repeat to join (docs/data.md).")]
 Val = Annotated[list[Path], typer.Option(help="Validation data, the same for all; repeat to join.")]
@@ -93,7 +93,7 @@ def simulate(
     if mode == "sfl":
         made = plan_of(silos.silos, delays, 1, "star")
     elif mode == "dfl" and plan is not None:
-        made = Plan.from_json(plan.read_text(), plan)
+        made = Plan.from_json(plan.read_bytes(), plan)
         if set(made.roster) != set(silos.silos):
             odd = sorted(set(made.roster) ^ set(silos.silos))
             raise InputError(f"{plan} is for other silos than {silos.name}: {', '.join(odd[:5])} are in one alone.")
@@ -119,6 +119,9 @@ def simulate(
         Console(stderr=True).print(f"curve.png is not drawn: {missing}", markup=False, highlight=False, soft_wrap=True)
     if not wrote_json(json.dumps(result["figures"], indent=2), as_json):
         _print_figures(result, out)
+        sets = _sets(("--data", val), ("--calib", data))
+        weights = ["--weights", out / "average.safetensors", *sets]
+        typer.echo(next_command("export", task, *weights, "--key", "FLEET.pem", "--out", "BUNDLE"))
 
 
 @model_options
@@ -161,6 +164,13 @@ def experiments(
         )
     page = write_report(results, settings, out, this_command())
     console.print(page.read_text(), markup=False, highlight=False, soft_wrap=True)
+    sets = _sets(("--data", data), ("--val", val))
+    typer.echo(next_command("fleet", "simulate", "--network", "gaia", *sets, "--out", "runs/fleet"))
+
+
+def _sets(*named: tuple[str, list[Path]]) -> list[object]:
+    """Words that name data sets on a command line."""
+    return [word for option, paths in named for path in paths for word in (option, path)]
 
 
 def _print_figures(result: dict[str, Any], out: Path) -> None:

@@ -88,8 +88,10 @@ class Disturbance(BaseModel):
     """What disturbs a fleet."""
 
     straggler: tuple[str, ...] = Field((), description="SILO=FACTOR: its local steps take so much longer.")
-    jitter: float = Field(0.0, ge=0, description="Coefficient of variation of every step and transfer.")
-    wifi_bps: float | None = Field(None, gt=0, description="All transfers share one Wi-Fi channel, usable bit/s.")
+    jitter: float = Field(0.0, ge=0, le=10, description="Coefficient of variation of every step and transfer.")
+    wifi_bps: float | None = Field(
+        None, ge=1, le=1e15, description="All transfers share one Wi-Fi channel, usable bit/s."
+    )
 
     def conditions(self, roster: Sequence[str], model_bits: float, seed: int) -> Conditions:
         """The same by the indices of the silos, which are named as in the roster."""

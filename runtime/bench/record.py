@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.bench.latency import Latency
 from edgeflock.runtime.errors import DataError
-from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.files import parse_json, write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -215,8 +215,8 @@ class BenchFile(_Strict):
             It is not there, not a record, or of another schema version.
         """
         try:
-            text = path.read_text(encoding="utf-8")
-            version = json.loads(text).get("schema_version")
+            content = parse_json(path.read_bytes())
+            version = content.get("schema_version")
         except (OSError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: expected a record of `edgeflock bench run`, got {error}.") from error
         if version != SCHEMA_VERSION:
@@ -225,7 +225,7 @@ class BenchFile(_Strict):
                 "edgeflock; a file without it is not a record of `edgeflock bench run`."
             )
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(json.dumps(content))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])

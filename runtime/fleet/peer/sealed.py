@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from edgeflock.runtime.bundle.signing import key_id
 from edgeflock.runtime.errors import DataError
-from edgeflock.runtime.files import canonical_json
+from edgeflock.runtime.files import canonical_json, parse_json
 
 
 def seal(what: str, content: Any, fleet_key: Ed25519PrivateKey) -> bytes:
@@ -40,7 +40,7 @@ def unseal(path: Path, what: str, fleet_key: bytes | None, remedy: str) -> tuple
         It is not there, is no such file, was changed after signing, or another key signed it.
     """
     try:
-        data: Any = json.loads(path.read_bytes())
+        data: Any = parse_json(path.read_bytes())
         content, public, signature = data[what], bytes.fromhex(data["fleet_key"]), bytes.fromhex(data["signature"])
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _domain(what) + canonical_json(content))
     except InvalidSignature:

@@ -119,12 +119,21 @@ def test_the_cost_of_size_is_measured(tmp_path):
         (["--network", "gaia", "--straggler", "Tokyo=3", "--straggler", "Tokyo=5"], "'Tokyo=5': .*once per silo"),
         (["--network", "gaia", "--hub", "Paris"], "no silo 'Paris'"),
         (["--network", "gaia", "--model-bits", "0"], "model_bits is 0"),
-        (["--network", "gaia", "--wifi-bps", "0"], "--wifi-bps"),
+        (["--network", "gaia", "--local-steps", "9" * 20], "local_steps is 1e.20: expected .* at most"),
+        (["--network", "gaia", "--model-bits", "1e300"], "model_bits is 1e.300: expected .* at most"),
+        (["--network", "random:99999999"], "expected 3 to 5000 silos in a random network, got 99999999"),
+        (["--network", "gaia", "--seed", "3"], "no effect without --jitter: --seed"),
     ],
 )
 def test_bad_options_say_what_was_expected(args, said):
     with pytest.raises(InputError, match=said):
         run("cycle-time", "--no-matcha", *args)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--wifi-bps", 0), ("--wifi-bps", 1e-300), ("--jitter", 1e9)])
+def test_a_disturbance_has_bounds_within_which_times_are_numbers(option, value):
+    ended = CliRunner().invoke(fleet_app, ["cycle-time", "--network", "gaia", "--no-matcha", option, str(value)])
+    assert ended.exit_code == 2 and option in ended.output
 
 
 def test_a_tour_without_a_ring_is_refused():

@@ -30,6 +30,9 @@ Parameters: `SteeringParameters`; the mount may change at any time. See `managed
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import math
 import os
 import sys
