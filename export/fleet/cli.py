@@ -21,7 +21,8 @@ from edgeflock.export.fleet.options import AsJson, Disturbance, LoadOptions, Ove
 from edgeflock.export.recipes.limits import SteeringLimits
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
+from edgeflock.runtime.extras import needs
+from edgeflock.runtime.fleet.verbs import adopt, delays, join, keys_app, rollback
 from edgeflock.runtime.fleet.watch.verb import watch
 from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.options import next_command, refuse_unused
@@ -269,6 +270,8 @@ def _print_plan(made: Plan, compute_ms: float) -> None:
     )
 
 
+fleet_app.command(epilog="Example: edgeflock fleet delays runs/r1/status.json --json delays.json")(delays)
+fleet_app.command(epilog="Example: edgeflock fleet adopt plan.json --fleet fleet --at-round 200")(adopt)
 fleet_app.command(
     epilog="Example: edgeflock fleet join r1 --key r1.pem --roster roster.json --plan plan.json "
     "--peer r2=10.0.0.2:7600 --data data/r1/train --val data/r1/val --out runs/r1"
@@ -292,10 +295,13 @@ def promote(
 ) -> None:
     """Drive with what the fleet learnt: re-quantise on this robot, gate, shadow run, swap in one step.
 
-    A model that gate or shadow refuses changes nothing.
+    A model that gate or shadow refuses changes nothing. No torch is needed where model.onnx lies beside the weights, as
+    `fleet join --driving` writes it.
     """
     from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
-    from edgeflock.export.fleet.promote import promote as take
+
+    with needs("Quantising a model", "requantise"):
+        from edgeflock.export.fleet.promote import promote as take
     from edgeflock.runtime.bundle.driving import DrivingBundle
 
     def read(paths: list[Path]) -> SteeringDataset:

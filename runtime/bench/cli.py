@@ -52,6 +52,10 @@ def run(
     warm_up: Annotated[float, typer.Option(min=0.0, max=3600, help="Longest warm-up, s.")] = 30.0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine and of OpenCV.")] = 1,
     source: Annotated[str | None, typer.Option(help="Of scope chain: sim, realsense or a recording.")] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(help="Command: scope chain is measured without it, then while it runs (from its first line on)."),
+    ] = None,
     board: Annotated[str | None, typer.Option(help="Name of this board in reports (default: its model).")] = None,
     out: Annotated[Path, typer.Option(help="File, or folder for <board>-<net>.json.")] = Path("bench"),
     key: Keys = None,
@@ -64,15 +68,15 @@ def run(
     from edgeflock.runtime.bench.measure import measure_apart
     from edgeflock.runtime.bench.plan import plans
     from edgeflock.runtime.bench.record import BenchFile, Missing
-    from edgeflock.runtime.bench.report import not_measured, table
+    from edgeflock.runtime.bench.report import compared, not_measured, table
     from edgeflock.runtime.board.facts import check_threads
 
     check_threads(threads)
     modes, scopes = mode or ["back-to-back", "paced"], scope or ["net", "task"]
     if net is not None:
-        refuse_unused(context, "with --net, which measures scope net", "scope", "key", "source")
+        refuse_unused(context, "with --net, which measures scope net", "scope", "key", "source", "beside")
     if "chain" not in scopes:
-        refuse_unused(context, "without --scope chain", "source")
+        refuse_unused(context, "without --scope chain", "source", "beside")
         if "paced" not in modes:
             refuse_unused(context, "without --mode paced", "rate")
     name, wanted = plans(
@@ -88,6 +92,7 @@ def run(
         threads=threads,
         source=source,
         keys=key or [],
+        beside=beside,
     )
     machine = this_board(board)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{machine.name}-{name}".lower()).strip("-")
@@ -113,6 +118,8 @@ def run(
         cells=cells,
     )
     console.print(table([file]), highlight=False)
+    for line in compared(cells):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     missing = [("", cell) for cell in cells if isinstance(cell, Missing)]
     for line in not_measured(missing):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

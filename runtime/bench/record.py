@@ -96,6 +96,7 @@ class Key(NamedTuple):
     scope: str
     mode: str
     rate_hz: float | None
+    beside: str | None = None
 
     def __str__(self) -> str:
         return f"{self.net} on {self.board}, {self.label}"
@@ -113,7 +114,8 @@ class Key(NamedTuple):
     @property
     def load(self) -> str:
         """What is measured, and how frames are offered."""
-        return f"{self.scope}, {self.mode}" + (f" {self.rate_hz:g} Hz" if self.rate_hz else "")
+        pace = f" {self.rate_hz:g} Hz" if self.rate_hz else ""
+        return f"{self.scope}, {self.mode}{pace}" + (f", beside `{self.beside}`" if self.beside else "")
 
 
 class _Cell(_Strict):
@@ -125,10 +127,13 @@ class _Cell(_Strict):
     mode: Mode
     rate_hz: float | None = None
     """Of the paced mode."""
+    beside: str | None = None
+    """Command that ran on the same machine meanwhile."""
 
     def key(self, board: str) -> Key:
         """The cell's place in a comparison."""
-        return Key(self.net, board, self.engine, self.precision, self.threads, self.scope, self.mode, self.rate_hz)
+        what = self.net, board, self.engine, self.precision
+        return Key(*what, self.threads, self.scope, self.mode, self.rate_hz, self.beside)
 
 
 class Missing(_Cell):
