@@ -4,7 +4,14 @@ from setuptools import find_packages, setup
 
 ROOMS = {f"edgeflock.{room}": room for room in ("runtime", "calibration", "export")} | {
     package: f"ros2_ws/src/{package}/{package}"
-    for package in ("edgeflock_ros", "fadnet_nav", "emotion_recognition", "fadnet_sim", "edgeflock_lab")
+    for package in (
+        "edgeflock_ros",
+        "fadnet_nav",
+        "emotion_recognition",
+        "fleet_exchange",
+        "fadnet_sim",
+        "edgeflock_lab",
+    )
 }
 
 setup(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
@@ -32,6 +33,27 @@ def camera_info_yaml(camera: Intrinsics, name: str = "camera") -> str:
         rows, columns = array.shape
         text += f"{field}:\n  rows: {rows}\n  cols: {columns}\n  data: {json.dumps(array.ravel().tolist())}\n"
     return text
+
+
+def read_camera(path: Path) -> Intrinsics:
+    """Intrinsics from ROS's camera_info YAML, or from JSON, as `write_camera` writes them.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is neither.
+    """
+    wanted = f"expected the intrinsics of a camera in {path}, as `edgeflock calibrate camera` writes them"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+        if "camera_matrix" not in content:
+            return Intrinsics(**{**content, "coeffs": tuple(content["coeffs"])})
+        k = [float(value) for value in content["camera_matrix"]["data"]]
+        lens = tuple(float(value) for value in content["distortion_coefficients"]["data"])
+        size = int(content["image_width"]), int(content["image_height"])
+        return Intrinsics(*size, k[0], k[4], k[2], k[5], content["distortion_model"], lens)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError, IndexError) as error:
+        raise InputError(f"{wanted}, got another file ({type(error).__name__}: {error}).") from None
 
 
 def check_file_name(path: Path) -> None:

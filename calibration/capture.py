@@ -37,7 +37,7 @@ def factory_intrinsics(source: str, topic: str | None = None) -> Intrinsics:
     CameraError
         The source cannot be opened, or carries none.
     """
-    with closing(_open(source, topic)) as opened:
+    with closing(open_frames(source, topic)) as opened:
         if opened.intrinsics.fx == 0:
             raise CameraError(f"{source} carries no calibration: film a checkerboard with it and give --board.")
         return opened.intrinsics
@@ -77,7 +77,7 @@ def calibrate_from(
     found: list[BoardView] = []
     dropped: dict[str, str] = {}
     size, looked = (0, 0), 0
-    for name, grey in _images(source, topic):
+    for name, grey in grey_images(source, topic):
         looked += 1
         if isinstance(grey, str):
             dropped[name] = grey
@@ -159,7 +159,8 @@ def _nowhere(board: Board, source: str, looked: int, dropped: dict[str, str]) ->
     return f"{text}."
 
 
-def _open(source: str, topic: str | None) -> FrameSource:
+def open_frames(source: str, topic: str | None) -> FrameSource:
+    """Open a recording, a video or a camera, as fast as it can be read."""
     kind = "realsense" if source == LIVE else kind_of(source)
     if topic and kind != "bag":
         raise InputError(f"--topic {topic} names a topic of a bag, {source} is none: leave it out.")
@@ -191,7 +192,7 @@ def pictures_in(source: str) -> list[Path]:
     raise InputError(f"{source}: expected pictures ({', '.join(PICTURES)}) or a recording in it, got {got}.")
 
 
-def _images(source: str, topic: str | None) -> Iterator[tuple[str, np.ndarray | str]]:
+def grey_images(source: str, topic: str | None) -> Iterator[tuple[str, np.ndarray | str]]:
     """Name and grey uint8 (H, W) of every picture worth looking at, or why it cannot be read."""
     pictures = pictures_in(source)
     if pictures and topic:
@@ -205,7 +206,7 @@ def _images(source: str, topic: str | None) -> Iterator[tuple[str, np.ndarray | 
             yield path.name, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     if pictures:
         return
-    with closing(_open(source, topic)) as opened:
+    with closing(open_frames(source, topic)) as opened:
         last = -_EVERY_NS
         while (frame := opened.read(5.0)) is not None:
             if frame.stamp_ns - last >= _EVERY_NS or frame.stamp_ns < last:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,8 +11,8 @@ import typer
 
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra, ResultError
-from edgeflock.runtime.files import check_outputs
-from edgeflock.runtime.options import next_command, refuse_unused
+from edgeflock.runtime.files import check_outputs, left_over
+from edgeflock.runtime.options import next_command, refuse_unused, this_command
 
 calibrate_app = typer.Typer(
     cls=verbs("edgeflock calibrate", "edgeflock.calibrate"),
@@ -110,7 +112,7 @@ def camera(
     if board is None:
         found = factory_intrinsics(source, topic)
     else:
-        columns, rows = _corners(board)
+        marks = Board(*_corners(board), square, marker, dictionary, legacy)
         with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), console=console) as bar:
             task = bar.add_task("views", total=views, text="")
 
@@ -120,7 +122,7 @@ def camera(
 
             result = calibrate_from(
                 source,
-                Board(columns, rows, square, marker, dictionary, legacy),
+                marks,
                 model,
                 views=views,
                 topic=topic,
@@ -142,6 +144,8 @@ def camera(
             highlight=False,
         )
         if problems := result.problems(max_rms, min_coverage):
+            for line in left_over(out.parent, [], out.name):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
             raise ResultError(f"the calibration is refused, {out} is not written: {'; '.join(problems)}.")
     write_camera(out, found, name)
     console.print(
@@ -152,11 +156,85 @@ def camera(
     if bundle and key:
         store_camera(bundle, found, key)
         console.print(f"stored in {bundle}, signed", highlight=False, soft_wrap=True)
-        console.print(next_command("bundle", "verify", bundle, "--key", key.with_suffix(".pub")), soft_wrap=True)
+        then = next_command("bundle", "verify", bundle, "--key", key.with_suffix(".pub"))
+    else:
+        then = f"next: {this_command()} --bundle BUNDLE --key FLEET.pem"
+    console.print(then, highlight=False, markup=False, soft_wrap=True)
+
+
+@calibrate_app.command()
+def mount(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(help='Folder of pictures, video, bag, RealSense recording, /dev/videoN, or "realsense".')
+    ],
+    board: Annotated[
+        str | None, typer.Option(help="Inner corners of a board on the floor, 9x6; without it the depth's floor.")
+    ] = None,
+    square: Annotated[float, typer.Option(help="Side of a square in metres.")] = 0.025,
+    camera: Annotated[
+        Path | None, typer.Option(help="What `calibrate camera` wrote (default: what the source itself carries).")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="With a floor, after which no more are read.")] = 20,
+    topic: Annotated[str | None, typer.Option(help="Colour topic of a bag.")] = None,
+    out: Annotated[Path, typer.Option(help="File of ROS parameters, for nodes and tools.")] = Path("mount.yaml"),
+) -> None:
+    """Find how high a camera is and how far it looks down: from a board on the floor, or from its depth.
+
+    Let the robot stand on a level floor. Yaw leaves no trace in a floor: write it into the file by hand.
+
+    Example:
+
+      edgeflock calibrate mount realsense --out mount.yaml
+    """
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    from edgeflock.calibration.board import Board
+    from edgeflock.calibration.camera_info import read_camera
+    from edgeflock.calibration.capture import pictures_in
+    from edgeflock.calibration.mount import mount_from_board, mount_from_depth
+    from edgeflock.runtime.mount import write_mount
+
+    if board is None:
+        refuse_unused(context, "without --board", "square", "camera")
+        if pictures_in(source):
+            raise InputError(
+                f"{source} holds pictures, which carry no depth: lay a board on the floor and give --board."
+            )
+    if out.suffix not in (".yaml", ".yml"):
+        raise InputError(f"expected a file name ending in .yaml, got {out}.")
+    read = [Path(source).expanduser(), camera]
+    check_outputs([out], inputs=read, whole=read[:1] if board and pictures_in(source) else [])
+    console = Console()
+    with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), console=console) as bar:
+        task = bar.add_task("images", total=images, text="")
+
+        def update(looked: int, found: int) -> None:
+            bar.update(task, completed=found, text=f"{looked} looked at")
+
+        if board is None:
+            result = mount_from_depth(source, images=images, topic=topic, on_image=update)
+        else:
+            lens = read_camera(camera) if camera else None
+            shown = Board(*_corners(board), square)
+            result = mount_from_board(source, shown, lens, images=images, topic=topic, on_image=update)
+    height, pitch, roll = result.spread
+    console.print(
+        f"{result.mount}, from {result.images} images (standard deviations {1000 * height:.1f} mm, "
+        f"{math.degrees(pitch):.2f} and {math.degrees(roll):.2f} degrees; {result.share:.0%} of the points fit)",
+        highlight=False,
+    )
+    if problems := result.problems():
+        raise ResultError(f"the mount is refused, {out} is not written: {'; '.join(problems)}.")
+    write_mount(out, result.mount)
+    console.print(f"written: {out}; yaw is 0 in it", highlight=False, soft_wrap=True)
+    launch = ["ros2", "launch", "fadnet_nav", "fadnet_nav.launch.py", "camera:=realsense", f"mount:={out}"]
+    console.print(f"next: {shlex.join(launch)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _corners(board: str) -> tuple[int, int]:
-    columns, _, rows = board.partition("x")
+    columns, _, rows = board.lower().partition("x")
     if not (columns.isdigit() and rows.isdigit()):
         raise InputError(f"expected the board as COLUMNSxROWS of inner corners, such as 9x6, got {board!r}.")
     return int(columns), int(rows)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from edgeflock.export.datasets.options import ReadOptions
-from edgeflock.runtime.bundle.manifest import Training
+from edgeflock.export.options import ExportOptions
+from edgeflock.export.recipes.limits import EmotionLimits, RegistrationLimits, SteeringLimits
+from edgeflock.runtime.bundle.manifest import TrainedCamera
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
@@ -20,21 +23,6 @@ export_app = typer.Typer(
     cls=verbs("edgeflock export"), no_args_is_help=True, help="Turn trained weights into a bundle for every board."
 )
 
-Out = Annotated[Path, typer.Option(help="Folder of the bundle; an older bundle there is replaced.")]
-Key = Annotated[Path, typer.Option(help="Private key to sign with (`edgeflock bundle keygen`).")]
-Net = Annotated[str | None, typer.Option(help="Net that the weights must belong to; recognised anyway.")]
-Precisions = Annotated[
-    list[str] | None,
-    typer.Option("--precision", help="fp32, fp16, int8, int8-qnn or int8-trt; repeat for more, by default all."),
-]
-Default = Annotated[str, typer.Option(help="Precision that the bundle is used with unless told otherwise.")]
-CalibrationMethod = Annotated[
-    Literal["minmax", "moving-average", "percentile", "entropy", "mse"] | None,
-    typer.Option(help="How the ranges of INT8 are found; by default what the task fares best with."),
-]
-TrainingFile = Annotated[Path | None, typer.Option(help="result.json of the training run, for the manifest.")]
-Report = Annotated[Path | None, typer.Option(help="Folder of the gate's report; by default OUT-report.")]
-
 
 @export_app.callback()
 def export() -> None:
@@ -45,23 +33,20 @@ def export() -> None:
 def steering(
     weights: Annotated[Path, typer.Option(help="best.safetensors of a training run, or the authors' .pth.")],
     data: Annotated[list[Path], typer.Option(help="Validation data for the gate; repeat to join.")],
-    out: Out,
-    key: Key,
+    bundle: Annotated[ExportOptions, Fields()],
+    limits: Annotated[SteeringLimits, Fields()],
     reading: Annotated[ReadOptions, Fields()],
     calib: Annotated[
         list[Path] | None, typer.Option(help="Training data for INT8 calibration; repeat to join.")
     ] = None,
-    net: Net = None,
-    precision: Precisions = None,
-    default: Default = "int8",
-    method: CalibrationMethod = None,
     frames: Annotated[int, typer.Option(min=1, help="Calibration frames.")] = 128,
-    max_rise: Annotated[float, typer.Option(min=0, help="Gate: relative rise of the RMSE over fp32.")] = 0.02,
-    max_flips: Annotated[float, typer.Option(min=0, help="Gate: share of frames steered to the other side.")] = 0.005,
-    max_ratio: Annotated[float, typer.Option(min=0, help="Gate: RMSE as a share of the constant predictor's.")] = 0.5,
-    max_deviation: Annotated[float, typer.Option(min=0, help="Gate: distance from fp32 on any frame, rad.")] = 0.1,
-    training: TrainingFile = None,
-    report: Report = None,
+    trained_camera: Annotated[
+        str | None,
+        typer.Option(
+            help="That the frames came from, HEIGHT,PITCH,FOV in m and degrees down, top to bottom (of "
+            "`edgeflock record` 0.4,8.5,86): other cameras are then brought to its view.",
+        ),
+    ] = None,
 ) -> None:
     """Export a steering net: ONNX with parity, FP16 and INT8 forms, gate, boards, reference vectors, signature.
 
@@ -73,11 +58,11 @@ def steering(
       --training runs/fadnet/result.json --key fleet.pem --out steering
     """
     with needs("edgeflock export", "export"):
-        from edgeflock.export.recipes.steering import SteeringLimits, steering_recipe
+        from edgeflock.export.recipes.steering import steering_recipe
     from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
     from edgeflock.export.pipeline import check_places
 
-    check_places(out, key, report, [weights, training, *data, *(calib or [])])
+    check_places(bundle.out, bundle.key, bundle.report, [weights, bundle.training, *data, *(calib or [])])
 
     def read(paths: list[Path]) -> SteeringDataset:
         return concatenate([open_dataset(path, options=reading) for path in paths])
@@ -86,33 +71,36 @@ def steering(
         weights,
         read(data),
         read(calib) if calib else None,
-        net=net,
+        net=bundle.net,
         calibration_frames=frames,
-        limits=SteeringLimits(max_rise, max_flips, max_ratio, max_deviation),
-        precision=default,
-        training=_result(training),
+        limits=limits,
+        precision=bundle.default,
+        training=bundle.result,
+        trained_camera=_trained_camera(trained_camera) if trained_camera else None,
     )
-    _export(recipe, out, key, precision, method, report)
+    _export(recipe, bundle)
 
 
+def _trained_camera(text: str) -> TrainedCamera:
+    try:
+        height, pitch, fovy = map(float, text.split(","))
+        return TrainedCamera(height=height, pitch=math.radians(pitch), fovy=math.radians(fovy))
+    except ValueError:  # pydantic's is one
+        raise InputError(
+            f"expected --trained-camera HEIGHT,PITCH,FOV in m and degrees, such as 0.4,8.5,86, got {text!r}."
+        ) from None
+
+
+@model_options
 def registration(
     weights: Annotated[Path, typer.Option(help="best.safetensors of a training run at 128^3.")],
     data: Annotated[Path, typer.Option(help="The authors' spec (.json) or a folder of NIfTI files.")],
-    out: Out,
-    key: Key,
+    bundle: Annotated[ExportOptions, Fields()],
+    limits: Annotated[RegistrationLimits, Fields("max_drop", "max_folded", "min_gain")],
     calib: Annotated[
         Path | None, typer.Option(help="Training volumes; by default the training split of --data.")
     ] = None,
-    net: Net = None,
-    precision: Precisions = None,
-    default: Default = "int8",
-    method: CalibrationMethod = None,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs that the gate judges, and that INT8 is calibrated on.")] = 8,
-    max_drop: Annotated[float, typer.Option(min=0, help="Gate: Dice lost to fp32, absolute.")] = 0.01,
-    max_folded: Annotated[float, typer.Option(min=0, help="Gate: share of folded voxels above fp32's.")] = 0.005,
-    min_gain: Annotated[float, typer.Option(min=0, help="Gate: Dice above no registration.")] = 0.05,
-    training: TrainingFile = None,
-    report: Report = None,
 ) -> None:
     """Export a registration net (LDR, VTN, VoxelMorph, cascades); the gate judges Dice and folds.
 
@@ -122,51 +110,41 @@ def registration(
       --training runs/ldr/result.json --key fleet.pem --out ldr
     """
     with needs("edgeflock export", "export"):
-        from edgeflock.export.recipes.registration import RegistrationLimits, registration_recipe
+        from edgeflock.export.recipes.registration import registration_recipe
     from edgeflock.export.datasets.volumes import open_volumes
     from edgeflock.export.pipeline import check_places
 
-    check_places(out, key, report, [weights, training, data, calib])
+    check_places(bundle.out, bundle.key, bundle.report, [weights, bundle.training, data, calib])
     recipe = registration_recipe(
         weights,
         open_volumes(data, "val"),
         open_volumes(calib or data, "train"),
-        net=net,
+        net=bundle.net,
         pairs=pairs,
-        limits=RegistrationLimits(drop=max_drop, folded_rise=max_folded, gain=min_gain),
-        precision=default,
-        training=_result(training),
+        limits=limits,
+        precision=bundle.default,
+        training=bundle.result,
     )
-    _export(recipe, out, key, precision, method, report)
+    _export(recipe, bundle)
 
 
+@model_options
 def emotion(
     weights: Annotated[
         Path, typer.Option(help="best.safetensors of a training run, a .pth, or the authors' Keras variables (.npz).")
     ],
-    out: Out,
-    key: Key,
+    bundle: Annotated[ExportOptions, Fields()],
+    limits: Annotated[EmotionLimits, Fields("max_drop", "min_agreement", "max_distance")],
     data: Annotated[
         Path | None, typer.Option(help="Validation images in a folder per emotion; rendered (synthetic) by default.")
     ] = None,
     calib: Annotated[Path | None, typer.Option(help="Training images in the same form; goes with --data.")] = None,
-    net: Net = None,
-    precision: Precisions = None,
-    default: Default = "int8",
-    method: CalibrationMethod = None,
     samples: Annotated[
         int | None,
         typer.Option(min=2, help="Images for the gate: rendered ones (504), of --data at most so many (all)."),
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Calibration images.")] = 128,
-    max_drop: Annotated[float, typer.Option(min=0, help="Gate: accuracy lost to fp32, absolute.")] = 0.01,
-    min_agreement: Annotated[float, typer.Option(min=0, help="Gate: share of fp32's clear labels that stay.")] = 0.99,
-    max_distance: Annotated[
-        float, typer.Option(min=0, help="Gate: mean total variation distance from fp32's distribution.")
-    ] = 0.02,
     batch: Annotated[int, typer.Option(min=1, help="Faces that the net reads at once; see docs/emotion.md.")] = 1,
-    training: TrainingFile = None,
-    report: Report = None,
 ) -> None:
     """Export an emotion net (GLAMOR-Net, LDLVA's ResNets); the gate judges accuracy and agreement.
 
@@ -176,28 +154,28 @@ def emotion(
       --key fleet.pem --out glamor
     """
     with needs("edgeflock export", "export"):
-        from edgeflock.export.recipes.emotion import EmotionLimits, emotion_recipe
+        from edgeflock.export.recipes.emotion import emotion_recipe
     from rich.console import Console
 
     from edgeflock.export.pipeline import check_places
 
-    check_places(out, key, report, [weights, training, data, calib])
+    check_places(bundle.out, bundle.key, bundle.report, [weights, bundle.training, data, calib])
     if (data is None) != (calib is None):
         raise InputError("--data and --calib go together: name both folders, or none for rendered images.")
     recipe = emotion_recipe(
         weights,
         data,
         calib,
-        net=net,
+        net=bundle.net,
         samples=samples,
         calibration_samples=frames,
-        limits=EmotionLimits(accuracy_drop=max_drop, agreement=min_agreement, distance=max_distance),
-        precision=default,
+        limits=limits,
+        precision=bundle.default,
         batch=batch,
-        training=_result(training),
+        training=bundle.result,
         console=Console(),
     )
-    _export(recipe, out, key, precision, method, report)
+    _export(recipe, bundle)
 
 
 @export_app.command()
@@ -261,17 +239,17 @@ def compile_for(
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _export(recipe: Any, out: Path, key: Path, precisions: list[str] | None, method: Any, report: Path | None) -> None:
+def _export(recipe: Any, to: ExportOptions) -> None:
     from rich.console import Console
 
     from edgeflock.export.pipeline import PRECISIONS, export_bundle
 
     export_bundle(
-        recipe, out, key, precisions=precisions or PRECISIONS, method=method, report=report, console=Console()
+        recipe,
+        to.out,
+        to.key,
+        precisions=to.precision or PRECISIONS,
+        method=to.method,
+        report=to.report,
+        console=Console(),
     )
-
-
-def _result(path: Path | None) -> Training | None:
-    from edgeflock.export.training.loop.result import TrainingResult
-
-    return TrainingResult.read(path).for_manifest() if path else None

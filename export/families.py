@@ -10,6 +10,7 @@ STEERING = Family(
     verbs={
         "edgeflock export": {"steering": "edgeflock.export.cli:steering [export]"},
         "edgeflock train": {"steering": "edgeflock.export.training.cli:steering [export]"},
+        "edgeflock bench": {"prepare": "edgeflock.runtime.bench.prepare:prepare"},
     },
     learner="edgeflock.export.fleet.learners.steering:SteeringTask [export]",
 )

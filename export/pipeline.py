@@ -5,29 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import onnx
 from rich.console import Console
-from rich.progress import Progress
 from safetensors.numpy import save as save_arrays
-from safetensors.torch import save as save_tensors
 
-from edgeflock.calibration.observe import OnProgress, progress
-from edgeflock.calibration.ranges import Method, activation_ranges
-from edgeflock.export.onnx import IR, OPSET, PARITY, check_parity, export_onnx, predict
+from edgeflock.calibration.ranges import Method
+from edgeflock.export.gate import Gate, summary
+from edgeflock.export.graph import IR, OPSET, PARITY, ExportedNet, predict
 from edgeflock.export.quantise.forms import FORMS
 from edgeflock.export.quantise.fp16 import to_fp16
-from edgeflock.export.quantise.search import SearchResult, search
-from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
-from edgeflock.export.report import write_report
+from edgeflock.export.quantise.quantiser import Quantiser
+from edgeflock.export.quantise.search import SearchResult
+from edgeflock.export.recipe import Judgement, Recipe, Samples
 from edgeflock.export.targets import supported
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, check_bundle_place, sign_bundle, write_bundle
-from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, GateReport, ImageInput, VolumeInput
+from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, ImageInput, TargetSupport, VolumeInput
 from edgeflock.runtime.bundle.signing import read_private_key
 from edgeflock.runtime.bundle.vectors import answer_key, thinned
 from edgeflock.runtime.errors import GateError, InputError
@@ -35,8 +34,6 @@ from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import next_command
 
 PRECISIONS = ("fp32", "fp16", *FORMS)
-PARITY_SAMPLES = 256
-SENSITIVITY_SAMPLES = 16
 
 _TOOLS = ("edgeflock", "torch", "onnx", "onnxslim", "onnxruntime", "numpy")
 
@@ -86,104 +83,23 @@ def export_bundle(
     """
     console = console or Console(quiet=True)
     check_places(out, key, report)  # what is wrong with them shall not show up after minutes of work
-    report = report or _report_folder(out)
-    wanted = list(dict.fromkeys(["fp32", *precisions]))
-    if set(wanted) - set(PRECISIONS) or recipe.default_precision not in wanted:
-        raise InputError(
-            f"precisions are {', '.join(PRECISIONS)}, and {recipe.default_precision}, which the bundle uses by "
-            f"default, must be among them; got {', '.join(precisions)}."
-        )
-    quantised = [precision for precision in wanted if precision in FORMS]
-    calibration = recipe.calibration
-    if quantised and calibration is None:
-        raise InputError(
-            f"{', '.join(quantised)} need calibration samples: name the training data with --calib, or ask for "
-            f"fp32 and fp16 alone."
-        )
-    _check_range(recipe, recipe.validation, "validation")
-    if calibration is not None:
-        _check_held_out(recipe.validation, calibration)
-        _check_range(recipe, calibration, "calibration")
-    samples = recipe.validation
-    data = f"{len(samples)} samples, SHA-256 {samples.digest[:16]}"
-    provenance: dict[str, Any] = {"validation": samples.digest}
-
-    def graph(batch: int) -> onnx.ModelProto:
-        shapes = {spec.name: (batch, *spec.shape[1:]) for spec in recipe.inputs}
-        dtypes = {spec.name: spec.dtype for spec in recipe.inputs}
-        return export_onnx(recipe.module, shapes, [spec.name for spec in recipe.outputs], dtypes)
-
-    batch = recipe.inputs[0].shape[0]
-    with _step(console, f"{recipe.net} to ONNX") as done:
-        fp32 = graph(batch)
-        some = samples.spread(PARITY_SAMPLES)
-        worst = check_parity(recipe.module, fp32, some.feeds, some.names)
-        provenance["parity"] = {"worst": worst, "samples": len(some)}
-        done(f"parity {worst:.1e} on {len(some)} samples, at most {PARITY:g}")
-    reference = predict(fp32, samples.feeds)
-
-    def judge(model: onnx.ModelProto) -> Judgement:
-        return _judge(recipe, reference, reference if model is fp32 else predict(model, samples.feeds))
-
-    quantise = None
-    if quantised and calibration is not None:
-        methods = [method] if method else [recipe.method, *(m for m in get_args(Method) if m != recipe.method)]
-        single = fp32 if batch == 1 else graph(1)
-        quantise = _quantiser(recipe, calibration, fp32, single, judge, methods, console)
-        provenance["calibration"] = {"samples": len(calibration), "data": calibration.digest}
-
-    models: dict[str, onnx.ModelProto] = {}
-    gates: dict[str, GateReport] = {}
-    for precision in wanted:
-        try:
-            chosen = None
-            if quantise and precision in FORMS:
-                found, chosen = quantise(precision)
-            else:
-                model = fp32 if precision == "fp32" else to_fp16(fp32)
-                found = SearchResult(model, [], judge(model), [])
-            filled = {"precision": precision, "data": data, "samples": len(samples)}
-            verdict = found.judgement.model_copy(update=filled)
-            write_report(report, verdict, found)
-            if not verdict.passed:
-                raise GateError(_refusal(precision, found.judgement))
-        except GateError as refusal:
-            if precision in ("fp32", recipe.default_precision):
-                raise
-            provenance.setdefault("left_out", {})[precision] = str(refusal)
-            console.print(f"[yellow]left out[/yellow] {precision}: {refusal}", highlight=False, soft_wrap=True)
-            continue
-        models[precision], gates[precision] = found.model, verdict
-        if chosen:
-            provenance[precision] = {"calibration": chosen, "kept_in_float": found.kept}
-        said = _verdict(verdict, found.kept)
-        console.print(f"[green]gate[/green] {precision}: {said}", highlight=False, soft_wrap=True)
-
-    with _step(console, "boards") as done:
-        targets = supported(models, recipe.task)
-        provenance["not_for"] = {board: reason for board, reason in targets.items() if isinstance(reason, str)}
-        targets = {board: support for board, support in targets.items() if not isinstance(support, str)}
-        done(f"{', '.join(targets)}" + "".join(f"; not {board}: {why}" for board, why in provenance["not_for"].items()))
-
+    wanted = _wanted(recipe, precisions)
+    _check_samples(recipe)
+    net = _to_onnx(recipe, console)
+    gate = Gate(recipe, net.model, report or _report_folder(out))
+    quantiser = _quantiser(gate, method, console) if FORMS.keys() & set(wanted) else None
+    forms, left_out = _forms(wanted, gate, quantiser, console)
+    targets, not_for = _boards(recipe, forms, console)
+    parity = {"worst": net.parity, "samples": net.samples}
+    provenance: dict[str, Any] = {"validation": recipe.validation.digest, "parity": parity, "not_for": not_for}
+    provenance |= {precision: form.provenance for precision, form in forms.items() if form.provenance}
+    if quantiser:
+        provenance["calibration"] = quantiser.provenance
+    if left_out:
+        provenance["left_out"] = left_out
     with _step(console, "bundle") as done:
-        files = {f"{recipe.net}_{p}.onnx": model.SerializeToString(deterministic=True) for p, model in models.items()}
-        state = {tensor: value.contiguous() for tensor, value in recipe.module.state_dict().items()}
-        manifest = Manifest(
-            name=recipe.name,
-            net=recipe.net,
-            task=recipe.task,
-            inputs=list(recipe.inputs),
-            outputs=recipe.outputs,
-            artefacts={p: Artefact(file=f"{recipe.net}_{p}.onnx", opset=OPSET, ir=IR) for p in models},
-            default_precision=recipe.default_precision,
-            gates=gates,
-            targets=targets,
-            training=recipe.training,
-            provenance=provenance,
-            tool_versions={tool: version(tool) for tool in _TOOLS},
-        )
-        files |= {WEIGHTS: save_tensors(state), VECTORS: save_arrays(_vectors(recipe, models))}
-        write_bundle(out, manifest, files)
+        manifest = _manifest(recipe, forms, targets, provenance)
+        write_bundle(out, manifest, _files(recipe, forms, net.state))
         sign_bundle(out, key)
         done(f"{out}: look at it with `edgeflock bundle show {out}`")
     public = key.with_suffix(".pub")
@@ -192,69 +108,152 @@ def export_bundle(
     return out
 
 
-def _quantiser(
-    recipe: Recipe,
-    calibration: Samples,
-    fp32: onnx.ModelProto,
-    single: onnx.ModelProto,
-    judge: Callable[[onnx.ModelProto], Judgement],
-    methods: Sequence[Method],
-    console: Console,
-) -> Callable[[str], tuple[SearchResult, Method]]:
-    """Function that makes the form of a name and says by which calibration method.
-
-    The samples pass `single`, the graph of batch 1, once for all of it; its tensors have the names of `fp32`'s. A form
-    that may hold no float has no layers to give back: where the gate refuses it, it is tried with the other methods.
-    """
-    few = calibration.spread(SENSITIVITY_SAMPLES)
-    reference = predict(fp32, few.feeds)
-
-    def quantise(form: str) -> tuple[SearchResult, Method]:
-        tried = [attempt(form, methods[0])]
-        for method in methods[1:] if not FORMS[form].layers else []:
-            if tried[-1][0].judgement.passed:
-                break
-            tried.append(attempt(form, method))
-        return tried[-1] if tried[-1][0].judgement.passed else tried[0]
-
-    def attempt(form: str, method: Method) -> tuple[SearchResult, Method]:
-        rewrite = recipe.rewrite if recipe.rewrite and not FORMS[form].symmetric else lambda model: model
-        source = rewrite(fp32)
-        with progress(console, f"{form} calibration") as on_progress:
-            ranges = activation_ranges(
-                rewrite(single),
-                dict(calibration.feeds),
-                method,
-                symmetric=FORMS[form].symmetric,
-                output_margin=FORMS[form].output_margin,
-                on_progress=on_progress,
-            )
-        with _bar(console, form) as on_progress:
-            found = search(
-                source,
-                ranges,
-                form,
-                judge,
-                few.feeds,
-                recipe.keep_float,
-                score=lambda answers: recipe.judge(reference, answers, few).value,
-                on_progress=on_progress,
-            )
-        return found, method
-
-    return quantise
+def _wanted(recipe: Recipe, precisions: Sequence[str]) -> list[str]:
+    """Precisions to make, fp32 first; refused where they lack the default, or samples to calibrate on."""
+    wanted = list(dict.fromkeys(["fp32", *precisions]))
+    if set(wanted) - set(PRECISIONS) or recipe.default_precision not in wanted:
+        raise InputError(
+            f"precisions are {', '.join(PRECISIONS)}, and {recipe.default_precision}, which the bundle uses by "
+            f"default, must be among them; got {', '.join(precisions)}."
+        )
+    quantised = [precision for precision in wanted if precision in FORMS]
+    if quantised and recipe.calibration is None:
+        raise InputError(
+            f"{', '.join(quantised)} need calibration samples: name the training data with --calib, or ask for "
+            f"fp32 and fp16 alone."
+        )
+    return wanted
 
 
-def _judge(recipe: Recipe, fp32: Answers, candidate: Answers) -> Judgement:
-    """The task's verdict; an answer that is not a number is never judged."""
-    for name, array in candidate.items():
-        finite = np.isfinite(array.reshape(len(array), -1)).all(1)
-        if not finite.all():
-            raise GateError(
-                f"the gate refuses the net: {name} is not finite for {recipe.validation.names[int(np.argmin(finite))]} "
-                f"and {(~finite).sum()} of {len(array)} samples; expected numbers."
-            )
-    return recipe.judge(fp32, candidate, recipe.validation)
+def _check_samples(recipe: Recipe) -> None:
+    _check_range(recipe, recipe.validation, "validation")
+    if recipe.calibration is not None:
+        _check_held_out(recipe.validation, recipe.calibration)
+        _check_range(recipe, recipe.calibration, "calibration")
+
+
+def _to_onnx(recipe: Recipe, console: Console) -> ExportedNet:
+    """The net as ONNX in fp32, and how near its answers are to torch's; as it is, where that was done before."""
+    with _step(console, f"{recipe.net} to ONNX") as done:
+        net = recipe.module
+        if not isinstance(net, ExportedNet):
+            from edgeflock.export.onnx import export_net
+
+            net = export_net(recipe.net, net, recipe.inputs, recipe.outputs, recipe.validation)
+        done(f"parity {net.parity:.1e} on {net.samples} samples, at most {PARITY:g}")
+    return net
+
+
+def _single(recipe: Recipe) -> onnx.ModelProto:
+    """Graph of batch 1, which calibration samples pass."""
+    if isinstance(recipe.module, ExportedNet):
+        raise InputError(f"the {recipe.net} was exported with a batch above 1: export it from its weights, with torch.")
+    from edgeflock.export.onnx import export_specs
+
+    return export_specs(recipe.module, recipe.inputs, recipe.outputs, 1)
+
+
+def _quantiser(gate: Gate, method: Method | None, console: Console) -> Quantiser:
+    """What makes the quantised forms, by `method` or else first by the recipe's."""
+    recipe = gate.recipe
+    assert recipe.calibration is not None  # _wanted saw to it
+    methods = [method] if method else [recipe.method, *(m for m in get_args(Method) if m != recipe.method)]
+    single = gate.fp32 if recipe.inputs[0].shape[0] == 1 else _single(recipe)
+    return Quantiser(recipe, recipe.calibration, gate.fp32, single, gate.judge, methods, console)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A form that the gate let through."""
+
+    model: onnx.ModelProto
+    verdict: Judgement
+    provenance: dict[str, Any]
+    """Of a quantised one."""
+
+
+def _forms(
+    wanted: Sequence[str], gate: Gate, quantiser: Quantiser | None, console: Console
+) -> tuple[dict[str, _Form], dict[str, str]]:
+    """The forms that pass, and why the others are left out; fp32 and the default precision must pass."""
+    passed, left_out = {}, {}
+    for precision in wanted:
+        try:
+            passed[precision] = _form(precision, gate, quantiser, console)
+        except GateError as refusal:
+            if precision in ("fp32", gate.recipe.default_precision):
+                raise
+            left_out[precision] = str(refusal)
+            console.print(f"[yellow]left out[/yellow] {precision}: {refusal}", highlight=False, soft_wrap=True)
+    return passed, left_out
+
+
+def _form(precision: str, gate: Gate, quantiser: Quantiser | None, console: Console) -> _Form:
+    provenance = {}
+    if precision in FORMS and quantiser is not None:
+        found, method = quantiser.form(precision)
+        provenance = {"calibration": method, "kept_in_float": found.kept}
+    else:
+        model = gate.fp32 if precision == "fp32" else to_fp16(gate.fp32)
+        found = SearchResult(model, [], gate.judge(model), [])
+    verdict = gate.let_through(precision, found)
+    said = summary(verdict, found.kept)
+    console.print(f"[green]gate[/green] {precision}: {said}", highlight=False, soft_wrap=True)
+    return _Form(found.model, verdict, provenance)
+
+
+def _boards(
+    recipe: Recipe, forms: Mapping[str, _Form], console: Console
+) -> tuple[dict[str, TargetSupport], dict[str, str]]:
+    """How each board takes the bundle, and why others do not."""
+    with _step(console, "boards") as done:
+        found = supported({precision: form.model for precision, form in forms.items()}, recipe.task)
+        not_for = {board: reason for board, reason in found.items() if isinstance(reason, str)}
+        targets = {board: support for board, support in found.items() if not isinstance(support, str)}
+        done(f"{', '.join(targets)}" + "".join(f"; not {board}: {why}" for board, why in not_for.items()))
+    return targets, not_for
+
+
+def _manifest(
+    recipe: Recipe, forms: Mapping[str, _Form], targets: dict[str, TargetSupport], provenance: dict[str, Any]
+) -> Manifest:
+    return Manifest(
+        name=recipe.name,
+        net=recipe.net,
+        task=recipe.task,
+        inputs=list(recipe.inputs),
+        outputs=recipe.outputs,
+        artefacts={p: Artefact(file=_file(recipe, p), opset=OPSET, ir=IR) for p in forms},
+        default_precision=recipe.default_precision,
+        gates={precision: form.verdict for precision, form in forms.items()},
+        targets=targets,
+        training=recipe.training,
+        trained_camera=recipe.trained_camera,
+        provenance=provenance,
+        tool_versions=_tool_versions(),
+    )
+
+
+def _tool_versions() -> dict[str, str]:
+    """Of the tools that are installed here: a robot that re-quantises has no torch."""
+    found = {}
+    for tool in _TOOLS:
+        with suppress(PackageNotFoundError):
+            found[tool] = version(tool)
+    return found
+
+
+def _files(recipe: Recipe, forms: Mapping[str, _Form], state: Mapping[str, np.ndarray]) -> dict[str, bytes | Path]:
+    """Files of the bundle by name: nets, weights and reference vectors."""
+    models = {precision: form.model for precision, form in forms.items()}
+    files: dict[str, bytes | Path] = {
+        _file(recipe, p): model.SerializeToString(deterministic=True) for p, model in models.items()
+    }
+    return files | {WEIGHTS: save_arrays(dict(state)), VECTORS: save_arrays(_vectors(recipe, models))}
+
+
+def _file(recipe: Recipe, precision: str) -> str:
+    return f"{recipe.net}_{precision}.onnx"
 
 
 def _vectors(recipe: Recipe, models: Mapping[str, onnx.ModelProto]) -> dict[str, np.ndarray]:
@@ -266,30 +265,6 @@ def _vectors(recipe: Recipe, models: Mapping[str, onnx.ModelProto]) -> dict[str,
         for spec in recipe.outputs:
             vectors[answer_key(spec.name, precision)] = np.ascontiguousarray(answers[spec.name][thinned(spec)])
     return vectors
-
-
-def _verdict(gate: GateReport, kept: Sequence[str]) -> str:
-    figures = f"{gate.metric} {gate.value:.4f} {gate.unit}".rstrip()
-    against = f"fp32 {gate.fp32:.4f}, constant {gate.constant:.4f}"
-    return f"{figures} ({against})" + (f", kept in float: {', '.join(kept)}" if kept else "")
-
-
-def _refusal(precision: str, judgement: Judgement) -> str:
-    failed = [i for i, criterion in enumerate(judgement.criteria) if not criterion.passed]
-    limits = [judgement.options[i] for i in failed if i < len(judgement.options) and judgement.options[i]]
-    ways = ["train longer"]
-    if precision in FORMS:
-        ways += ["calibrate with other samples (--calib) or another --method"]
-    if precision != "fp32":
-        ways += ["ship another --precision (--default names the one that is used)"]
-    if limits:
-        ways += [f"set {' and '.join(limits)} to what your data allows"]
-    return (
-        f"the gate refuses the {precision} net. {'. '.join(str(judgement.criteria[i]) for i in failed)}. "
-        f"Worst samples: {'; '.join(judgement.worst)}. "
-        f"{judgement.metric} {judgement.value:.4f} {judgement.unit}, fp32 {judgement.fp32:.4f}, constant predictor "
-        f"{judgement.constant:.4f}. Way out: {', or '.join(ways)}."
-    )
 
 
 def check_places(out: Path, key: Path, report: Path | None, inputs: Iterable[Path | None] = ()) -> None:
@@ -356,14 +331,6 @@ def _digests(samples: Samples) -> list[bytes]:
     """SHA-256 of each sample's inputs."""
     feeds = [np.ascontiguousarray(feed) for feed in samples.feeds.values()]
     return [hashlib.sha256(b"".join(feed[i].data for feed in feeds)).digest() for i in range(len(samples))]
-
-
-@contextmanager
-def _bar(console: Console, title: str) -> Iterator[OnProgress]:
-    """Bar that says what it is at."""
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(title)
-        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=f"{title}: {text}")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,32 +18,22 @@ from rich.table import Table
 
 from edgeflock.export.fleet.lab.cli import pace, soak
 from edgeflock.export.fleet.learning_cli import experiments, simulate
-from edgeflock.export.fleet.options import (
-    AccessBps,
-    AsJson,
-    ComputeMs,
-    CoreBps,
-    Jitter,
-    LocalSteps,
-    ModelBits,
-    Network,
-    Periods,
-    Straggler,
-    Tour,
-    WifiBps,
-    check_reports,
-    conditions_of,
-    open_silos,
-    wrote_json,
-)
+from edgeflock.export.fleet.options import AsJson, Disturbance, LoadOptions, OverlayOptions, check_reports, wrote_json
+from edgeflock.export.recipes.limits import SteeringLimits
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
+from edgeflock.runtime.extras import needs
+from edgeflock.runtime.fleet.verbs import adopt, delays, join, keys_app, rollback
+from edgeflock.runtime.fleet.watch.verb import watch
+from edgeflock.runtime.model_options import Fields, model_options
+from edgeflock.runtime.options import next_command, refuse_unused
+from edgeflock.runtime.tasks.shadow import ShadowLimits
 
 if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
     from edgeflock.runtime.fleet.plan.schedule import Plan
 
-fleet_app = typer.Typer(no_args_is_help=True)
+fleet_app = typer.Typer(cls=verbs("edgeflock fleet", "edgeflock.fleet"), no_args_is_help=True)
 fleet_app.add_typer(keys_app, name="keys")
 INFLUENCE_LINES = {
     "least": "least",
@@ -63,21 +54,15 @@ def fleet() -> None:
 
 
 @fleet_app.command("cycle-time", epilog="Example: edgeflock fleet cycle-time --network gaia --t 5 --json -")
+@model_options
 def cycle_time(
-    network: Network,
-    model_bits: ModelBits = 4843243,
-    compute_ms: ComputeMs = 4.6,
-    t: Periods = 5,
-    access_bps: AccessBps = 1e10,
-    core_bps: CoreBps = "1e9",
-    local_steps: LocalSteps = 1,
-    tour: Tour = "improved",
+    context: typer.Context,
+    lines: Annotated[LoadOptions, Fields()],
+    overlay: Annotated[OverlayOptions, Fields("t", "tour")],
+    disturbance: Annotated[Disturbance, Fields()],
     hub: Annotated[str | None, typer.Option(help="Hub of the star: a silo, or 'best' (default: the first).")] = None,
     matcha: Annotated[bool, typer.Option("--matcha/--no-matcha", help="MATCHA, the slowest to compute.")] = True,
     paced_mesh: Annotated[bool, typer.Option("--paced-mesh", help="Add the schedule beyond the multigraph.")] = False,
-    straggler: Straggler = None,
-    jitter: Jitter = 0.0,
-    wifi_bps: WifiBps = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the jitter.")] = 0,
     as_json: AsJson = None,
 ) -> None:
@@ -86,20 +71,22 @@ def cycle_time(
     Stragglers, jitter and Wi-Fi change the measure `event`, which is then simulated.
     """
     from edgeflock.export.fleet.compare import compare, matchas
-    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    from edgeflock.runtime.fleet.plan.delay import Delays
     from edgeflock.runtime.fleet.plan.overlays import best_hub
 
-    check_reports(as_json, read=[network, tour])
-    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
+    if not disturbance.jitter:
+        refuse_unused(context, "without --jitter", "seed")
+    check_reports(as_json, read=[lines.network, overlay.tour])
+    opened, work = lines.silos(), lines.workload()
     middle = best_hub(Delays.of(opened, work).relayed()) if hub == "best" else opened.index(hub) if hub else 0
-    conditions = conditions_of(opened.silos, model_bits, straggler, jitter, wifi_bps, seed)
+    conditions = disturbance.conditions(opened.silos, lines.model_bits, seed)
     with Console(stderr=True).status("") as status:
         status.update("MATCHA's matchings" if matcha else "overlays")
         found = compare(
             opened,
             work,
-            t,
-            tour=tour,
+            overlay.t,
+            tour=overlay.tour,
             hub=middle,
             matcha=matchas(opened) if matcha else None,
             with_paced_mesh=paced_mesh,
@@ -108,31 +95,25 @@ def cycle_time(
         )
     if not wrote_json(json.dumps(found, indent=2), as_json):
         _print_comparison(opened, found)
+        typer.echo(next_command("fleet", "plan", "--network", lines.network, "--t", overlay.t, "--json", "plan.json"))
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet plan --network gaia --t 3 --json plan.json --states states.png")
+@model_options
 def plan(
-    network: Network,
-    model_bits: ModelBits = 4843243,
-    compute_ms: ComputeMs = 4.6,
-    t: Periods = 5,
-    base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star, complete or paced_mesh.")] = "ring",
-    access_bps: AccessBps = 1e10,
-    core_bps: CoreBps = "1e9",
-    local_steps: LocalSteps = 1,
-    tour: Tour = "improved",
+    lines: Annotated[LoadOptions, Fields()],
+    overlay: Annotated[OverlayOptions, Fields()],
     picture: Annotated[Path | None, typer.Option(help="Draw the overlay into this file (.png, .svg, .pdf).")] = None,
     states: Annotated[Path | None, typer.Option(help="Draw the first states, isolated silos marked.")] = None,
     as_json: AsJson = None,
 ) -> None:
     """Make the plan of a fleet: which edge binds in which round. Every robot gets the same from the same delays."""
-    check_reports(as_json, picture, states, read=[network, tour])
-    from edgeflock.runtime.fleet.choose.by_name import plan_by_name
-    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    check_reports(as_json, picture, states, read=[lines.network, overlay.tour])
+    from edgeflock.runtime.fleet.plan.delay import Delays
 
-    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
-    delays = Delays.of(opened, work)
-    made = plan_by_name(opened, delays, t, base, tour)
+    opened = lines.silos()
+    delays = Delays.of(opened, lines.workload())
+    made = overlay.plan(opened, delays)
     if picture or states:
         from edgeflock.export.fleet.plots import overlay_figure, states_figure
 
@@ -141,25 +122,23 @@ def plan(
                 draw(opened, made, file)
     if not wrote_json(made.to_json(), as_json):
         _print_plan(made, delays.compute_ms)
+        planned = ["--plan", as_json] if as_json else ["--base", overlay.base, "--t", overlay.t]
+        sets = ["--data", "TRAIN", "--val", "VAL", "--out", "runs/fleet"]
+        typer.echo(next_command("fleet", "simulate", "--network", lines.network, *planned, *sets))
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet influence --network gaia --t 5")
+@model_options
 def influence(
-    network: Network,
+    lines: Annotated[LoadOptions, Fields()],
+    overlay: Annotated[OverlayOptions, Fields("t", "tour")],
     rule: Annotated[
         list[str] | None,
         typer.Option(
             help="Weights: half, authors, push_sum, metropolis, fdla, server; repeat for more (default: all that fit)"
         ),
     ] = None,
-    model_bits: ModelBits = 4843243,
-    compute_ms: ComputeMs = 4.6,
-    t: Periods = 5,
     base: Annotated[str, typer.Option(help="Overlay: ring, mst, delta_mbst, star or complete.")] = "ring",
-    access_bps: AccessBps = 1e10,
-    core_bps: CoreBps = "1e9",
-    local_steps: LocalSteps = 1,
-    tour: Tour = "improved",
     reverse: Annotated[bool, typer.Option("--reverse", help="Turn the ring round.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="As if every model came at once: the literature's.")] = False,
     as_json: AsJson = None,
@@ -168,23 +147,23 @@ def influence(
 
     1 is an equal share. Figures are means over a period. Extremes, and how much of all learning lasts, stand below.
     """
-    check_reports(as_json, read=[network, tour])
+    check_reports(as_json, read=[lines.network, overlay.tour])
     from edgeflock.runtime.fleet.choose.by_name import find_tour
     from edgeflock.runtime.fleet.choose.consensus import influence_table
-    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    from edgeflock.runtime.fleet.plan.delay import Delays
     from edgeflock.runtime.fleet.plan.schedule import plan_of
 
-    opened, work = open_silos(network, core_bps), Workload(model_bits, compute_ms, local_steps, access_bps)
-    delays = Delays.of(opened, work)
+    opened = lines.silos()
+    delays = Delays.of(opened, lines.workload())
     order: str | list[int] = base
     if base == "ring":
-        order = find_tour(tour, opened, delays)[:: -1 if reverse else 1]
-    elif tour != "improved" or reverse:
+        order = find_tour(overlay.tour, opened, delays)[:: -1 if reverse else 1]
+    elif overlay.tour != "improved" or reverse:
         raise InputError(f"--tour and --reverse order a ring, and --base is '{base}': leave them out.")
-    found = influence_table(plan_of(opened.silos, delays, t, order), rule, stale=not fresh)
+    found = influence_table(plan_of(opened.silos, delays, overlay.t, order), rule, stale=not fresh)
     if wrote_json(json.dumps(found, indent=2), as_json):
         return
-    table = Table("silo", title=f"{opened.name}, {base}, t = {t}: influence of each silo", **NARROW)
+    table = Table("silo", title=f"{opened.name}, {base}, t = {overlay.t}: influence of each silo", **NARROW)
     for name in found:
         table.add_column(name, justify="right")
     for silo in opened.silos:
@@ -194,12 +173,15 @@ def influence(
         if fresh or not line.endswith("state_0"):
             table.add_row(head, *(f"{column[line]:.2f}" for column in found.values()))
     Console().print(table)
+    words = ["--network", lines.network, "--base", overlay.base, "--t", overlay.t]
+    typer.echo(next_command("fleet", "plan", *words, "--json", "plan.json"))
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet scale --silos 100 --silos 1000 --picture scale.png")
+@model_options
 def scale(
+    overlay: Annotated[OverlayOptions, Fields("t")],
     silos: Annotated[list[int], typer.Option(min=3, help="Sizes to try; repeat for more.")] = [50, 100, 200, 500, 1000],  # noqa: B006
-    t: Periods = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the random networks.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Draw the times into this file.")] = None,
 ) -> None:
@@ -226,7 +208,7 @@ def scale(
             lap()
             ring = plan_of(strewn.silos, delays, 1)
             lap()
-            multigraph = plan_of(ring.roster, delays, t, ring.edges[:, 0].tolist())
+            multigraph = plan_of(ring.roster, delays, overlay.t, ring.edges[:, 0].tolist())
             means = cycle_mean(ring, delays.compute_ms), cycle_mean(multigraph, delays.compute_ms)
             lap()
             clock = event(multigraph, delays.compute_ms)
@@ -244,6 +226,9 @@ def scale(
         from edgeflock.export.fleet.plots import cost_figure
 
         cost_figure(silos, seconds, picture)
+    typer.echo(
+        next_command("fleet", "cycle-time", "--network", f"random:{silos[0]}:{seed}", "--t", overlay.t, "--no-matcha")
+    )
 
 
 def _print_comparison(network: SiloNetwork, found: dict[str, dict[str, float]]) -> None:
@@ -286,6 +271,8 @@ def _print_plan(made: Plan, compute_ms: float) -> None:
     )
 
 
+fleet_app.command(epilog="Example: edgeflock fleet delays runs/r1/status.json --json delays.json")(delays)
+fleet_app.command(epilog="Example: edgeflock fleet adopt plan.json --fleet fleet --at-round 200")(adopt)
 fleet_app.command(
     epilog="Example: edgeflock fleet join r1 --key r1.pem --roster roster.json --plan plan.json "
     "--peer r2=10.0.0.2:7600 --data data/r1/train --val data/r1/val --out runs/r1"
@@ -296,42 +283,43 @@ fleet_app.command(
     epilog="Example: edgeflock fleet promote driving --weights runs/r1/model.safetensors --data data/r1/val "
     "--calib data/r1/train --key r1.pem"
 )
+@model_options
 def promote(
     driving: Annotated[Path, typer.Argument(help="Folder of the driving bundle; steering opens DRIVING/current.")],
     weights: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="model.safetensors of `fleet join`.")],
     data: Annotated[list[Path], typer.Option(help="This robot's held-out data, for gate and shadow; repeat to join.")],
     calib: Annotated[list[Path], typer.Option(help="Its own frames, for the ranges of INT8; repeat to join.")],
     key: Annotated[Path, typer.Option(help="This robot's private key, to sign the bundle; .pub lies beside it.")],
+    gate: Annotated[SteeringLimits, Fields("max_rise", "max_ratio")],
+    limits: Annotated[ShadowLimits, Fields()],
     trust: Annotated[list[Path] | None, typer.Option(help="A .pub file of the driving bundle; repeat.")] = None,
-    max_rise: Annotated[float, typer.Option(min=0, help="Gate: relative rise of the RMSE over fp32.")] = 0.02,
-    max_ratio: Annotated[float, typer.Option(min=0, help="Gate: RMSE as a share of the constant predictor's.")] = 0.5,
-    worse: Annotated[float, typer.Option(min=0, help="Shadow: share by which the RMSE may rise.")] = 0.05,
-    slower: Annotated[float, typer.Option(min=1, help="Shadow: times the median inference time.")] = 1.5,
 ) -> None:
     """Drive with what the fleet learnt: re-quantise on this robot, gate, shadow run, swap in one step.
 
-    A model that gate or shadow refuses changes nothing.
+    A model that gate or shadow refuses changes nothing. No torch is needed where model.onnx lies beside the weights, as
+    `fleet join --driving` writes it.
     """
     from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
-    from edgeflock.export.fleet.promote import promote as take
-    from edgeflock.export.recipes.steering import SteeringLimits
+
+    with needs("Quantising a model", "requantise"):
+        from edgeflock.export.fleet.promote import promote as take
     from edgeflock.runtime.bundle.driving import DrivingBundle
-    from edgeflock.runtime.tasks.shadow import ShadowLimits
 
     def read(paths: list[Path]) -> SteeringDataset:
         return concatenate([open_dataset(path) for path in paths])
 
-    gate = SteeringLimits(rmse_rise=max_rise, constant_ratio=max_ratio)
     found = take(
         weights, read(data), read(calib), key, DrivingBundle(driving),
-        gate=gate, limits=ShadowLimits(worse, slower), trusted=trust, console=Console(),
+        gate=gate, limits=limits, trusted=trust, console=Console(),
     )  # fmt: skip
     if seen := found.shadow:
         typer.echo(
             f"shadow, {seen.frames} frames: RMSE {seen.candidate_rmse:.4g} rad, was {seen.driving_rmse:.4g}; "
             f"{seen.candidate_ms:.2f} ms, was {seen.driving_ms:.2f}; at most {seen.apart:.3g} rad apart"
         )
-    typer.echo(f"{driving / 'current'} is {found.bundle.name}; back: edgeflock fleet rollback {driving}")
+    back = shlex.join(["edgeflock", "fleet", "rollback", str(driving)])
+    typer.echo(f"{driving / 'current'} is {found.bundle.name}; back: {back}")
+    typer.echo(next_command("tune", driving / "current", "--key", key.with_suffix(".pub")))
 
 
 fleet_app.command(epilog="Example: edgeflock fleet rollback driving")(rollback)
@@ -341,25 +329,25 @@ fleet_app.command(epilog="Example: edgeflock fleet rollback driving")(rollback)
 def faults(
     seeds: Annotated[int, typer.Option(min=1, help="Fleets to run, each from a seed of its own.")] = 100,
     first: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write a line of JSON for every run.")] = None,
+    as_json: Annotated[
+        str | None, typer.Option("--json", help="Write a line of JSON for every run; '-' prints them.")
+    ] = None,
 ) -> None:
     """Run fleets of real peers under random faults, in virtual time, and look whether every promise holds.
 
     Ends with 1 when one does not; its seed brings the same run again.
     """
     from edgeflock.export.fleet.fault_runs import Scenario, run
-    from edgeflock.runtime.files import check_outputs, replacing
 
-    check_outputs(files=[as_json])
+    check_reports(as_json, read=[])
     outcomes = []
     for seed in track(range(first, first + seeds), "fleets", console=Console(stderr=True)):
         outcomes.append(run(Scenario.of(seed)))
         for why in outcomes[-1].broken:
-            typer.echo(f"seed {seed}: {why}")
-    if as_json:
-        with replacing(as_json) as draft:
-            draft.write_text("".join(one.model_dump_json() + "\n" for one in outcomes))
+            typer.echo(f"seed {seed}: {why}", err=True)
     broken = sum(bool(one.broken) for one in outcomes)
+    if wrote_json("\n".join(one.model_dump_json() for one in outcomes), as_json):
+        raise typer.Exit(bool(broken))
     happened = Counter(event.kind for one in outcomes for event in one.scenario.events)
     refused: Counter[str] = sum((Counter(one.refused) for one in outcomes), Counter())
     typer.echo("faults of robots: " + ", ".join(f"{kind} {n}" for kind, n in happened.most_common()))
@@ -368,6 +356,7 @@ def faults(
     typer.echo(f"{rounds} rounds of robots in {seeds} fleets; promises broken in {broken}")
     if broken:
         raise typer.Exit(1)
+    typer.echo(next_command("fleet", "keys", "init", "FLEET", "--run", "RUN"))
 
 
 fleet_app.command(epilog="Example: edgeflock fleet pace --network gaia --slower 40 --out docs/perf/fleet/pace.json")(
@@ -381,3 +370,4 @@ fleet_app.command(
 fleet_app.command(
     epilog="Example: edgeflock fleet experiments --data data/fleet/train --val data/fleet/val --out docs/perf/fleet"
 )(experiments)
+fleet_app.command(epilog="Example: edgeflock fleet watch runs/r1 runs/r2 --replay")(watch)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
+from edgeflock.export.fleet.config import ExperimentSettings, SimulationConfig
 from edgeflock.export.fleet.learning_plots import averages, curves_figure, robots_figure, seconds
-from edgeflock.export.fleet.simulation import SimulationConfig, clock_of, simulate_learning
+from edgeflock.export.fleet.simulation import clock_of, simulate_learning
 from edgeflock.export.fleet.workers import Pool
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.choose.paced_mesh import paced_mesh
@@ -31,22 +31,6 @@ NETWORKS = ("gaia", "amazon")
 LONGER = 2  # times the rounds, for schedules whose rounds are shorter than the ring's
 
 Results = dict["Arm", list[dict[str, Any]]]
-
-
-class ExperimentSettings(BaseModel):
-    """What all runs share; larger numbers make the full experiment of the same command."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rounds: int = Field(100, ge=1)
-    seeds: int = Field(3, ge=1)
-    batch: int = Field(8, ge=2)
-    lr: float = Field(1e-3, gt=0)
-    split: str = "environment"
-    samples: int | None = None
-    evaluate: int = Field(10, ge=1)
-    settle: int = Field(20, ge=0)
-    compute_ms: float = Field(4.9, gt=0, description="the authors' value for Gazebo (docs/decisions/0010)")
 
 
 @dataclass(frozen=True)

@@ -16,46 +16,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from edgeflock.export.fleet.config import SimulationConfig
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
 from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, in_order, sha256_of, write_atomically
+from edgeflock.runtime.files import check_same_run, in_order, sha256_of, sole_writer, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.mixing.robust import robust_rule
 from edgeflock.runtime.fleet.mixing.rules import Mixing
 from edgeflock.runtime.fleet.plan.schedule import Plan
 
-MODES = {
-    "cll": "centralised: one learner with the data of all silos; a step follows the mean gradient of a batch per silo",
-    "sfl": "a server takes all models and gives the mean back, every round (a star)",
-    "dfl": "silos mix with their neighbours in a plan",
-    "local": "every silo alone; their mean is of models that never met",
-}
-"""Modes of learning by name; the three of arXiv 2110.05754, and silos alone beside them."""
-
 CHECKPOINT_S = 30.0
-
-
-class SimulationConfig(BaseModel):
-    """Everything, beside task and plan, that decides what a simulation computes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mode: Literal["cll", "sfl", "dfl", "local"] = "dfl"
-    local_steps: int = Field(1, ge=1, description="training steps of every silo in a round")
-    rule: str | None = Field(None, description="weights, one of edgeflock.runtime.fleet.mixing.rules.RULES")
-    robust: str | None = Field(None, description="instead of the weighted mean, see robust_rule()")
-    evaluate: int = Field(20, ge=1, description="rounds between evaluations of the mean model")
-    robots: int = Field(5, ge=1, description="evaluations of the mean model between those of every silo's own")
-    settle: int = Field(0, ge=0, description="rounds of mixing alone in the end, so that the silos agree")
 
 
 def clock_of(
@@ -171,26 +149,26 @@ class _Simulation:
                 "training and validation data are the same, so no figure would say how good a model is: name other "
                 "data for one of --data and --val."
             )
-        self.out.mkdir(parents=True, exist_ok=True)
-        checkpoint = self.out / "checkpoint.safetensors"
-        if fresh:
-            checkpoint.unlink(missing_ok=True)
-            (self.out / "result.json").unlink(missing_ok=True)
-        if (done := self._finished()) is not None:
-            return self._clocked(done, command)
-        central = self.config.mode == "cll"
-        silos = Silos(self.task, self.pool, central)
-        state = self._resumed(checkpoint, silos) if checkpoint.exists() else self._started(silos)
-        with self._progress(state) as progress:
-            began, saved = time.monotonic() - state.seconds, time.monotonic()
-            while state.round < self.last:
-                self._round(state, silos)
-                state.seconds = time.monotonic() - began
-                progress.update(progress.task_ids[0], completed=state.round, figures=self._shown(state))
-                if state.round == self.last or time.monotonic() - saved > CHECKPOINT_S:
-                    self._save(checkpoint, state, silos)
-                    saved = time.monotonic()
-        return self._result(state, silos, command)
+        with sole_writer(self.out):
+            checkpoint = self.out / "checkpoint.safetensors"
+            if fresh:
+                checkpoint.unlink(missing_ok=True)
+                (self.out / "result.json").unlink(missing_ok=True)
+            if (done := self._finished()) is not None:
+                return self._clocked(done, command)
+            central = self.config.mode == "cll"
+            silos = Silos(self.task, self.pool, central)
+            state = self._resumed(checkpoint, silos) if checkpoint.exists() else self._started(silos)
+            with self._progress(state) as progress:
+                began, saved = time.monotonic() - state.seconds, time.monotonic()
+                while state.round < self.last:
+                    self._round(state, silos)
+                    state.seconds = time.monotonic() - began
+                    progress.update(progress.task_ids[0], completed=state.round, figures=self._shown(state))
+                    if state.round == self.last or time.monotonic() - saved > CHECKPOINT_S:
+                        self._save(checkpoint, state, silos)
+                        saved = time.monotonic()
+            return self._result(state, silos, command)
 
     def _started(self, silos: Silos) -> _State:
         models = np.tile(self.task.start(), (silos.n, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from edgeflock.export.datasets.emotion import EmotionDataset, open_emotion
 from edgeflock.export.nets import EMOTION_NETS
 from edgeflock.export.nets.glamor import CONTEXT, Glamor
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
+from edgeflock.export.recipes.limits import EmotionLimits
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
 from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
@@ -31,21 +31,6 @@ LEAD = 0.05
 
 RENDERED = 504
 """Rendered images that the gate judges unless told otherwise."""
-
-
-@dataclass(frozen=True)
-class EmotionLimits:
-    """What the gate allows."""
-
-    accuracy_drop: float = 0.01
-    """Of the accuracy, absolute, below fp32's."""
-    agreement: float = 0.99
-    """Share of the samples that must get fp32's label, of those where it leads by at least `LEAD`."""
-    distance: float = 0.02
-    """Mean total variation distance from fp32's distribution: half the sum of the probabilities' differences."""
-    constant_ratio: float = 0.7
-    """Error as a share of what always naming the most frequent emotion errs; near 1 means that the net learnt nothing.
-    The best published net on NCAER-S is at 0.62 (46.91 % right, arXiv 2111.04129)."""
 
 
 def emotion_recipe(
@@ -158,21 +143,21 @@ def judge(fp32: Answers, candidate: Answers, faces: Samples, limits: EmotionLimi
         constant=constant,
         criteria=[
             Criterion(
-                name="drop of the accuracy below fp32", value=(right_fp32 - right) / count, limit=limits.accuracy_drop
+                name="drop of the accuracy below fp32", value=(right_fp32 - right) / count, limit=limits.max_drop
             ),
             Criterion(
                 name=f"share of fp32's labels kept where they lead by {LEAD}",
                 value=float((named == named_fp32)[leading].sum() / max(leading.sum(), 1)),
                 at="least",
-                limit=limits.agreement,
+                limit=limits.min_agreement,
             ),
             Criterion(
-                name="mean total variation distance from fp32", value=float(distance.mean()), limit=limits.distance
+                name="mean total variation distance from fp32", value=float(distance.mean()), limit=limits.max_distance
             ),
             Criterion(
                 name="error as a share of the constant predictor's",
                 value=(1 - right / count) / (1 - constant),
-                limit=limits.constant_ratio,
+                limit=limits.max_ratio,
             ),
         ],
         options=["--max-drop", "--min-agreement", "--max-distance", ""],

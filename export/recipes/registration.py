@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from edgeflock.export.datasets.volumes import VolumeDataset
 from edgeflock.export.nets import REGISTRATION_NETS
 from edgeflock.export.quantise.planes import to_2d
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
+from edgeflock.export.recipes.limits import RegistrationLimits
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
 from edgeflock.runtime.bundle.manifest import Criterion, Training
 from edgeflock.runtime.errors import InputError
@@ -24,20 +24,6 @@ SAMPLING = ("Add", "Sub", "Mul", "Div", "Clip", "Min", "Floor", "MatMul", "Gathe
 
 PAIRS = 8
 """Pairs that the gate judges and, of other volumes, pairs that INT8 gets its ranges from."""
-
-
-@dataclass(frozen=True)
-class RegistrationLimits:
-    """What the gate allows."""
-
-    drop: float = 0.01
-    """Of the mean Dice (correlation where there are no segmentations) below fp32's."""
-    folded_rise: float = 0.005
-    """Share of the voxels that fold, above fp32's."""
-    gain_kept: float = 0.9
-    """Part of fp32's gain over no registration that is left."""
-    gain: float = 0.05
-    """Over no registration; a net that has learnt nothing cannot lose anything."""
 
 
 def registration_recipe(
@@ -147,21 +133,21 @@ def judge(
         fp32=float(exact.mean()),
         constant=float(before.mean()),
         criteria=[
-            Criterion(name=f"{metric} below fp32", value=float(exact.mean() - mine.mean()), limit=limits.drop),
+            Criterion(name=f"{metric} below fp32", value=float(exact.mean() - mine.mean()), limit=limits.max_drop),
             Criterion(
-                name="share of folded voxels above fp32", value=float(folded[1] - folded[0]), limit=limits.folded_rise
+                name="share of folded voxels above fp32", value=float(folded[1] - folded[0]), limit=limits.max_folded
             ),
             Criterion(
                 name=f"part of fp32's gain in {metric} kept",
                 value=float((mine.mean() - before.mean()) / gain) if gain > 0 else 0.0,
                 at="least",
-                limit=limits.gain_kept,
+                limit=limits.min_kept,
             ),
             Criterion(
                 name=f"gain in {metric} over no registration",
                 value=float(mine.mean() - before.mean()),
                 at="least",
-                limit=limits.gain,
+                limit=limits.min_gain,
             ),
         ],
         options=["--max-drop", "--max-folded", "", "--min-gain"],

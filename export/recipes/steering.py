@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeflock.calibration.frames import representative_frames
 from edgeflock.export.datasets import SteeringDataset
+from edgeflock.export.graph import ExportedNet
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
-from edgeflock.export.training.loop.checkpoint import load_checkpoint
-from edgeflock.runtime.bundle.manifest import Criterion, Training
+from edgeflock.export.recipes.limits import SteeringLimits
+from edgeflock.runtime.bundle.manifest import Criterion, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.prepare.frame import STEERING_INPUT, crop_200
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
+
+if TYPE_CHECKING:
+    from torch import nn
 
 REFERENCES = 16
 
@@ -22,22 +27,8 @@ STEERED = 0.02
 """rad (1.1 degrees): below it left and right mean nothing, so a changed sign is not counted."""
 
 
-@dataclass(frozen=True)
-class SteeringLimits:
-    """What the gate allows."""
-
-    rmse_rise: float = 0.02
-    """Of the RMSE, relative to fp32."""
-    sign_flips: float = 0.005
-    """Share of the frames that fp32 steers by more than `STEERED` and the candidate not to the same side."""
-    constant_ratio: float = 0.5
-    """RMSE as a share of the constant predictor's; near 1 means that the net learnt nothing."""
-    deviation: float = 0.1
-    """From fp32 on any frame, rad."""
-
-
 def steering_recipe(
-    weights: Path,
+    weights: Path | ExportedNet,
     validation: SteeringDataset,
     calibration: SteeringDataset | None,
     *,
@@ -46,13 +37,15 @@ def steering_recipe(
     limits: SteeringLimits | None = None,
     precision: str = "int8",
     training: Training | None = None,
+    trained_camera: TrainedCamera | None = None,
 ) -> Recipe:
     """Recipe of a trained steering net.
 
     Parameters
     ----------
-    weights : Path
-        `.safetensors` or torch file, ours or the authors'; the net is recognised by its tensors.
+    weights : Path or ExportedNet
+        `.safetensors` or torch file, ours or the authors'; the net is recognised by its tensors. Or what was made of
+        one before, which needs no torch.
     validation, calibration : SteeringDataset
         Frames that training did not see, which the gate judges, and training frames, from which INT8 gets its ranges
         (None: no INT8).
@@ -65,13 +58,15 @@ def steering_recipe(
         What the bundle drives with unless told otherwise.
     training : Training, optional
         How the weights came about.
+    trained_camera : TrainedCamera, optional
+        That the training frames came from; without it a robot's frames are never brought to its view.
 
     Raises
     ------
     InputError, DataError
         What is wrong with weights or frames.
     """
-    name, module = load_checkpoint(weights)
+    name, module = _net(weights)
     if net not in (None, name):
         raise InputError(f"{weights} holds a {name}, --net asks for {net}.")
     if len(validation) < 2 or not np.ptp(validation.angles) > 0:
@@ -97,7 +92,16 @@ def steering_recipe(
         references=representative_frames(judged.feeds["image"][:, 0], validation.angles, REFERENCES, brightness_bins=1),
         default_precision=precision,
         training=training or Training(),
+        trained_camera=trained_camera,
     )
+
+
+def _net(weights: Path | ExportedNet) -> tuple[str, nn.Module | ExportedNet]:
+    if isinstance(weights, ExportedNet):
+        return weights.net, weights
+    with needs("A net from its weights alone", "export"):
+        from edgeflock.export.training.loop.checkpoint import load_checkpoint
+    return load_checkpoint(weights)
 
 
 def samples(data: SteeringDataset) -> Samples:
@@ -126,19 +130,19 @@ def judge(fp32: Answers, candidate: Answers, frames: Samples, limits: SteeringLi
         fp32=rmse_fp32,
         constant=rmse_constant,
         criteria=[
-            Criterion(name="relative rise of the RMSE over fp32", value=rise, limit=limits.rmse_rise),
+            Criterion(name="relative rise of the RMSE over fp32", value=rise, limit=limits.max_rise),
             Criterion(
                 name=f"share of frames beyond {STEERED} rad not steered to the same side as fp32",
                 value=float(flips.sum() / max(steered.sum(), 1)),
-                limit=limits.sign_flips,
+                limit=limits.max_flips,
             ),
             Criterion(
                 name="RMSE as a share of the constant predictor's",
                 value=rmse / rmse_constant,
-                limit=limits.constant_ratio,
+                limit=limits.max_ratio,
             ),
             Criterion(
-                name="largest distance from fp32", value=float(deviation.max()), limit=limits.deviation, unit="rad"
+                name="largest distance from fp32", value=float(deviation.max()), limit=limits.max_deviation, unit="rad"
             ),
         ],
         options=["--max-rise", "--max-flips", "--max-ratio", "--max-deviation"],

@@ -6,12 +6,12 @@ A folder holds `bundles/<12 hex digits of the digest>`, the link `current` to on
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from edgeflock.runtime.bundle.bundle import read_manifest
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import to_disk
 
 
 class DrivingBundle:
@@ -75,8 +75,4 @@ def _point(link: Path, bundle: str) -> None:
     draft = link.with_name(f".{secrets.token_hex(4)}.{link.name}")
     draft.symlink_to(Path("bundles") / bundle)
     draft.replace(link)
-    handle = os.open(link.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    to_disk(link.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
@@ -220,6 +221,23 @@ class Training(BaseModel):
     """Whether all training data were synthetic; None where the data do not say."""
 
 
+class TrainedCamera(_Strict):
+    """The camera through which a steering net saw its training, in a 4:3 picture; frames are brought to its view."""
+
+    model_config = ConfigDict(frozen=True)
+
+    height: float = Field(gt=0.0, le=4.0)
+    """Ground to camera, m."""
+    pitch: float = Field(ge=-1.5, le=1.5)
+    """rad, positive looks down."""
+    fovy: float = Field(gt=0.0, lt=3.1)
+    """From top to bottom, rad."""
+
+    def __str__(self) -> str:
+        pitch, fovy = math.degrees(self.pitch), math.degrees(self.fovy)
+        return f"{self.height:g} m high, {pitch:.1f} degrees down, {fovy:.1f} degrees from top to bottom"
+
+
 class Manifest(_Strict):
     """What a bundle holds. `files` and the hashes in `artefacts` stay empty until `write_bundle` fills them in."""
 
@@ -238,6 +256,8 @@ class Manifest(_Strict):
     """By target; a board that is not listed cannot run the net, the export said why."""
     camera: Intrinsics | None = None
     """Of the camera that the net is used with."""
+    trained_camera: TrainedCamera | None = None
+    """None: frames are taken as they are."""
     training: Training = Training()
     provenance: dict[str, JsonValue] = {}
     tool_versions: dict[str, str] = {}

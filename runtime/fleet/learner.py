@@ -47,6 +47,9 @@ class Learner(Protocol):
     def weights(self, model: np.ndarray) -> dict[str, np.ndarray]:
         """The whole net of any flat model by tensor names, as the export takes it; what is not mixed is the silo's."""
 
+    def graph(self, model: np.ndarray) -> bytes:
+        """The whole net of any flat model as ONNX, for a bundle that is made without torch; empty: none is made."""
+
     def state(self) -> dict[str, np.ndarray]:
         """What else is needed to go on after a crash: optimiser, and buffers that are not mixed."""
 
@@ -68,18 +71,20 @@ class LearningTask(BaseModel, ABC):
     unit: ClassVar[str] = ""
 
     silos: int = Field(ge=1)
-    net: str
-    data: tuple[Path, ...] = Field((), description="training data, dealt to the silos")
-    val: tuple[Path, ...] = Field((), description="validation data, the same for all")
-    split: str = Field("environment", description="how the training data is dealt to the silos")
-    batch: int = Field(8, ge=2, description="samples per local step; at least 2, for batch normalisation")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    batch_norm: str = Field("average", description="one of edgeflock.runtime.fleet.mixing.layout.POLICIES")
-    layers: str = Field("", description="how the names of the layers begin that are trained and exchanged; '' is all")
-    samples: int | None = Field(None, ge=1, description="at most so many training samples, evenly from all")
-    bf16: bool = Field(True, description="bfloat16 convolutions while training; validation is always float32")
-    init: Path | None = Field(None, description="start weights of all silos; from the seed by default")
-    seed: int = 0
+    net: str = Field(description="Net, by the name that `edgeflock train` has for it.")
+    data: tuple[Path, ...] = Field((), description="Training data, dealt to the silos.")
+    val: tuple[Path, ...] = Field((), description="Validation data, the same for all.")
+    split: str = Field(
+        description="How data is dealt to the silos: environment, sign, dirichlet:ALPHA or iid; default: the task's."
+    )
+    batch: int = Field(8, ge=2, description="Samples per local step.")  # at least 2, for batch normalisation
+    lr: float = Field(1e-3, ge=1e-9, description="Learning rate of Adam.")
+    batch_norm: str = Field("average", description="Statistics: average, local or re-estimate.")
+    layers: str = Field("", description="Train and exchange only layers whose names begin so, as head.")
+    samples: int | None = Field(None, ge=1, description="At most so many training samples, evenly from all.")
+    bf16: bool = Field(True, description="bfloat16 convolutions while training.")
+    init: Path | None = Field(None, description="Start weights, the same for all.")
+    seed: int = Field(0, ge=0, description="Of weights, shares, batches and augmentation.")
 
     @abstractmethod
     def start(self) -> np.ndarray:

@@ -13,9 +13,12 @@ from typing import get_args
 import cv2
 import numpy as np
 
-from edgeflock.runtime.bundle.manifest import ImageInput, InputSpec
+from edgeflock.runtime.bundle.manifest import ImageInput, InputSpec, TrainedCamera
 from edgeflock.runtime.cameras.encodings import Encoding
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
+from edgeflock.runtime.prepare.view import CanonicalView
 
 WIDTH, HEIGHT = 320, 240
 CROP = 200
@@ -97,6 +100,11 @@ class FramePreprocess:
     ------
     InputError
         The manifest asks for a preparation that this version does not do.
+
+    Attributes
+    ----------
+    view : CanonicalView or None
+        To which frames are brought; None: they are resized as they are.
     """
 
     def __init__(self, spec: InputSpec = STEERING_INPUT, buffer: np.ndarray | None = None) -> None:
@@ -110,7 +118,21 @@ class FramePreprocess:
                 )
         self.spec = spec
         self.buffer = np.zeros(spec.shape, np.float32) if buffer is None else buffer
+        self.view: CanonicalView | None = None
         self._size: tuple[int, int] | None = None
+
+    def look_through(self, trained: TrainedCamera, camera: Intrinsics, mount: Mount) -> CanonicalView:
+        """Bring frames of this camera at this mount to the view of the trained one, from the next one on.
+
+        Raises
+        ------
+        InputError
+            See `CanonicalView`; frames are then taken as they are.
+        """
+        self.view = self._size = None
+        crop = (WIDTH - CROP) // 2, HEIGHT - CROP, CROP, CROP
+        self.view = CanonicalView(trained, camera, mount, crop, (WIDTH, HEIGHT))
+        return self.view
 
     def __call__(self, image: np.ndarray, encoding: Encoding = "rgb8") -> np.ndarray:
         """Prepare one frame.
@@ -128,19 +150,28 @@ class FramePreprocess:
         Raises
         ------
         InputError
-            Wrong type, dtype, shape or encoding; the buffer then keeps the last good frame.
+            Wrong type, dtype, shape or encoding, or not the size of the camera that it looks through; the buffer then
+            keeps the last good frame.
         """
         check_image(image, encoding)
         if self._size != image.shape[:2]:
             self._allocate(*image.shape[:2])
         grey = _grey(image[self._seen], encoding, self._full)
-        cv2.resize(grey, self._small.shape[::-1], dst=self._small, interpolation=cv2.INTER_LINEAR_EXACT)
+        if self.view is not None:
+            self.view(grey, self._small)
+        else:
+            cv2.resize(grey, self._small.shape[::-1], dst=self._small, interpolation=cv2.INTER_LINEAR_EXACT)
         np.copyto(self.buffer[0, 0], self._window)
         return self.buffer
 
     def _allocate(self, height: int, width: int) -> None:
+        if self.view is not None and (height, width) != (self.view.camera.height, self.view.camera.width):
+            raise InputError(
+                f"expected frames of the camera's {self.view.camera.width}x{self.view.camera.height}, got "
+                f"{width}x{height}: image and camera_info must be of one stream."
+            )
         self._size = height, width
-        seen = crop_source(height, width)
+        seen = self.view.seen if self.view else crop_source(height, width)
         self._seen = seen or (slice(0, height), slice(0, width))
         rows, columns = self._seen
         self._full = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.uint8)

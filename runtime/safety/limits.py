@@ -24,6 +24,8 @@ class GuardLimits(BaseModel):
     camera_forward: float = Field(default=0.35, ge=-5.0, le=5.0, description="rear axle to camera, m ahead")
     camera_height: float = Field(default=0.4, ge=0.0, le=4.0, description="ground to camera, m")
     camera_pitch: float = Field(default=0.15, ge=-1.5, le=1.5, description="camera pitch, rad, positive looks down")
+    camera_yaw: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera yaw, rad, positive looks to the left")
+    camera_roll: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera roll, rad, positive: left side up")
     require_depth: bool = Field(default=True, description="stop without fresh depth images")
 
     def reaction_distance(self, speed: float) -> float:

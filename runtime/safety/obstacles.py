@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
 
 if TYPE_CHECKING:
     from edgeflock.runtime.safety.limits import GuardLimits
@@ -95,9 +96,8 @@ class Obstacles:
         self._stride = s = max(1, round(math.sqrt(i.width * i.height / POINTS)))
         v, u = np.mgrid[0 : i.height : s, 0 : i.width : s]
         right, down = (u.ravel() - i.cx) / i.fx, (v.ravel() - i.cy) / i.fy
-        c, sn = math.cos(self._limits.camera_pitch), math.sin(self._limits.camera_pitch)
-        # Optical frame (right, down, ahead) turned by the pitch about y; positive looks down (REP 103).
-        self._rays = np.stack([c - sn * down, -right, -sn - c * down]).astype(np.float32)
+        axes = Mount.of(self._limits).axes
+        self._rays = (axes @ np.stack([right, down, np.ones_like(right)])).astype(np.float32)
         self._offset = (np.float32(self._limits.camera_forward), np.float32(0), np.float32(self._limits.camera_height))
         self._range = np.empty(u.shape, np.float32)
         self._points = np.empty((3, u.size), np.float32)

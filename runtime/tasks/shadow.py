@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
-from edgeflock.runtime.tasks.steering import Steering
+if TYPE_CHECKING:
+    from edgeflock.runtime.tasks.steering import Steering  # cv2 and an engine: the limits alone go without
 
-Answer = Callable[[np.ndarray], Steering]
+Answer = Callable[[np.ndarray], "Steering"]
 """A frame to the answer of a policy."""
 
 
-@dataclass(frozen=True)
-class ShadowLimits:
+class ShadowLimits(BaseModel):
     """What a candidate may cost, compared with what drives now."""
 
-    worse: float = 0.05
-    """Share by which its RMSE may be higher."""
-    slower: float = 1.5
-    """So many times the median inference time."""
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    worse: float = Field(0.05, ge=0, description="Shadow: share by which the RMSE may rise.")
+    slower: float = Field(1.5, ge=1, description="Shadow: times the median inference time.")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,11 @@ import numpy as np
 
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.bundle.manifest import Manifest, OutputSpec
-from edgeflock.runtime.errors import BundleError
+from edgeflock.runtime.errors import BundleError, InputError
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
 from edgeflock.runtime.prepare.frame import Encoding, FramePreprocess
+from edgeflock.runtime.prepare.view import CanonicalView
 from edgeflock.runtime.tasks.base import NetTask
 
 STEERING_OUTPUT = OutputSpec(name="steering", shape=(1, 1), unit="rad", positive="left", tolerance=1e-2)
@@ -63,6 +66,29 @@ class SteeringPolicy(NetTask):
             )
         FramePreprocess(manifest.inputs[0])
 
+    def look_through(self, camera: Intrinsics, mount: Mount) -> CanonicalView:
+        """Bring the frames of this camera at this mount to the view that the net was trained with, from now on.
+
+        Until then frames are taken as they are: as if the trained camera had made them.
+
+        Returns
+        -------
+        CanonicalView
+            Its `coverage` says how much of the net's view this camera sees.
+
+        Raises
+        ------
+        InputError
+            The bundle does not name its trained camera, the camera is not calibrated or its lens model not known.
+        """
+        trained = self.bundle.manifest.trained_camera
+        if trained is None:
+            raise InputError(
+                f"the bundle {self.bundle.manifest.name} does not say which camera its net was trained with: frames "
+                "are taken as they are. `edgeflock export steering --trained-camera` writes it."
+            )
+        return self._preprocess.look_through(trained, camera, mount)
+
     def __call__(self, image: np.ndarray, encoding: Encoding = "rgb8") -> Steering:
         """Answer one frame; no array is allocated.
 
@@ -75,7 +101,7 @@ class SteeringPolicy(NetTask):
         Raises
         ------
         InputError
-            The image is none of these.
+            The image is none of these, or not of the size of the camera that it looks through.
         EngineError
             The engine failed.
         """

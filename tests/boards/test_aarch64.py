@@ -10,6 +10,8 @@ import pytest
 
 from edgeflock.export.nets import EMOTION_NETS, STEERING_NETS
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
 from edgeflock.runtime.prepare.frame import FramePreprocess
 
 FP32 = 1e-5
@@ -45,12 +47,15 @@ def test_runtime_verifies_the_shipped_bundle_and_answers_its_references(profile,
     with np.load(tmp_path / "prepared.npz") as prepared:
         for name, frame in frames.items():
             np.testing.assert_array_equal(prepared[name], prepare(frame, name.split("-")[0]), err_msg=name)
+        fisheye = Intrinsics(640, 480, 300.0, 300.0, 322.0, 236.0, "equidistant", (-0.02, 0.004, -0.002, 0.0003))
+        prepare.look_through(bundle.manifest.trained_camera, fisheye, Mount(height=0.25, pitch=0.3, yaw=0.05))
+        np.testing.assert_array_equal(prepared["view"], prepare(frames["rgb8-camera"]))
     where = f"aarch64, {profile} profile, ONNX Runtime {told['onnxruntime']}"
     count = len(bundle.vectors()["image"])
     for precision in precisions:
         worst = f"{count} reference answers, largest distance {told['deviations'][precision]:.1e}"
         checked(where, bundle.manifest.net, precision, "executed under emulation", f"shipped bundle verified, {worst}")
-    checked(where, bundle.manifest.net, "grey, resize, crop", "executed under emulation", "bit-equal with x86")
+    checked(where, bundle.manifest.net, "grey, resize, crop, view", "executed under emulation", "bit-equal with x86")
 
 
 def test_integers_of_int8_are_those_of_x86(

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
-from edgeflock.export.cli import steering
-from edgeflock.export.datasets.formats.dronet import DronetWriter
+from edgeflock.export.cli import export_app
 from edgeflock.export.nets import NETS
 from edgeflock.export.pipeline import PRECISIONS, _check_range
 from edgeflock.export.recipe import Samples
 from edgeflock.runtime.bundle.bundle import Bundle, generate_key
 from edgeflock.runtime.errors import BundleError, EdgeflockError, GateError, InputError
 from edgeflock.runtime.prepare.frame import STEERING_INPUT
+from edgeflock.runtime.recording.dronet import DronetWriter
 from edgeflock.runtime.tasks import open_task
 
 
@@ -49,7 +50,9 @@ def run(folder, out, **options):
         "max_rise": 0.1,
         "frames": 32,
     }
-    steering(out=out, **(arguments | options))
+    given = {name: value if isinstance(value, list) else [value] for name, value in (arguments | options).items()}
+    words = [f"--{name.replace('_', '-')}={v}" for name, values in given.items() for v in values if v is not None]
+    CliRunner().invoke(export_app, ["steering", "--out", str(out), *words], catch_exceptions=False)
     return Bundle.open(out, [folder / "fleet.pub"])
 
 

@@ -1,19 +1,15 @@
 """Bags of ROS (mcap, sqlite3, ROS 1; read without ROS): an image topic and a steering topic, matched by time.
 
-Steering is taken from sensor_msgs/JointState (the joint "steering", or the only one with "steer" in its name), std_msgs
-Float32 or Float64, ackermann_msgs/AckermannDriveStamped, or geometry_msgs/Twist and TwistStamped through the bicycle
-model, angle = atan(wheelbase * yaw rate / speed), where the robot moves. Times are the header stamps if both topics
-have them and they run as the recorder's clock does, else the recorder's. A frame's angle is interpolated linearly
-between the steering messages around it; a frame without one within `max_gap_s` on both sides is left out, with a note.
+What steering is taken from: `edgeflock.runtime.recording.angles`. Times are the header stamps if both topics have them
+and they run as the recorder's clock does, else the recorder's. A frame's angle is interpolated linearly between the
+steering messages around it; a frame without one within `max_gap_s` on both sides is left out, with a note.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -26,13 +22,7 @@ from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.cameras.rosbag import METADATA, Bag, Message, choose_image, is_recording, recorded_files
 from edgeflock.runtime.errors import CameraError, DataError, InputError
 from edgeflock.runtime.prepare.frame import grey_320x240, squeezed
-
-_JOINTS, _ACKERMANN = "sensor_msgs/msg/JointState", "ackermann_msgs/msg/AckermannDriveStamped"
-_FLOATS = ("std_msgs/msg/Float32", "std_msgs/msg/Float64")
-_TWISTS = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
-_STEERING = (_JOINTS, _ACKERMANN, *_FLOATS, *_TWISTS)
-# Below this the yaw rate of a robot says nothing about its wheels.
-_MOVING_MPS = 0.05
+from edgeflock.runtime.recording.angles import ACKERMANN, FLOATS, STEERING, TWISTS, steering_angle
 
 
 def _name_it(option: str, argument: str) -> str:
@@ -134,17 +124,17 @@ def _opened(path: Path) -> Iterator[Bag]:
 
 
 def _choose_steering(bag: Bag) -> str:
-    types = {name: topic.type for name, topic in bag.topics.items() if topic.type in _STEERING and topic.messages}
+    types = {name: topic.type for name, topic in bag.topics.items() if topic.type in STEERING and topic.messages}
     ours = [topic for topic in types if topic.rsplit("/", 1)[-1] == "steering"]
-    clear = [topic for topic, msgtype in types.items() if msgtype == _ACKERMANN or "steer" in topic.lower()]
+    clear = [topic for topic, msgtype in types.items() if msgtype in ACKERMANN or "steer" in topic.lower()]
     # A bare number could be anything, so it needs the name.
-    found = ours or clear or [topic for topic, msgtype in types.items() if msgtype not in _FLOATS]
+    found = ours or clear or [topic for topic, msgtype in types.items() if msgtype not in FLOATS]
     if len(found) == 1:
         return found[0]
     if types:
         way_out = f"the candidates are {', '.join(types)}; {_name_it('--steering-topic', 'steering_topic')}"
     else:
-        way_out = f"there is none. Read are {', '.join(_STEERING)}: record one of them beside the images"
+        way_out = f"there is none. Read are {', '.join(STEERING)}: record one of them beside the images"
     raise InputError(f"{bag.path}: expected one topic with steering, {way_out}. It holds: {bag.listing()}.")
 
 
@@ -170,48 +160,27 @@ def _read_images(bag: Bag, topic: str) -> tuple[list[np.ndarray], np.ndarray]:
 def _read_steering(bag: Bag, topic: str, options: ReadOptions) -> np.ndarray:
     """(M, 3): header and recorder's time in s, angle in rad."""
     got = bag.topics.get(topic)
-    if got is None or got.type not in _STEERING:
+    if got is None or got.type not in STEERING:
         what = got.type if got else "no such topic"
         raise InputError(
-            f"{bag.path}: topic {topic}: expected {' or '.join(_STEERING)}, got {what}. It holds: {bag.listing()}"
+            f"{bag.path}: topic {topic}: expected {' or '.join(STEERING)}, got {what}. It holds: {bag.listing()}"
         )
-    rows = []
+    if got.type in TWISTS and options.wheelbase is None:
+        raise InputError(
+            f"{bag.path}, topic {topic}: a Twist needs the wheelbase in m: {_name_it('--wheelbase', 'wheelbase')}"
+        )
+    unit, rows = None if got.type in TWISTS else options.unit, []
     for number, message in enumerate(bag.messages(topic)):
         where = f"{bag.path}, topic {topic}, message {number}"
-        if message.type in _TWISTS:
-            angle = _of_twist(getattr(message.content, "twist", message.content), options.wheelbase, where)
-            if angle is not None:
-                rows.append((*_times(message), parse_angle(str(angle), where)))
-        else:
-            rows.append((*_times(message), parse_angle(str(_angle(message, where)), where, options.unit)))
+        try:
+            angle = steering_angle(message.type, message.content, options.wheelbase)
+        except InputError as error:
+            raise DataError(f"{where}: {error}") from error
+        if angle is not None:
+            rows.append((*_times(message), parse_angle(str(angle), where, unit)))
     if not rows:
         raise DataError(f"{bag.path}, topic {topic}: expected steering of a moving robot, found none")
     return np.array(rows)
-
-
-def _angle(message: Message, where: str) -> float:
-    """Steering angle in the recording's unit."""
-    content = message.content
-    if message.type == _ACKERMANN:
-        return float(content.drive.steering_angle)
-    if message.type in _FLOATS:
-        return float(content.data)
-    names = [name for name in content.name if name == "steering"]
-    names = names or [name for name in content.name if "steer" in name.lower()]
-    if len(names) != 1 or len(content.position) != len(content.name):
-        raise DataError(
-            f"{where}: expected one joint 'steering' and a position per joint, "
-            f"got {content.name} and {len(content.position)} positions"
-        )
-    return float(content.position[content.name.index(names[0])])
-
-
-def _of_twist(twist: Any, wheelbase: float | None, where: str) -> float | None:
-    """Steering angle in rad, or None where a twist does not tell."""
-    if wheelbase is None:
-        raise InputError(f"{where}: a Twist needs the wheelbase in m: {_name_it('--wheelbase', 'wheelbase')}")
-    speed, yaw_rate = twist.linear.x, twist.angular.z
-    return None if abs(speed) < _MOVING_MPS else math.atan(wheelbase * yaw_rate / speed)
 
 
 def _times(message: Message) -> tuple[float, float]:

@@ -51,16 +51,12 @@ def train_emotion(
     config : EmotionConfig
     training, validation : EmotionDataset
         Prepared for this net.
-    out : str or Path
-        Folder of the run, made if missing.
     net : nn.Module, optional
         To train in place of a new one from `config.net`, which then only names it.
     init : str or Path, optional
         Weights to start from: of the same net (see `load_checkpoint`), or of a torchvision ResNet for its trunks.
-    fresh : bool
-        Start anew even if `out` holds a run.
-    command : str
-        Command line, kept in the result.
+    out, fresh, command
+        See `Run.train`.
 
     Returns
     -------

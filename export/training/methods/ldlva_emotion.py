@@ -69,14 +69,10 @@ def train_ldlva(
     config : LdlvaConfig
     training, validation : EmotionDataset
         Prepared for this net; the training data with valence and arousal of every image.
-    out : str or Path
-        Folder of the run, made if missing.
     init : str or Path, optional
         Weights to start from: of the same net (see `load_checkpoint`), or of a torchvision ResNet for its trunk.
-    fresh : bool
-        Start anew even if `out` holds a run.
-    command : str
-        Command line, kept in the result.
+    out, fresh, command
+        See `Run.train`.
 
     Returns
     -------

@@ -42,14 +42,10 @@ def train_registration(
     ----------
     config : RegistrationConfig
     training, validation : VolumeDataset
-    out : str or Path
-        Folder of the run, made if missing.
     init : str or Path, optional
         Weights to start from (see `load_checkpoint`), of the same net.
-    fresh : bool
-        Start anew even if `out` holds a run.
-    command : str
-        Command line, kept in the result.
+    out, fresh, command
+        See `Run.train`.
 
     Returns
     -------

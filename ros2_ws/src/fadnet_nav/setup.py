@@ -20,6 +20,7 @@ setup(
         "console_scripts": [
             "steering_node = fadnet_nav.steering_node:main",
             "guard_node = fadnet_nav.guard_node:main",
+            "recorder_node = fadnet_nav.recorder_node:main",
             "composed = fadnet_nav.composed:main",
         ]
     },

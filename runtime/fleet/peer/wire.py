@@ -154,6 +154,24 @@ class Pull(Header):
     kind = b"P"
 
 
+class Ping(Header):
+    """Asks for an answer at once, and says what its sender knows of its links."""
+
+    kind = b"I"
+
+    number: Count = Field(description="rises with each ping of a boot")
+    latency_us: dict[Name, Count] = Field(max_length=256, description="half a round trip to each other robot")
+    received_bps: dict[Name, Count] = Field(max_length=256, description="at which models came from each other robot")
+
+
+class Pong(Header):
+    """The answer to a ping."""
+
+    kind = b"R"
+
+    ping: Count = Field(description="`number` of the ping")
+
+
 class Leave(Header):
     """The sender goes: the others close the gap at once instead of waiting for signs of life."""
 
@@ -192,13 +210,18 @@ class Signed:
             raise Refused(Code.SIGNATURE, f"a message in the name of {who} is not signed by its key.") from None
 
 
-KINDS: dict[bytes, type[Header]] = {one.kind: one for one in (Heartbeat, Offer, Want, Ack, Pull, Leave)}
+KINDS: dict[bytes, type[Header]] = {one.kind: one for one in (Heartbeat, Offer, Want, Ack, Pull, Ping, Pong, Leave)}
 
 
 def encode(header: Header, key: Ed25519PrivateKey) -> bytes:
     """Bytes of a signed message."""
     content = header.kind + _canonical(header)
     return b"".join((MAGIC, content, key.sign(DOMAIN + content)))
+
+
+def is_chunk(message: bytes) -> bool:
+    """Whether a message is a piece of a body, by its first bytes."""
+    return message[: len(MAGIC) + 1] == MAGIC + b"C"
 
 
 def decode(message: bytes) -> Signed | Chunk:
@@ -214,7 +237,7 @@ def decode(message: bytes) -> Signed | Chunk:
     if not message.startswith(MAGIC):
         raise Refused(Code.MALFORMED, "a message does not begin as one of this protocol's version.")
     kind = message[len(MAGIC) : len(MAGIC) + 1]
-    if kind == b"C":
+    if is_chunk(message):
         return _chunk(message)
     content, signature = message[len(MAGIC) : -SIGNATURE_BYTES], message[-SIGNATURE_BYTES:]
     if kind not in KINDS or len(message) <= len(MAGIC) + 1 + SIGNATURE_BYTES:

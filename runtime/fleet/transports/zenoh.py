@@ -12,22 +12,20 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeflock.runtime.errors import InputError, TransportError
 from edgeflock.runtime.extras import needs
-from edgeflock.runtime.fleet.transports.base import QUEUE_BYTES, Buffer, Transport
+from edgeflock.runtime.fleet.transports.base import QUEUE_BYTES
+from edgeflock.runtime.fleet.transports.threaded import Publish, ThreadedTransport
 
-BATCH = 16
-"""Messages that are handed to a publisher's thread at once."""
 ENVELOPE_BYTES = 4 << 10
 """What Zenoh may add to a message: key, encoding, header."""
 
 
-class ZenohTransport(Transport):
+class ZenohTransport(ThreadedTransport):
     """One peer's end, with a Zenoh session of its own in mode "peer".
 
     Parameters
@@ -62,16 +60,12 @@ class ZenohTransport(Transport):
         self._zenoh = _zenoh()
         self._prefix = prefix
         self._config = self._configure(list(listen), list(connect), multicast, config)
-        self._outboxes = {peer: Buffer(queue_bytes) for peer in self.peers}
         self._alive: set[str] = set()
         self._session: Any = None
         self._declared: list[Any] = []  # Zenoh withdraws what nobody holds
-        self._pumps: list[asyncio.Task] = []
-        self._threads: ThreadPoolExecutor | None = None
 
-    def reachable(self) -> frozenset[str]:
-        """Peers whose liveliness token is seen; one that dies in silence stays for Zenoh's lease, 10 s by default."""
-        return frozenset(self._alive)
+    def _reaches(self, peer: str) -> bool:
+        return peer in self._alive  # its liveliness token is seen; Zenoh's lease is 10 s by default
 
     def _configure(self, listen: list[str], connect: list[str], multicast: bool, file: Path | None) -> Any:
         try:
@@ -93,19 +87,15 @@ class ZenohTransport(Transport):
             ) from error
         return config
 
-    async def _begin(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(max(1, len(self.peers)), f"zenoh_{self.own}")
+    def _join(self, loop: asyncio.AbstractEventLoop) -> dict[str, Publish]:
         try:
-            publishers = await loop.run_in_executor(self._threads, self._join, loop)
+            return self._open_session(loop)
         except self._zenoh.ZError as error:
-            await self._end()
             raise TransportError(
                 f"{self.own} cannot open its Zenoh session: {error}. Choose endpoints to listen on that are free."
             ) from error
-        self._pumps = [loop.create_task(self._pump(self._outboxes[p], publishers[p])) for p in self.peers]
 
-    def _join(self, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    def _open_session(self, loop: asyncio.AbstractEventLoop) -> dict[str, Publish]:
         self._session = session = self._zenoh.open(self._config)
         for key, heard in (("to/" + self.own, self._heard), ("alive", self._seen)):
             declare = session.liveliness().declare_subscriber if key == "alive" else session.declare_subscriber
@@ -115,44 +105,24 @@ class ZenohTransport(Transport):
         # Last: who sees the token can send.
         self._declared.append(session.liveliness().declare_token(f"{self._prefix}/alive/{self.own}"))
         block, reliable = self._zenoh.CongestionControl.BLOCK, self._zenoh.Reliability.RELIABLE
-        return {
+        publishers = {
             peer: session.declare_publisher(
                 f"{self._prefix}/to/{peer}/{self.own}", congestion_control=block, reliability=reliable
             )
             for peer in self.peers
         }
+        return {peer: partial(self._publish, publisher) for peer, publisher in publishers.items()}
 
-    async def _end(self) -> None:
-        for pump in self._pumps:
-            pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
-        self._pumps = []
+    def _leave(self) -> None:
         if self._session is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._session.close)  # frees blocked publishers
+            self._session.close()
             self._session = None
             self._declared.clear()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
         self._alive.clear()
 
-    def _send(self, peer: str, message: bytes) -> str | None:
-        if peer not in self._alive:
-            return "unreachable"
-        return None if self._outboxes[peer].put(message) else "outbox_full"
-
-    async def _pump(self, outbox: Buffer, publisher: Any) -> None:
-        """Publish in a thread, because BLOCK blocks; one per peer, so that a slow one holds up nobody else."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await outbox.filled()
-            batch = [outbox.pop() for _ in range(min(BATCH, len(outbox)))]
-            await loop.run_in_executor(self._threads, self._publish, publisher, batch)
-
-    def _publish(self, publisher: Any, batch: list[bytes]) -> None:
+    def _publish(self, publisher: Any, message: bytes) -> None:
         with contextlib.suppress(self._zenoh.ZError):  # the session is closing
-            for message in batch:
-                publisher.put(message)
+            publisher.put(message)
 
     def _heard(self, loop: asyncio.AbstractEventLoop, sample: Any) -> None:
         peer = _last(sample)

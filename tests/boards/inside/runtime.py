@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import onnxruntime
 
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
 from edgeflock.runtime.prepare.frame import FramePreprocess
 from edgeflock.runtime.tasks import open_task
 
@@ -20,6 +22,12 @@ for precision in precisions.split(","):
     deviations[precision] = task.deviation
 prepare = FramePreprocess(task.bundle.manifest.inputs[0])
 given = np.load(frames)
-np.savez(out, **{name: prepare(given[name], name.split("-")[0]).copy() for name in given.files})
+prepared = {name: prepare(given[name], name.split("-")[0]).copy() for name in given.files}
+mount, fisheye = Mount(height=0.25, pitch=0.3, yaw=0.05), (-0.02, 0.004, -0.002, 0.0003)
+prepare.look_through(
+    task.bundle.manifest.trained_camera, Intrinsics(640, 480, 300.0, 300.0, 322.0, 236.0, "equidistant", fisheye), mount
+)
+prepared["view"] = prepare(given["rgb8-camera"])
+np.savez(out, **prepared)
 told = {"machine": platform.machine(), "onnxruntime": onnxruntime.__version__, "deviations": deviations}
 print(json.dumps(told | {"engine": task.engine.name}))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeflock.export.datasets import open_dataset
-from edgeflock.export.datasets.formats.dronet import DronetWriter
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.recording.dronet import DronetWriter
 
 
 def record(folder):

@@ -61,6 +61,7 @@ class QuadraticTask(LearningTask):
     metric: ClassVar[str] = "distance"
     best: ClassVar[Literal["lowest", "highest"]] = "lowest"
     net: str = "point"
+    split: str = "iid"
     lr: float = 0.2
     fails: str = ""
 

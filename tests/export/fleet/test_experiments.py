@@ -7,10 +7,10 @@ import pytest
 from quadratic import QuadraticTask
 
 from edgeflock.export.fleet import experiments
+from edgeflock.export.fleet.config import ExperimentSettings
 from edgeflock.export.fleet.experiments import (
     LONGER,
     Arm,
-    ExperimentSettings,
     all_arms,
     clock_arms,
     clock_table,

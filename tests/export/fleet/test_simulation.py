@@ -15,7 +15,8 @@ import pytest
 from quadratic import QuadraticTask, points
 from safetensors.numpy import load_file
 
-from edgeflock.export.fleet.simulation import SimulationConfig, clock_of, simulate_learning
+from edgeflock.export.fleet.config import SimulationConfig
+from edgeflock.export.fleet.simulation import clock_of, simulate_learning
 from edgeflock.export.fleet.workers import Processes, Silos, open_pool
 from edgeflock.runtime.errors import DataError, EngineError, InputError
 from edgeflock.runtime.fleet.mixing.rules import Mixing

@@ -13,13 +13,16 @@ from edgeflock.export.datasets.synthetic.faces import EMOTIONS, each_face
 from edgeflock.export.nets import NETS
 from edgeflock.export.pipeline import export_bundle
 from edgeflock.export.recipe import Samples
-from edgeflock.export.recipes.emotion import EmotionLimits, emotion_recipe, judge
+from edgeflock.export.recipes.emotion import emotion_recipe, judge
+from edgeflock.export.recipes.limits import EmotionLimits
 from edgeflock.runtime.bundle.bundle import Bundle, generate_key
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.face import EmotionPreprocess
 from edgeflock.runtime.tasks import open_task
 
 torch.set_num_threads(1)
+
+LENIENT = EmotionLimits(max_drop=0.5, min_agreement=0.5, max_distance=0.5, max_ratio=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,12 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(weights):
-    return emotion_recipe(weights, samples=14, calibration_samples=7, limits=EmotionLimits(0.5, 0.5, 0.5, 2.0))
+    return emotion_recipe(
+        weights,
+        samples=14,
+        calibration_samples=7,
+        limits=LENIENT,
+    )
 
 
 def test_faces_and_scenes_reach_the_net_as_the_robot_prepares_them(recipe):
@@ -68,8 +76,7 @@ def test_references_show_different_emotions(recipe):
 def test_a_bundle_for_the_recogniser_comes_out_and_may_read_several_faces_at_once(weights, tmp_path):
     key = tmp_path / "fleet.pem"
     generate_key(key, "test")
-    limits = EmotionLimits(0.5, 0.5, 0.5, 2.0)
-    recipe = emotion_recipe(weights, samples=14, calibration_samples=7, limits=limits, batch=3)
+    recipe = emotion_recipe(weights, samples=14, calibration_samples=7, limits=LENIENT, batch=3)
     export_bundle(recipe, tmp_path / "emotion", key, precisions=("fp32", "int8"))
     bundle = Bundle.open(tmp_path / "emotion", [key.with_suffix(".pub")])
     assert {spec.shape[0] for spec in (*bundle.manifest.inputs, *bundle.manifest.outputs)} == {3}

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from edgeflock.export.datasets.volumes import Volume, VolumeDataset
 from edgeflock.export.nets import NETS
 from edgeflock.export.recipe import Samples
-from edgeflock.export.recipes.registration import RegistrationLimits, judge, registration_recipe
+from edgeflock.export.recipes.limits import RegistrationLimits
+from edgeflock.export.recipes.registration import judge, registration_recipe
 from edgeflock.runtime.errors import InputError
 
 SIZE = 24

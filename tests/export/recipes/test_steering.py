@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.recipe import Samples
-from edgeflock.export.recipes.steering import STEERED, SteeringLimits, judge, steering_recipe
+from edgeflock.export.recipes.limits import SteeringLimits
+from edgeflock.export.recipes.steering import STEERED, judge, steering_recipe
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.frame import crop_200
 
@@ -122,9 +123,10 @@ def test_a_net_that_steers_to_the_other_side_is_refused(drive):
 def test_changed_signs_near_zero_do_not_count():
     labels = np.linspace(-0.5, 0.5, 50)
     small = np.full(50, STEERED / 2)
-    judgement = verdict(labels, small, -small, SteeringLimits(9, 0, 9, 9))
+    judgement = verdict(labels, small, -small, SteeringLimits(max_rise=9, max_flips=0, max_ratio=9, max_deviation=9))
     assert judgement.passed
 
 
 def test_every_limit_can_be_set(drive):
-    assert len(failed(verdict(*drive, SteeringLimits(-1, -1, 0, 0)))) == 4
+    never = SteeringLimits.model_construct(max_rise=-1, max_flips=-1, max_ratio=0, max_deviation=0)
+    assert len(failed(verdict(*drive, never))) == 4

@@ -1,6 +1,7 @@
 """`edgeflock drive` from the command line: real nodes, real middleware, real physics, small images and short drives."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -19,9 +20,10 @@ pytest.importorskip("mujoco")
 
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
 from edgeflock.runtime.errors import BundleError, EdgeflockError, FileError, InputError
+from edgeflock.runtime.mount import Mount, write_mount
 from edgeflock.runtime.prepare.frame import STEERING_INPUT
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
-from edgeflock_lab.drive import DriveOptions, node_list, parse_size, run_drive
+from edgeflock_lab.drive import DriveOptions, drive_world, node_list, parse_size, run_drive
 from edgeflock_lab.drive_bars import markdown, parse_worlds
 from edgeflock_lab.drive_record import DriveRecord, LatencyPercentiles, LateralError
 from edgeflock_lab.monitor import steering_bar
@@ -227,7 +229,32 @@ def test_the_guard_knows_how_this_worlds_robot_wears_its_camera():
     assert module == "fadnet_nav.guard_node"
     assert (guard["camera_height"], guard["camera_pitch"]) == (world.look.height, world.look.pitch)
     assert (guard["speed"], guard["use_sim_time"]) == (0.7, True)
+    assert nodes["steering"][1].items() >= world.look.mount.parameters.items()
     assert "use_sim_time" not in nodes["base"][1]
+
+
+def test_a_camera_that_was_asked_for_reaches_everyone_who_looks_through_it():
+    options = DriveOptions(out=Path("x"), camera_height=0.25, camera_pitch=20, camera_fov=65)
+    world = drive_world(options)
+    assert "0.25000" in world.mjcf and 'fovy="65.000000"' in world.mjcf
+    nodes = {name: parameters for name, (_, parameters) in node_list(options, world).items()}
+    for name in ("camera", "guard", "steering"):
+        assert (nodes[name]["camera_height"], nodes[name]["camera_pitch"]) == (0.25, pytest.approx(math.radians(20)))
+    assert nodes["camera"]["camera_fovy"] == pytest.approx(math.radians(65))
+    as_is = node_list(options.model_copy(update={"as_is": True}), world)
+    assert "camera_height" not in as_is["steering"][1] and as_is["guard"][1]["camera_height"] == 0.25
+
+
+def test_the_mount_of_a_real_camera_comes_from_its_file_and_not_from_the_options_of_the_simulation(tmp_path):
+    mount = Mount(height=0.2, pitch=0.1)
+    write_mount(tmp_path / "mount.yaml", mount)
+    options = DriveOptions(out=tmp_path / "report", source="realsense", mount=tmp_path / "mount.yaml")
+    nodes = node_list(options, None)
+    assert nodes["steering"][1].items() >= mount.parameters.items() <= nodes["guard"][1].items()
+    with pytest.raises(InputError, match="--camera-pitch: of the simulated camera only"):
+        run_drive(options.model_copy(update={"mount": None, "camera_pitch": 3.0}), Console())
+    with pytest.raises(InputError, match="--mount is of a real camera"):
+        run_drive(options.model_copy(update={"source": "sim"}), Console())
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,13 @@ def test_composed_camera_and_steering_are_one_process_with_parameters_of_their_o
     assert set(both.parameters) == {"camera", "steering"} and both.parameters["steering"] == {"bundle": "b"}
 
 
+def test_a_recorder_is_there_where_a_folder_is_named_and_a_recording_waits_for_it_too(video):
+    processes = robot("video", video, record="data/r1")
+    assert of(processes, "recorder") == {"folder": "data/r1"}
+    assert of(processes, "camera")["wait_for_readers"] == 2
+    assert "recorder" not in [p.name for p in robot("video", video)]
+
+
 def test_depth_is_not_required_of_a_video_and_otherwise_the_parameter_file_decides(video):
     assert of(robot("video", video), "guard") == {"require_depth": False}
     assert of(robot("video", video, require_depth=True), "guard") == {"require_depth": True}

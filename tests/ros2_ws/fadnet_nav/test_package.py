@@ -11,11 +11,17 @@ from rcl_interfaces.srv import GetParameters
 
 from edgeflock_ros.camera_node import CameraParameters
 from fadnet_nav.guard_node import GuardParameters
+from fadnet_nav.recorder_node import RecorderParameters
 from fadnet_nav.steering_node import SteeringParameters
 
 WORKSPACE = Path(__file__).parents[3] / "ros2_ws"
 PACKAGE = WORKSPACE / "src/fadnet_nav"
-MODELS = {"/**/camera": CameraParameters, "/**/steering": SteeringParameters, "/**/guard": GuardParameters}
+MODELS = {
+    "/**/camera": CameraParameters,
+    "/**/steering": SteeringParameters,
+    "/**/guard": GuardParameters,
+    "/**/recorder": RecorderParameters,
+}
 
 
 def test_colcon_installs_nodes_launch_file_parameters_and_profiles(installed):
@@ -26,7 +32,7 @@ def test_colcon_installs_nodes_launch_file_parameters_and_profiles(installed):
         f.name for f in (PACKAGE / "fadnet_nav/config").iterdir()
     }
     executables = {f.name for f in (installed / "fadnet_nav/lib/fadnet_nav").iterdir()}
-    assert executables == {"steering_node", "guard_node", "composed"}
+    assert executables == {"steering_node", "guard_node", "recorder_node", "composed"}
     simulated = installed / "fadnet_sim/lib/fadnet_sim"
     assert {f.name for f in simulated.iterdir()} == {"base_node", "camera_node"}
 

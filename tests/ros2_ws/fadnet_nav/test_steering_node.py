@@ -14,8 +14,10 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 
+from edgeflock.runtime.bundle.bundle import read_manifest
+from edgeflock.runtime.bundle.manifest import TrainedCamera
 from edgeflock_ros.messages import to_ns, to_stamp
 
 CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "bgra8": 4, "bayer_rggb8": 1, "16UC1": 2}
@@ -122,6 +124,51 @@ def test_parameters_say_what_they_are_and_refuse_with_the_reason(chain):
     assert qos.additional_constraints == "one of: sensor_data, reliable"
     successful, reason = chain.set_parameter("/steering", "threads", 2)
     assert not successful and "deactivate and clean up first" in reason
+
+
+@pytest.fixture(scope="module")
+def seeing(bundle, signed):
+    """The bundle of a net that was trained with a camera 0.4 m high that looks 0.15 rad down."""
+    manifest, _ = read_manifest(bundle)
+    trained = TrainedCamera(height=0.4, pitch=0.15, fovy=1.5)
+    files = {name: (bundle / name).read_bytes() for name in manifest.files}
+    return signed(manifest.model_copy(update={"name": "seeing", "trained_camera": trained, "files": {}}), files)
+
+
+def test_with_a_mount_frames_wait_for_the_lens_and_are_then_brought_to_the_view(graph, seeing):
+    camera, joints = FakeCamera(graph), graph.listen(JointState, "steering")
+    diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
+    steering = graph.start("steering_node", bundle=seeing, camera_height=0.25, camera_pitch=0.3)
+
+    def said(key="view"):
+        values = [{v.key: v.value for v in d.status[0].values} for _, d in diagnostics]
+        return next((v[key] for v in reversed(values) if key in v), "")
+
+    def reason():
+        return diagnostics[-1][1].status[0].message if diagnostics else ""
+
+    assert graph.until(lambda: "no camera_info on /camera/color/camera_info: the mount needs the lens" in reason())
+    assert said() == "waits for camera_info" and not joints
+
+    lens = CameraInfo(width=64, height=48, distortion_model="plumb_bob", k=[40.0, 0, 31.5, 0, 40.0, 23.5, 0, 0, 1])
+    infos = graph.node.create_publisher(CameraInfo, "camera/color/camera_info", 1)
+    graph.node.create_timer(1 / 30, lambda: infos.publish(lens))
+    assert graph.until(lambda: joints and said().startswith("canonical, "))
+    assert "this one, 0.250 m high, 17.2 degrees down, sees " in steering.log.read_text()
+    assert graph.until(lambda: joints[-1][1].position[0] == pytest.approx(camera.brightness / 255 - 0.5, abs=0.005))
+
+    before = said()
+    assert graph.set_parameter("/steering", "camera_pitch", 1.2) == (True, "")  # while it drives
+    assert graph.until(lambda: said() not in (before, "waits for camera_info"))
+    assert "deactivate and clean up first" in graph.set_parameter("/steering", "camera_height", 0.0)[1]
+
+
+def test_without_a_mount_it_says_once_and_loudly_what_it_assumes(graph, seeing):
+    camera, joints = FakeCamera(graph), graph.listen(JointState, "steering")
+    steering = graph.start("steering_node", bundle=seeing)
+    assert graph.until(lambda: len(joints) > 3), len(camera.sent)
+    log = steering.log.read_text()
+    assert log.count("NO MOUNT") == 1 and "the trained one, 0.4 m high, 8.6 degrees down, 85.9 degrees" in log
 
 
 def test_the_lifecycle_runs_both_ways_and_a_bad_bundle_leaves_it_unconfigured(graph, bundle, tmp_path):

@@ -17,6 +17,7 @@ import numpy as np
 from edgeflock.runtime.bench.measure import Chain
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.model_options import validated
 from edgeflock_lab.supervisor import Supervisor, stay_on_this_machine
 
 SETTLE_S = 0.5  # wall time for the answers to the last frames
@@ -58,24 +59,14 @@ def chain(
         A node died or none was heard of in time.
     """
     with needs("Scope chain", "drive"):
-        from edgeflock_lab.drive import DriveOptions, listening, start_nodes
+        from edgeflock_lab.drive import DriveOptions, drive_world, listening, start_nodes
     stay_on_this_machine()
     with tempfile.TemporaryDirectory() as folder:
-        options = DriveOptions(
-            out=Path(folder),
-            duration=settle_s + seconds,
-            source=source,
-            engine=engine,
-            precision=precision,
-            bundle=bundle,
-            keys=tuple(keys),
-            fps=round(rate_hz),
-        )
-        world = None
-        if options.simulated:
-            with needs("The source sim", "sim"):
-                from fadnet_sim.world import make_world
-            world = make_world(options.world, options.seed)
+        given = {"source": source, "engine": engine, "precision": precision, "bundle": bundle, "keys": tuple(keys)}
+        timing = {"duration": settle_s + seconds, "fps": round(rate_hz)}
+        options = validated(DriveOptions, {"out": Path(folder), **given, **timing})
+        with needs("The source sim", "sim"):
+            world = drive_world(options)
         with listening(options, world) as (monitor, spin), Supervisor(Path(folder) / "logs") as nodes:
             start_nodes(nodes, options, world, monitor, spin)
             settled = time.monotonic() + settle_s

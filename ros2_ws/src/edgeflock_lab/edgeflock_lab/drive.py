@@ -15,16 +15,20 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import BaseModel, ConfigDict, Field
 
-from edgeflock.runtime.bundle.bundle import Bundle
+from edgeflock.runtime.bundle.bundle import Bundle, default_bundle, read_manifest
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.model_options import Fields, model_options
+from edgeflock.runtime.mount import Mount, read_mount
 from edgeflock.runtime.options import Keys
+from edgeflock.runtime.prepare.frame import FramePreprocess
 from edgeflock_ros.environment import check_environment
 
 if TYPE_CHECKING:
@@ -35,32 +39,40 @@ if TYPE_CHECKING:
     from edgeflock_lab.supervisor import Supervisor
     from fadnet_sim.scene import World
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 240.0  # of a machine that does much else; a node that died is noticed at once
 LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
-@dataclass(frozen=True)
-class DriveOptions:
+class DriveOptions(BaseModel):
     """What to drive with; the options of the command."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     out: Path
-    world: Literal["indoor", "outdoor"] = "indoor"
-    seed: int = 2
-    duration: float = 30.0
-    source: str = "sim"
-    image_topic: str | None = None
-    depth_topic: str | None = None
-    precision: str | None = None
-    engine: str | None = None
-    bundle: Path | None = None
+    world: Literal["indoor", "outdoor"] = Field("indoor", description="Kind of world.")
+    seed: int = Field(2, ge=0, description="The world's seed; even ones were not trained on.")
+    duration: float = Field(30.0, ge=0.5, description="Driving time, s; of a recording: at most.")
+    source: str = Field("sim", description="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
+    image_topic: str | None = Field(None, description="Of the images, where a bag holds several.")
+    depth_topic: str | None = Field(None, description="Of the depth that belongs to them, in a bag.")
+    precision: str | None = Field(None, description="Of the net (default: what `edgeflock tune` or the bundle chose).")
+    engine: str | None = Field(None, description="To run the net (default: what `edgeflock tune` chose).")
+    bundle: Path | None = Field(None, description="Bundle to steer by (default: edgeflock's own)")
     keys: tuple[Path, ...] = ()
     json_file: Path | None = None
     lockstep: bool = False
-    speed: float = 1.0
-    fps: int = 30
+    speed: float = Field(1.0, ge=0.05, le=10, description="Cruising speed, m/s.")
+    fps: int = Field(30, ge=1, le=240, description="Frames per second (sim, live camera).")
     width: int = 640
     height: int = 480
+    camera_height: float | None = Field(None, ge=0.02, le=4, description="Of the simulated camera above the ground, m.")
+    camera_pitch: float | None = Field(None, ge=-60, le=80, description="Of the simulated camera, degrees down.")
+    camera_fov: float | None = Field(
+        None, ge=10, le=150, description="Of the simulated camera, degrees from top to bottom."
+    )
+    mount: Path | None = None
+    as_is: bool = False
 
     @property
     def simulated(self) -> bool:
@@ -68,25 +80,25 @@ class DriveOptions:
         return self.source == "sim"
 
 
+CAMERA = ("source", "image_topic", "depth_topic", "fps")
+NET = ("precision", "engine", "bundle")
+WORN = ("camera_height", "camera_pitch", "camera_fov")
+
+
+@model_options
 def drive(
-    world: Annotated[Literal["indoor", "outdoor"], typer.Option(help="Kind of world.")] = "indoor",
-    seed: Annotated[int, typer.Option(min=0, help="The world's seed; even ones were not trained on.")] = 2,
-    duration: Annotated[float, typer.Option(min=0.5, help="Driving time, s; of a recording: at most.")] = 30.0,
-    source: Annotated[
-        str, typer.Option(help="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
-    ] = "sim",
-    image_topic: Annotated[str | None, typer.Option(help="Of the images, where a bag holds several.")] = None,
-    depth_topic: Annotated[str | None, typer.Option(help="Of the depth that belongs to them, in a bag.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the net (default: what `edgeflock tune` or the bundle chose).")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="To run the net (default: what `edgeflock tune` chose).")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
+    given: Annotated[
+        dict[str, Any], Fields("world", "seed", "duration", *CAMERA, *NET, "speed", *WORN, of=DriveOptions)
+    ],
     key: Keys = None,
     lockstep: Annotated[bool, typer.Option("--lockstep", help="Simulated time waits for every command.")] = False,
-    speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
-    fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second (sim, live camera).")] = 30,
     size: Annotated[str, typer.Option(help="Of the image, px (sim, live camera).")] = "640x480",
+    mount: Annotated[
+        Path | None, typer.Option(help="Of the real camera: what `edgeflock calibrate mount` wrote.")
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Show the net the frames as they are, not in its trained camera's view.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the record to this file as well.")] = None,
     out: Annotated[Path | None, typer.Option(help="Report folder (default: drive-<time>)")] = None,
 ) -> None:
@@ -96,22 +108,14 @@ def drive(
     width, height = parse_size(size)
     options = DriveOptions(
         out=out or Path(time.strftime("drive-%Y%m%d-%H%M%S")),
-        world=world,
-        seed=seed,
-        duration=duration,
-        source=source,
-        image_topic=image_topic,
-        depth_topic=depth_topic,
-        precision=precision,
-        engine=engine,
-        bundle=bundle,
         keys=tuple(key or ()),
         json_file=json_file,
         lockstep=lockstep,
-        speed=speed,
-        fps=fps,
         width=width,
         height=height,
+        mount=mount,
+        as_is=as_is,
+        **given,
     )
     record = run_drive(options, Console())
     if json_file:
@@ -131,6 +135,7 @@ def launch_line(options: DriveOptions) -> str:
         "keys": os.pathsep.join(str(key.absolute()) for key in options.keys),
         "precision": options.precision,
         "engine": options.engine,
+        "mount": str(options.mount.absolute()) if options.mount else "",
     }
     words = ["ros2", "launch", "fadnet_nav", "fadnet_nav.launch.py", *(f"{k}:={v}" for k, v in given.items() if v)]
     return f"next: {shlex.join(words)}"
@@ -162,11 +167,7 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
     from edgeflock_lab.supervisor import Supervisor, stay_on_this_machine
 
     stay_on_this_machine()
-    world = None
-    if options.simulated:
-        from fadnet_sim.world import make_world
-
-        world = make_world(options.world, options.seed)
+    world = drive_world(options)
     console.print(_title(options), highlight=False)
     failure = None
     with listening(options, world) as (monitor, spin), Supervisor(options.out / "logs") as nodes:
@@ -188,13 +189,38 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
         patience = time.monotonic() + SETTLE_S
         while not monitor.answered(end_ns) and time.monotonic() < patience:
             spin()
-        notes = nodes.warnings("camera")
+        notes = [*nodes.warnings("camera"), *nodes.warnings("steering")]
     record = _report(options, world, monitor, end_ns, console)
-    for note in [*notes, *monitor.notes()]:
+    as_is = options.as_is or mount_of(options, world) is None
+    for note in [*notes, *(monitor.notes() if as_is else [])]:  # the canonical view squeezes nothing
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if failure:
         raise failure
     return record
+
+
+def drive_world(options: DriveOptions) -> World | None:
+    """The world to drive in, seen through the camera that was asked for; None where nothing is simulated."""
+    if not options.simulated:
+        return None
+    from fadnet_sim.world import make_world
+
+    world = make_world(options.world, options.seed)
+    asked: dict[str, float] = {}
+    if options.camera_height is not None:
+        asked["height"] = options.camera_height
+    if options.camera_pitch is not None:
+        asked["pitch"] = math.radians(options.camera_pitch)
+    if options.camera_fov is not None:
+        asked["fovy"] = math.radians(options.camera_fov)
+    return replace(world, look=replace(world.look, **asked))
+
+
+def mount_of(options: DriveOptions, world: World | None) -> Mount | None:
+    """Where the camera is: each world's robot wears it a little differently, and knows how."""
+    if world is not None:
+        return world.look.mount
+    return read_mount(options.mount) if options.mount else None
 
 
 def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -212,13 +238,13 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
         "camera": {"width": options.width, "height": options.height, "fps": options.fps, **named},
         "guard": {"speed": options.speed},
     }
+    if mount := mount_of(options, world):
+        own["guard"] |= mount.parameters
+        own["steering"] = {} if options.as_is else mount.parameters
     if world is not None:
-        look = world.look  # each world's robot wears its camera a little differently, and knows how
-        own["guard"] |= {
-            "camera_forward": look.forward,
-            "camera_height": look.height,
-            "camera_pitch": float(look.pitch),
-        }
+        own["guard"]["camera_forward"] = world.look.forward
+        wanted = {name: value for name, value in world.look.mount.parameters.items() if name != "camera_roll"}
+        own["camera"] |= {**wanted, "camera_fovy": world.look.fovy}
     processes = robot(
         kind,
         path,
@@ -249,6 +275,13 @@ def _camera(options: DriveOptions) -> tuple[str, str]:
 
 def _require(options: DriveOptions) -> None:
     """Say what is missing before anything starts, not after the drive."""
+    worn = {"height": options.camera_height, "pitch": options.camera_pitch, "fov": options.camera_fov}
+    if not options.simulated and (unused := [f"--camera-{name}" for name, value in worn.items() if value is not None]):
+        raise InputError(f"{', '.join(unused)}: of the simulated camera only. --mount names the file of a real one.")
+    if options.simulated and options.mount:
+        raise InputError("--mount is of a real camera: --camera-height and --camera-pitch set the simulated one.")
+    if options.mount:
+        read_mount(options.mount)
     if options.lockstep and not options.simulated:
         raise InputError(f"--lockstep needs the simulated base: expected --source sim, got {options.source!r}.")
     if importlib.util.find_spec("rclpy") is None:
@@ -365,11 +398,22 @@ def _interruptible(spin: Callable[[], None]) -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
+def _net_view(options: DriveOptions, world: World | None, monitor: Monitor) -> FramePreprocess:
+    """What makes of a frame at GIF size what the net sees of it."""
+    from edgeflock_lab.figures import GIF_SIZE
+
+    prepare, mount = FramePreprocess(), mount_of(options, world)
+    trained = read_manifest(options.bundle or default_bundle())[0].trained_camera
+    if trained and mount and monitor.lens and monitor.lens.fx and not options.as_is:
+        prepare.look_through(trained, monitor.lens.resized(*GIF_SIZE), mount)
+    return prepare
+
+
 def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns: int, console: Console) -> DriveRecord:
     from rich.table import Table
 
     from edgeflock_lab.drive_record import Drive
-    from edgeflock_lab.figures import CameraMount, draw_steering, rows, write_report
+    from edgeflock_lab.figures import CameraMount, beside, draw_steering, rows, write_report
 
     if monitor.start_ns is None:
         raise EdgeflockError("Interrupted before the nodes were up: there is nothing to report on.")
@@ -385,8 +429,9 @@ def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns
     steering, start = monitor.trace.steering, monitor.start_ns
     look = world.look if world else None
     view = CameraMount(look.forward, look.height, look.pitch, look.fovy) if look else None
+    prepare = _net_view(options, world, monitor)
     gif = [
-        draw_steering(image, steering.get(stamp, math.nan), (stamp - start) / 1e9, view)
+        beside(draw_steering(image, steering.get(stamp, math.nan), (stamp - start) / 1e9, view), prepare(image)[0, 0])
         for stamp, image in monitor.pictures
     ]
     record = write_report(result, gif, options.out)

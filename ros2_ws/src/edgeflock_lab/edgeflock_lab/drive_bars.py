@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from edgeflock.runtime.engines import REFERENCE
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_outputs, write_atomically
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.options import Keys, refuse_unused
 
 if TYPE_CHECKING:
     from edgeflock_lab.drive_record import DriveRecord
@@ -27,6 +28,7 @@ RMS_BAR_M = 0.25
 
 
 def bars(
+    context: typer.Context,
     worlds: Annotated[str, typer.Option(help="kind:seed, separated by commas.")] = WORLDS,
     duration: Annotated[float, typer.Option(min=0.5, help="Driving time in each world, s.")] = 60.0,
     precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Of the net.")] = "int8",
@@ -34,9 +36,15 @@ def bars(
     key: Keys = None,
     speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
     size: Annotated[str, typer.Option(help="Of the image, px.")] = "640x480",
+    mounts: Annotated[
+        bool, typer.Option("--mounts", help="Cameras at eight other mounts instead: frames, and drives through one.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
 ) -> None:
     """Drive several worlds in lock-step, each beside the expert's own figure. Ends with 3 after a collision."""
+    if mounts:
+        refuse_unused(context, "with --mounts", "worlds", "duration", "speed", "size")
+        raise typer.Exit(_mounts(out, bundle, precision, tuple(key or ())))
     from rich.console import Console
 
     from edgeflock_lab.drive import DriveOptions, launch_line, parse_size, run_drive
@@ -73,6 +81,24 @@ def bars(
     if code == 0:
         print(launch_line(options))
     raise typer.Exit(code)
+
+
+def _mounts(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ...]) -> int:
+    """Measure other mounts; returns the exit code."""
+    from rich.console import Console
+
+    from edgeflock.runtime.tasks.steering import SteeringPolicy
+    from edgeflock_lab import mount_bars
+
+    check_outputs([out / "mounts.json", out / "mounts.md"], [out], whole=[bundle])
+    console = Console(highlight=False, soft_wrap=True)
+
+    def open_policy() -> SteeringPolicy:
+        return SteeringPolicy(bundle, precision, engine=REFERENCE, keys=keys)
+
+    seen, driven = mount_bars.measure(open_policy, console)
+    console.print(mount_bars.write(out, seen, driven, open_policy()))
+    return 3 if any(drive.canonical.collisions for drive in driven) else 0
 
 
 def parse_worlds(text: str) -> list[tuple[Kind, int]]:

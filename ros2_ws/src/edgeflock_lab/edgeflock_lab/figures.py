@@ -179,6 +179,16 @@ def draw_steering(small: np.ndarray, angle: float, seconds: float, view: CameraM
     return frame
 
 
+def beside(frame: np.ndarray, net: np.ndarray) -> np.ndarray:
+    """A frame (240, 320, 3) and to its right what the net saw of it, (200, 200) grey: (240, 528, 3) uint8."""
+    height, width = len(frame), len(net)
+    column = np.full((height, width + 8, 3), 255, np.uint8)
+    column[height - width :, 8:] = net.astype(np.uint8)[..., None]
+    words = ("what the net sees", (12, height - width - 12))
+    cv2.putText(column, *words, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
+    return np.hstack([frame, column])
+
+
 def write_gif(frames: list[np.ndarray], file: Path, fps: float = 10) -> None:
     """Write RGB frames (H, W, 3) as a looping GIF."""
     with needs("The GIF of the drive report"):
@@ -236,6 +246,7 @@ def rows(record: DriveRecord) -> list[tuple[str, str]]:
         ("driving time", f"{record.duration_s:.1f} s"),
         ("distance", f"{record.distance_m:.2f} m" if record.distance_m is not None else None),
         ("collisions", record.collisions),
+        ("way without collision", f"{record.clear_m:.2f} m" if record.clear_m is not None else None),
         ("lateral error RMS", f"{error.rms:.3f} m" if error.rms is not None else None),
         ("lateral error max", f"{error.max:.3f} m" if error.max is not None else None),
         ("frames", f"{record.frames}" + (f" ({record.frames / record.duration_s:.1f} per second)" if moving else "")),
@@ -255,8 +266,8 @@ def write_report(drive: Drive, gif: list[np.ndarray], folder: Path) -> DriveReco
     ----------
     drive : Drive
         What was driven.
-    gif : list of ndarray (240, 320, 3) uint8
-        From `draw_steering`; empty: no GIF.
+    gif : list of ndarray (240, width, 3) uint8
+        From `draw_steering` and `beside`; empty: no GIF.
     folder : Path
         Must exist.
 
@@ -274,7 +285,9 @@ def write_report(drive: Drive, gif: list[np.ndarray], folder: Path) -> DriveReco
         pictures.insert(0, ("trajectory.png", "The way taken, over the map"))
     if gif:
         write_gif(gif, folder / "drive.gif")
-        pictures.insert(0, ("drive.gif", "What the robot saw, sampled over the run, and how it steered"))
+        pictures.insert(
+            0, ("drive.gif", "What the robot saw, how it steered, and what the net saw of it, sampled over the run")
+        )
     if gif and drive.path is not None:
         write_poster(gif, folder / "drive.png")
     with needs("The drive report"):

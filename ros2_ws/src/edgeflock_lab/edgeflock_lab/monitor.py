@@ -25,11 +25,12 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Empty, UInt32
 
 from edgeflock.runtime.cameras.encodings import decode_rgb
+from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.prepare.frame import squeezed
 from edgeflock_lab.drive_record import DriveTrace, Path2D
 from edgeflock_lab.figures import FULL_SCALE, shrink
 from edgeflock_ros import topics
-from edgeflock_ros.messages import qos, to_ns
+from edgeflock_ros.messages import qos, to_intrinsics, to_ns
 
 GIF_FRAMES = 48
 BAR = 33  # characters, odd: the middle one is straight on
@@ -62,7 +63,7 @@ class Monitor(Node):
         self._collisions: int | None = None
         self._commanded = False
         self._newest_ns = 0
-        self._size: tuple[int, int] | None = None
+        self.lens: Intrinsics | None = None
         self._distance = 0.0
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)  # arrival ns, latency ms
         deep = qos("reliable", 100)
@@ -94,7 +95,7 @@ class Monitor(Node):
 
     def notes(self) -> list[str]:
         """What is odd about the frames."""
-        return [note] if self._size and (note := squeezed(*self._size)) else []
+        return [note] if self.lens and (note := squeezed(self.lens.width, self.lens.height)) else []
 
     def missing(self) -> str | None:
         """The node that has not been heard of yet, first in the chain; None when all have."""
@@ -108,7 +109,8 @@ class Monitor(Node):
 
     def _on_frame(self, message: CameraInfo, info: dict[str, int]) -> None:
         stamp = to_ns(message.header.stamp)
-        self._size = message.width, message.height
+        if self.lens is None:
+            self.lens = to_intrinsics(message)
         self._newest_ns = max(self._newest_ns, stamp)
         if stamp not in self.trace.commands:  # lock-step repeats its first tick: the frame that was answered counts
             self.trace.frames[stamp] = info["received_timestamp"]

@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,9 @@ def renamed(image_topic: str, depth_topic: str) -> list[SetRemap]:
     return [SetRemap(src, dst) for src, dst in pairs]
 
 
-def as_node(process: NodeProcess, params_file: str = "", **options: Any) -> Node:
-    """The action that starts a process; its parameters win over those of the file."""
-    parameters: list[Any] = [params_file] if params_file else []
+def as_node(process: NodeProcess, params_files: Sequence[str] = (), **options: Any) -> Node:
+    """The action that starts a process; its parameters win over those of the files."""
+    parameters: list[Any] = list(params_files)
     one = len(process.parameters) == 1
     if one:
         # Typed: launch would read the text 2024, a folder's name, as a number.

@@ -54,6 +54,10 @@ class Senders:
         self._known = names or self._known
         return names
 
+    def absence(self, what: str) -> str:
+        """Who should send what does not come any more."""
+        return f"no {what} on {self._topic} from {' and '.join(self.names()) or 'anybody: nobody sends there'}"
+
     def silence(self, limit_s: float = 0.0) -> str | None:
         """Who is silent, by name, if no message was heard for longer than `limit_s` of a steady clock."""
         quiet_s = None if self._heard_s is None else time.monotonic() - self._heard_s

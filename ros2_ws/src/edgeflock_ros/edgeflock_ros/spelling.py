@@ -13,7 +13,9 @@ from pydantic import BaseModel
 from rclpy.node import Node
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.mount import Mount
 
+_MOUNT = {f"camera_{field}" for field in Mount.model_fields}  # every node is told it, whoever looks at the world
 _beside: set[str] = set()
 
 
@@ -52,7 +54,7 @@ def check_names(node: Node, model: type[BaseModel]) -> None:
     shared = unknown & {n for key, names in given if "*" in key for n in names} - named
     resembling = {one: difflib.get_close_matches(one, model.model_fields, 1) for one in sorted(unknown)}
     for one in sorted(shared):
-        if resembling[one]:
+        if resembling[one] and one not in _MOUNT:
             node.get_logger().warning(f"ignores {one!r}, which is not its {resembling[one][0]!r}")
     refused = [f"{one!r}" + "".join(f" (is it {n!r}?)" for n in resembling[one]) for one in sorted(unknown - shared)]
     if refused:

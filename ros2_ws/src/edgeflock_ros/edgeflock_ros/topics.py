@@ -19,6 +19,8 @@ def info(stream: str) -> str:
 
 STEERING = "steering"
 ACKERMANN = "ackermann_cmd"
+DRIVER = "driver/steering"
+DEADMAN = "driver/deadman"
 COMMAND = "cmd_vel"
 ODOMETRY = "odom"
 
@@ -44,3 +46,12 @@ def expression(face: str) -> str:
 
 
 ANNOTATED = "~/annotated"
+
+FLEET = "/fleet"  # all robots of a fleet have these in common
+BATTERY = "battery_state"
+STATUS = "~/status"
+
+
+def link(fleet: str, sender: str, receiver: str) -> str:
+    """What one robot of a fleet sends another; `fleet` is what its topics begin with."""
+    return f"{fleet}/{sender}/to/{receiver}"

@@ -14,7 +14,7 @@ def robot(
     camera: str,
     camera_path: str = "",
     *,
-    net: dict[str, str] | None = None,
+    net: dict[str, Any] | None = None,
     composed: bool = False,
     use_sim: bool | None = None,
     world: str = "indoor",
@@ -22,8 +22,9 @@ def robot(
     require_depth: bool | None = None,
     use_sim_time: bool = False,
     more_readers: int = 0,
+    record: str = "",
 ) -> list[NodeProcess]:
-    """Simulated base, steering, guard and camera, in the order in which they are started.
+    """Simulated base, steering, guard, recorder and camera, in the order in which they are started.
 
     Parameters
     ----------
@@ -45,6 +46,8 @@ def robot(
         Time comes from /clock.
     more_readers : int
         Nodes besides these for which the first image of a recording has to wait.
+    record : str
+        Data folder for what a person drives; empty: nothing is recorded.
 
     Raises
     ------
@@ -69,10 +72,12 @@ def robot(
     if not composed:
         processes.append(NodeProcess("fadnet_nav", "steering_node", {"steering": steering}))
     processes.append(NodeProcess("fadnet_nav", "guard_node", {"guard": guard}, delay_s=0.2))
+    if record:
+        processes.append(NodeProcess("fadnet_nav", "recorder_node", {"recorder": {"folder": record, **clock}}))
     if simulated:
         processes.append(NodeProcess("fadnet_sim", "camera_node", {"camera": {**place, **clock}}))
     elif camera != "none":
-        readers = more_readers + (not composed)
+        readers = more_readers + (not composed) + bool(record)
         eye = nodes.camera(camera, camera_path, readers, depth_readers=1, **clock)
         if composed:
             both = {**eye.parameters, "steering": steering}

@@ -4,6 +4,7 @@
     activate    subscribes; deactivate ends that; cleanup drops the bundle
 
 Subscribes (relative names)
+    camera/color/camera_info    lens of the frames, where the mount is known
     camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`; keep-last 1: the middleware overwrites a frame that
                                 was not taken yet, so a slow net always gets the newest one
 Publishes
@@ -12,27 +13,48 @@ Publishes
     ackermann_cmd               ackermann_msgs/AckermannDriveStamped with the angle, where that package is installed;
                                 its speed is 0: only the guard moves the robot
     /diagnostics                at every change and at 1 Hz, of the newest frame: age_ms, inference_ms, frames, dropped,
-                                engine, precision, bundle; WARN while no image comes, with who should send it
+                                engine, precision, bundle, view; WARN while no image comes, with who should send it
 
-Parameters: `SteeringParameters`; see `managed`.
+Services (relative names)
+    ~/reload                    std_srvs/Trigger: opens, verifies, replays and warms up what lies at `bundle` now, in a
+                                thread of its own, and drives with it from the next frame on. Where it is refused, the
+                                answer says why, and the one before drives on. With `follow` the node does so by itself
+                                when the link `bundle` comes to point elsewhere, as `edgeflock fleet promote` lets it
+
+With the mount of the camera (`camera_height` ...) and its camera_info every frame is brought to the view of the camera
+that the net was trained with (`edgeflock.runtime.prepare.view`); frames wait for the first camera_info. Without a mount
+they are taken as they are, which is warned of once.
+
+Parameters: `SteeringParameters`; the mount may change at any time. See `managed`.
 """
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import math
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import Image, JointState
+from pydantic import Field
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
+from rclpy.task import Future
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_srvs.srv import Trigger
 
 from edgeflock.runtime.cameras.encodings import decode_color
-from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.errors import EdgeflockError, InputError, in_our_words
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
 from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
-from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
+from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_intrinsics, to_ns
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import Senders
 
@@ -46,10 +68,22 @@ except ImportError:  # optional: not among the common interfaces
     AckermannDriveStamped = None
 
 WARM_UP = 5
+POOR_VIEW = 0.8  # share of what the net looks at
 
 
 class SteeringParameters(NetParameters):
-    """Parameters of the steering node."""
+    """Parameters of the steering node; the mount by the names that the guard has it by."""
+
+    follow: bool = Field(default=False, description="reload by itself when the link `bundle` points elsewhere")
+    camera_height: float = Field(default=0.0, ge=0.0, le=4.0, description="ground to camera, m; 0: not known")
+    camera_pitch: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera pitch, rad, positive looks down")
+    camera_yaw: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera yaw, rad, positive looks to the left")
+    camera_roll: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera roll, rad, positive: left side up")
+
+    @property
+    def mount(self) -> Mount | None:
+        """Where the camera is; None where nobody measured it."""
+        return Mount.of(self) if self.camera_height else None
 
 
 class SteeringNode(ManagedNode[SteeringParameters]):
@@ -64,21 +98,19 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def __init__(self, subscribe: bool = True) -> None:
         super().__init__("steering", SteeringParameters, "frames")
         self._subscribe = subscribe
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._policy: SteeringPolicy | None = None
         self._reader: ImageReader | None = None
+        self._infos: Subscription | None = None
+        self._reloading: Future | None = None
+        self._refused = ""
         self.start()
 
     def load(self) -> None:
         """Load, verify and warm up the bundle."""
-        from edgeflock.runtime.tasks.steering import SteeringPolicy
-
-        p = self.settings.value
-        self._policy = SteeringPolicy(
-            p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted
-        )
-        for _ in range(WARM_UP):
-            self._policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
+        self._camera: Intrinsics | None = None
+        self._take(self._open())
+        self._wear(self.settings.value.mount)
         self._frames = 0
         self._steering = self.create_lifecycle_publisher(JointState, topics.STEERING, qos("reliable", 5))
         self._ackermann = None
@@ -86,13 +118,97 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._ackermann = self.create_lifecycle_publisher(
                 AckermannDriveStamped, topics.ACKERMANN, qos("reliable", 5)
             )
-        digest, engine = self._policy.bundle.digest, self._policy.engine
+        self._service = self.create_service(Trigger, "~/reload", self._on_reload)
+
+    def _open(self) -> SteeringPolicy:
+        """What lies at `bundle` now: verified, replayed and warm."""
+        from edgeflock.runtime.tasks.steering import SteeringPolicy
+
+        p = self.settings.value
+        self._place = os.path.realpath(p.bundle)
+        policy = SteeringPolicy(p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted)
+        for _ in range(WARM_UP):
+            policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
+        return policy
+
+    def _take(self, policy: SteeringPolicy) -> str:
+        """Drive with a bundle; says which."""
+        self._policy = policy
+        digest, engine = policy.bundle.digest, policy.engine.name
         self.hardware_id = digest[:12]
-        self._constant = {"engine": engine.name, "precision": self._policy.precision, "bundle": digest}
-        self.get_logger().info(f"bundle {digest[:12]}, {engine.name}, {self._policy.precision}")
+        self._constant = {"engine": engine, "precision": policy.precision, "bundle": digest}
+        said = f"bundle {digest[:12]}, {engine}, {policy.precision}"
+        self.get_logger().info(said)
+        return said
+
+    async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._reloading is not None:
+            response.message = "it is being reloaded already: ask again when that is done."
+        else:
+            response.success, response.message = await self._reload()
+        return response
+
+    def _reload(self) -> Future:
+        """Begin to take what lies at `bundle` now; gives whether it drives, and which or why not."""
+        self._reloading = done = Future()
+        threading.Thread(target=self._renew, args=(done,), name="reload", daemon=True).start()
+        return done  # not the attribute: the thread may be done already
+
+    def _renew(self, done: Future) -> None:
+        try:
+            policy = self._open()
+            camera, mount = self._camera, self.settings.value.mount
+            view = None
+            if camera is not None and mount is not None and policy.bundle.manifest.trained_camera:
+                view = self._look(policy, camera, mount)
+            with self._lock:  # between two frames
+                if self._policy is None:
+                    raise InputError("the node was cleaned up meanwhile.")
+                answer = True, self._take(policy)
+                if view is not None and self.settings.value.mount == mount:
+                    self._constant["view"] = view
+                else:
+                    self._wear(self.settings.value.mount)
+        except Exception as error:  # whatever it is: what drives goes on driving, and the caller is told
+            answer = False, f"{in_our_words(error) or error} The bundle before drives on."
+            self.get_logger().error(f"reload: {answer[1]}")
+        self._refused = "" if answer[0] else answer[1]
+        self._reloading = None
+        done.set_result(answer)
+
+    def accept(self, new: SteeringParameters) -> str | None:
+        """A mount may take another's place at any time."""
+        names = {f"camera_{field}" for field in Mount.model_fields}
+        old = self.settings.value
+        measured = new.mount and old.mount and new.model_dump(exclude=names) == old.model_dump(exclude=names)
+        if not measured:
+            return super().accept(new)
+        if self._policy is not None:
+            self._wear(new.mount)
+        return None
+
+    def _wear(self, mount: Mount | None) -> None:
+        """Begin with a mount: the next camera_info gives the view. Without one say what is assumed."""
+        assert self._policy is not None
+        trained = self._policy.bundle.manifest.trained_camera
+        with self._lock:
+            self._lens, self._held = b"", None
+            self._mount = mount if trained else None
+            self._awaits_lens = self._mount is not None
+            self._constant["view"] = "waits for camera_info" if self._awaits_lens else "as the camera sees it"
+        if trained and not mount:
+            self.get_logger().warning(
+                f"NO MOUNT (camera_height is 0): frames are taken as if the camera were the trained one, {trained}. "
+                "Another one steers wrongly: `edgeflock calibrate mount` measures height and pitch"
+            )
+        elif mount and not trained:
+            self.get_logger().warning("the bundle does not name its trained camera: frames are taken as they are")
 
     def begin(self) -> None:
         """Begin to answer frames."""
+        self._infos = self.create_subscription(
+            CameraInfo, topics.info(topics.COLOR), self._on_info, qos("sensor_data"), raw=True
+        )
         if self._subscribe:
             self._reader = ImageReader(self, self.settings.value.qos, self._on_image)
         self._came = self._reported = 0
@@ -105,15 +221,50 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        if self._infos is not None:
+            self.destroy_subscription(self._infos)
+            self._infos = None
 
     def unload(self) -> None:
         """Drop the bundle."""
+        self.destroy_service(self._service)
         for publisher in (self._steering, self._ackermann):
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
-        self._policy = None
+        with self._lock:
+            self._policy = None
+
+    def _on_info(self, data: bytes) -> None:
+        """Look through the lens that camera_info tells of; from frame to frame only its stamp changes."""
+        lens = data[12:]  # CDR: 4 bytes of encapsulation, then the stamp
+        if self._mount is None or lens == self._lens:
+            return
+        with self._lock:
+            assert self._policy is not None
+            self._camera = to_intrinsics(deserialize_message(data, CameraInfo))
+            self._constant["view"] = self._look(self._policy, self._camera, self._mount)
+            self._lens, self._awaits_lens = lens, False
+        held, self._held = self._held, None
+        if held is not None:
+            self._on_image(held)
+
+    def _look(self, policy: SteeringPolicy, camera: Intrinsics, mount: Mount) -> str:
+        try:
+            seen = policy.look_through(camera, mount).coverage
+        except InputError as error:
+            self.get_logger().warning(f"frames are taken as they are: {error}")
+            return "as the camera sees it"
+        said = f"frames are brought to the view of the trained camera; this one, {mount}, sees {seen:.0%} of it"
+        if seen < POOR_VIEW:
+            self.get_logger().warning(f"{said}: the rest repeats its edge, a wider lens sees more")
+        else:
+            self.get_logger().info(said)
+        return f"canonical, {seen:.0%} seen"
 
     def _on_image(self, image: Image) -> None:
+        if self._awaits_lens:
+            self._held = image
+            return
         try:
             pixels, encoding = decode_color(image)
         except EdgeflockError as error:
@@ -124,7 +275,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def on_frame(self, pixels: np.ndarray, stamp: Time, encoding: str = "rgb8") -> None:
         """Answer one frame: uint8 (H, W, 3) or (H, W)."""
         with self._lock:
-            if self.active:
+            if self.active and not self._awaits_lens:
                 self._answer(pixels, stamp, encoding)
 
     def _answer(self, pixels: np.ndarray, stamp: Time, encoding: str) -> None:
@@ -167,10 +318,14 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _tell(self) -> None:
         level, message, values = self._newest
         counts = {"frames": self._frames, "dropped": self._reader.missed if self._reader else 0}
-        self.say(level, message, **values, **counts, **self._constant)
+        refused = {"reload": self._refused} if self._refused else {}
+        self.say(level, message, **values, **counts, **self._constant, **refused)
 
     def report(self) -> None:
-        """The newest frame, or that none comes any more."""
+        """The newest frame, or that none comes any more; and look where the bundle's link points."""
+        p = self.settings.value
+        if p.follow and self._reloading is None and os.path.realpath(p.bundle) != self._place:
+            self._reload()
         with self._lock:
             if self._came == self._reported:
                 self._newest = WARN, self._absence(), {}
@@ -180,8 +335,10 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _absence(self) -> str:
         if self._reader is None:
             return "no image from the camera of this process"
-        names = Senders(self, self._reader.topic).names()
-        return f"no image on {self._reader.topic} from {' and '.join(names) or 'anybody: nobody sends there'}"
+        if self._held is not None:
+            assert self._infos is not None
+            return f"images come, but no camera_info on {self._infos.topic_name}: the mount needs the lens"
+        return Senders(self, self._reader.topic).absence("image")
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,8 +1,9 @@
-"""Camera, steering and guard of one robot.
+"""Camera, steering and guard of one robot, and the recorder of what a person drives.
 
 ros2 launch fadnet_nav fadnet_nav.launch.py                                          drives the simulated robot
 ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense params_file:=f1tenth.yaml
 ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense camera_path:=run.bag namespace:=robot1 composed:=true
+ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense params_file:=f1tenth.yaml record:=data/r1
 ros2 launch fadnet_nav fadnet_nav.launch.py camera:=none image_topic:=/camera/camera/color/image_raw \
     depth_topic:=/camera/camera/aligned_depth_to_color/image_raw params_file:=f1tenth.yaml
 """
@@ -30,10 +31,12 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("bundle", default_value="", description="bundle folder; empty = the one edgeflock brings"),
     DeclareLaunchArgument("keys", default_value="", description="its signer's .pub file; several separated by ':'"),
+    DeclareLaunchArgument("follow", default_value="false", description="take another bundle when its link changes"),
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
     DeclareLaunchArgument("params_file", default_value="sim.yaml", description="path, or a name in share/.../config"),
+    DeclareLaunchArgument("mount", default_value="", description="of the camera: what edgeflock calibrate mount wrote"),
     DeclareLaunchArgument("composed", default_value="false", description="camera and steering in one process"),
     DeclareLaunchArgument("use_sim", default_value="", description="start the simulated base; empty = camera is sim"),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
@@ -44,6 +47,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "more_readers", default_value="0", description="other nodes that a recording waits for before its first image"
     ),
+    DeclareLaunchArgument("record", default_value="", description="data folder for what a person drives"),
 ]
 
 
@@ -56,10 +60,13 @@ def _nodes(context):
     if not params.is_file():
         known = ", ".join(sorted(p.name for p in config.glob("*.yaml")))
         raise FileNotFoundError(f"params_file: expected a file or one of {known}, got {a['params_file']}")
+    if a["mount"] and not Path(a["mount"]).is_file():
+        raise FileNotFoundError(f"mount: expected what edgeflock calibrate mount wrote, got {a['mount']}")
     processes = robot(
         a["camera"],
         a["camera_path"],
-        net={name: a[name] for name in ("bundle", "keys", "precision", "engine")},
+        net={name: a[name] for name in ("bundle", "keys", "precision", "engine")}
+        | ({"follow": True} if flag("follow", a["follow"]) else {}),
         composed=flag("composed", a["composed"]),
         use_sim=flag("use_sim", a["use_sim"]) if a["use_sim"] else None,
         world=a["world"],
@@ -67,8 +74,10 @@ def _nodes(context):
         require_depth=flag("require_depth", a["require_depth"]) if a["require_depth"] else None,
         use_sim_time=flag("use_sim_time", a["use_sim_time"]),
         more_readers=int(a["more_readers"]),
+        record=a["record"],
     )
-    nodes = [as_node(p, "" if p.executable == "base_node" else str(params)) for p in processes]
+    files = [str(params), *([a["mount"]] if a["mount"] else [])]  # the later one holds
+    nodes = [as_node(p, [] if p.executable == "base_node" else files) for p in processes]
     return [GroupAction([PushRosNamespace(a["namespace"]), *renamed(a["image_topic"], a["depth_topic"]), *nodes])]
 
 

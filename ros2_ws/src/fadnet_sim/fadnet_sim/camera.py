@@ -62,8 +62,8 @@ class SimCamera:
         model.geom_rgba[model.body_rootid[model.geom_bodyid] == car, 3] = 0
         self._model = model
         look = world.look
-        self.intrinsics = _intrinsics(width, height, look.fovy)
-        self.depth_intrinsics = _intrinsics(*depth_size, look.fovy)
+        self.intrinsics = Intrinsics.of_lens(width, height, look.fovy)
+        self.depth_intrinsics = Intrinsics.of_lens(*depth_size, look.fovy)
         self.mount = (look.forward, look.height, look.pitch)
         rng = np.random.default_rng([world.seed, 1])
         grain = rng.normal(0, look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
@@ -125,11 +125,6 @@ class SimCamera:
         """Free the OpenGL contexts."""
         self._color.close()
         self._depth.close()
-
-
-def _intrinsics(width: int, height: int, fovy: float) -> Intrinsics:
-    f = height / 2 / math.tan(fovy / 2)
-    return Intrinsics(width=width, height=height, fx=f, fy=f, cx=width / 2, cy=height / 2)
 
 
 def _quaternion(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:

@@ -8,9 +8,13 @@ Parameters: `SimCameraParameters`; see `edgeflock_ros.managed`.
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import math
 import sys
 import threading
+from dataclasses import replace
 from typing import Literal
 
 from nav_msgs.msg import Odometry
@@ -35,6 +39,18 @@ class SimCameraParameters(FrameParameters):
     width: int = Field(default=640, ge=16, le=1920, description="image width, px")
     height: int = Field(default=480, ge=16, le=1080, description="image height, px")
     fps: int = Field(default=30, ge=1, le=240, description="frames per second")
+    camera_height: float = Field(default=0.0, ge=0.0, le=4.0, description="ground to camera, m; 0: mount of the world")
+    camera_pitch: float = Field(default=0.15, ge=-1.5, le=1.5, description="camera pitch, rad, positive looks down")
+    camera_yaw: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera yaw, rad, positive looks to the left")
+    camera_fovy: float = Field(default=0.0, ge=0.0, le=2.8, description="top to bottom, rad; 0: lens of the world")
+
+    @property
+    def look(self) -> dict[str, float]:
+        """What of the world's `CameraLook` is replaced."""
+        lens = {"fovy": self.camera_fovy} if self.camera_fovy else {}
+        if not self.camera_height:
+            return lens
+        return {"height": self.camera_height, "pitch": self.camera_pitch, "yaw": self.camera_yaw, **lens}
 
 
 class Poses:
@@ -88,10 +104,8 @@ class SimSource:
     ----------
     poses : Poses
         Where the robot is.
-    world, seed :
-        As the base has them.
-    width, height, fps : int
-        Of the colour image; depth is a quarter of it.
+    parameters : SimCameraParameters
+        World and seed as the base has them; width and height of the colour image, depth is a quarter of it.
 
     Raises
     ------
@@ -101,17 +115,17 @@ class SimSource:
 
     live = True  # the stamps are those of the poses, on the clock of all nodes
 
-    def __init__(
-        self, poses: Poses, world: Literal["indoor", "outdoor"], seed: int, width: int, height: int, fps: int
-    ) -> None:
+    def __init__(self, poses: Poses, parameters: SimCameraParameters) -> None:
         with needs("the simulated camera", "sim"):
             from fadnet_sim.camera import SimCamera
             from fadnet_sim.world import make_world
-        self._camera = SimCamera(make_world(world, seed), width, height)
+        p = parameters
+        world = make_world(p.world, p.seed)
+        self._camera = SimCamera(replace(world, look=replace(world.look, **p.look)), p.width, p.height)
         self._poses = poses
         self.intrinsics = self._camera.intrinsics
         self.depth_intrinsics = self._camera.depth_intrinsics
-        self.fps = float(fps)
+        self.fps = float(p.fps)
 
     def read(self, timeout_s: float = 1.0) -> Frame | None:
         """Frame for the next pose, however long that takes (lock-step waits for the other nodes); None after close."""
@@ -152,9 +166,8 @@ class SimCameraNode(Camera[SimCameraParameters]):
 
     def open(self) -> FrameSource:
         """Make the world and its renderer."""
-        p = self.settings.value
         assert self._poses is not None
-        return SimSource(self._poses, p.world, p.seed, p.width, p.height, p.fps)
+        return SimSource(self._poses, self.settings.value)
 
     def wake(self) -> None:
         """Let the thread, which may be waiting for a pose, go on."""

@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.mount import Mount
 
 from .car import CAR_XML
 from .path import ReferencePath
@@ -104,16 +105,21 @@ def _attributes(values: dict[str, object]) -> str:
 
 @dataclass(frozen=True)
 class CameraLook:
-    """How this world's robot sees: mount, lens and sensor, randomised per world."""
+    """How this world's robot sees: mount, lens and sensor, randomised per world unless one was asked for."""
 
     forward: float  # m ahead of the rear axle
     height: float  # m above the ground
     pitch: float  # rad, positive looks down
     yaw: float  # rad
-    fovy: float  # rad
+    fovy: float  # rad, from top to bottom
     gain: float  # exposure
     noise: float  # grey levels
     blur: float  # px at 640 wide
+
+    @property
+    def mount(self) -> Mount:
+        """Where the robot wears its camera."""
+        return Mount(height=self.height, pitch=float(self.pitch), yaw=float(self.yaw))
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,8 @@ class World:
     ----------
     kind, seed
         What it was made from.
-    mjcf : str
-        The MuJoCo model; textures are filled in by `compile`.
+    scenery : str
+        The MuJoCo model up to the car.
     textures : dict[str, ndarray (h, w, 3) uint8]
         By texture name.
     path : ReferencePath
@@ -140,13 +146,18 @@ class World:
 
     kind: Kind
     seed: int
-    mjcf: str
+    scenery: str
     textures: dict[str, np.ndarray]
     path: ReferencePath
     centreline: ReferencePath
     half_road: float | None
     outline: list[np.ndarray]
     look: CameraLook
+
+    @property
+    def mjcf(self) -> str:
+        """The MuJoCo model; textures are filled in by `compile`."""
+        return self.scenery + CAR_XML.format(**_camera_attributes(self.look))
 
     def compile(self, textures: bool = True) -> mujoco.MjModel:
         """Compile to a MuJoCo model; without `textures` it is for physics only."""
@@ -182,11 +193,8 @@ def assemble(
         noise=rng.uniform(1.5, 6),
         blur=float(rng.choice([0.0, 0.8, 1.3])),
     )
-    mjcf = (
-        f"{header}<asset>{''.join(scene.assets)}</asset><worldbody>{''.join(scene.bodies)}"
-        f"{CAR_XML.format(**_camera_attributes(look))}"
-    )
-    return World(kind, seed, mjcf, scene.textures, path, centreline, half_road, scene.outline, look)
+    scenery = f"{header}<asset>{''.join(scene.assets)}</asset><worldbody>{''.join(scene.bodies)}"
+    return World(kind, seed, scenery, scene.textures, path, centreline, half_road, scene.outline, look)
 
 
 def _camera_attributes(look: CameraLook) -> dict[str, str]:

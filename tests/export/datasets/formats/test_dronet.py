@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeflock.export.datasets.formats.dronet import DronetWriter, is_complete, read_dronet
+from edgeflock.export.datasets.formats.dronet import read_dronet
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.frame import grey_320x240
+from edgeflock.runtime.recording.dronet import DronetWriter, is_complete
 
 HEADER = "#angle,torque,speed,lat,long,alt\n"
 
@@ -60,7 +61,7 @@ def test_reading_changes_nothing(tmp_path):
 
 
 def test_writer_needs_no_torch():
-    code = "import sys, edgeflock.export.datasets.formats.dronet; sys.exit('torch' in sys.modules)"
+    code = "import sys, edgeflock.runtime.recording.dronet; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -88,7 +89,7 @@ def test_collision_experiments_are_left_out_of_steering(tmp_path, capsys):
 KILLED = """
 import sys
 import numpy as np
-from edgeflock.export.datasets.formats.dronet import DronetWriter
+from edgeflock.runtime.recording.dronet import DronetWriter
 with DronetWriter(sys.argv[1], {"world": "indoor", "seed": 1}) as writer:
     for i in range(10**6):
         writer.add(np.full((240, 320), i % 256, np.uint8), 0.001 * (i % 100), 1.0, i, 0.0, 0.0)

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from edgeflock.export.datasets import SteeringDataset
-from edgeflock.export.datasets.formats.dronet import DronetWriter, read_dronet
+from edgeflock.export.datasets.formats.dronet import read_dronet
 from edgeflock.export.training.config import SteeringConfig
 from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torch
 from edgeflock.export.training.methods import steering as driving
 from edgeflock.export.training.methods.steering import predict, train_steering
 from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.recording.dronet import DronetWriter
 
 torch.set_num_threads(1)
 

@@ -2,40 +2,28 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edgeflock.runtime.fleet.transports.base import QUEUE_BYTES
 from edgeflock.runtime.fleet.transports.memory import MemoryNetwork, MemoryTransport, VirtualTimeLoop
+from edgeflock.runtime.fleet.transports.split import SplitTransport
 from edgeflock.runtime.fleet.transports.tcp import TcpPeer, TcpTransport
 from edgeflock.runtime.fleet.transports.zenoh import ZenohTransport
 
-PATIENCE_S = 30.0
-"""For what has to come; the machine may be busy."""
-
-
-async def wait_until(condition, patience=PATIENCE_S):
-    async def come():
-        while not condition():
-            await asyncio.sleep(0.005)
-
-    await asyncio.wait_for(come(), patience)
+sys.path.insert(0, str(Path(__file__).parent))
+from group import run_story, wait_until
 
 
 @pytest.fixture
 def until():
     """``await until(condition)``: wait for it, generously."""
     return wait_until
-
-
-def on_loop(factory, story):
-    loop = factory()
-    try:
-        return loop.run_until_complete(story)
-    finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
 
 
 class Memory:
@@ -81,38 +69,26 @@ class Zenoh:
         return ZenohTransport(name, others, [self.endpoints[name]], list(others.values()), **options)
 
 
+class Split:
+    """Makes ends that speak over TCP, and send by Zenoh what has more than 1000 bytes."""
+
+    loop_factory = staticmethod(asyncio.new_event_loop)
+
+    def __init__(self, names, folder):
+        self.control, self.bulk = Tcp(names, folder), Zenoh(names, folder)
+
+    def end(self, name, **options):
+        parts = self.control.end(name, **options), self.bulk.end(name, **options)
+        return SplitTransport(*parts, lambda message: len(message) > 1000, options.get("queue_bytes", QUEUE_BYTES))
+
+
 def _free_ports(number):
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
         return [s.getsockname()[1] for s in sockets]
 
 
-WAYS = {"memory": Memory, "tcp": Tcp, "zenoh": Zenoh}
-
-
-class Group:
-    """Peers of one transport by name; what a test opens is closed at its end."""
-
-    def __init__(self, way):
-        self.way, self.ends = way, {}
-
-    async def open(self, *names, **options):
-        """Open ends; those that are open then reach each other when this returns."""
-        for name in names:
-            self.ends[name] = self.way.end(name, **options)
-            await self.ends[name].open()
-        await self.connected()
-        return [self.ends[name] for name in names]
-
-    async def connected(self):
-        await wait_until(lambda: all(set(self.ends) - {n} <= e.reachable() for n, e in self.ends.items()))
-
-    async def close(self, name):
-        await self.ends.pop(name).close()
-
-    async def close_all(self):
-        for end in list(self.ends.values()):
-            await end.close()
+WAYS = {"memory": Memory, "tcp": Tcp, "zenoh": Zenoh, "split": Split}
 
 
 @pytest.fixture
@@ -126,14 +102,4 @@ def run(request, tmp_path):
     """``run(story)``: run ``async story(group)`` with peers a, b and c of each transport in turn."""
     way = WAYS[request.param](("a", "b", "c"), tmp_path)
 
-    def run(story):
-        async def whole():
-            group = Group(way)
-            try:
-                await story(group)
-            finally:
-                await group.close_all()
-
-        on_loop(way.loop_factory, whole())
-
-    return run
+    return functools.partial(run_story, way)

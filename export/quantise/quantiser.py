@@ -1,0 +1,121 @@
+"""The quantised forms of a net: calibrate, quantise, and give back to float what the gate asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import onnx
+from rich.console import Console
+from rich.progress import Progress
+
+from edgeflock.calibration.observe import OnProgress, progress
+from edgeflock.calibration.ranges import Method, activation_ranges
+from edgeflock.export.graph import predict
+from edgeflock.export.quantise.forms import FORMS
+from edgeflock.export.quantise.search import SearchResult, search
+from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
+
+if TYPE_CHECKING:
+    from onnxruntime.quantization.calibrate import TensorsData
+
+SENSITIVITY_SAMPLES = 16
+
+
+@dataclass
+class Quantiser:
+    """Makes the forms of a net.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    calibration : Samples
+        They pass `single` once for all forms.
+    fp32, single : onnx.ModelProto
+        The graph, and the same of batch 1; the tensors of both have the same names.
+    judge : callable
+        The gate.
+    methods : sequence of str
+        Calibration methods; the first is preferred.
+    console : Console
+    """
+
+    recipe: Recipe
+    calibration: Samples
+    fp32: onnx.ModelProto
+    single: onnx.ModelProto
+    judge: Callable[[onnx.ModelProto], Judgement]
+    methods: Sequence[Method]
+    console: Console
+
+    @property
+    def provenance(self) -> dict[str, object]:
+        """The samples, as a manifest names them."""
+        return {"samples": len(self.calibration), "data": self.calibration.digest}
+
+    def form(self, name: str) -> tuple[SearchResult, Method]:
+        """The form of a name, and the calibration method that made it.
+
+        A form that may hold no float has no layers to give back: where the gate refuses it, the other methods are
+        tried. Where none helps, the preferred one is the answer.
+        """
+        preferred, *others = self.methods
+        first = self._by(preferred, name)
+        if first.judgement.passed or FORMS[name].layers:
+            return first, preferred
+        for method in others:
+            found = self._by(method, name)
+            if found.judgement.passed:
+                return found, method
+        return first, preferred
+
+    def _by(self, method: Method, name: str) -> SearchResult:
+        ranges = self._ranges(method, name)
+        with _bar(self.console, name) as on_progress:
+            return search(
+                self._rewritten(self.fp32, name),
+                ranges,
+                name,
+                self.judge,
+                self._few.feeds,
+                self.recipe.keep_float,
+                score=self._score,
+                on_progress=on_progress,
+            )
+
+    def _ranges(self, method: Method, name: str) -> TensorsData:
+        with progress(self.console, f"{name} calibration") as on_progress:
+            return activation_ranges(
+                self._rewritten(self.single, name),
+                dict(self.calibration.feeds),
+                method,
+                symmetric=FORMS[name].symmetric,
+                output_margin=FORMS[name].output_margin,
+                on_progress=on_progress,
+            )
+
+    def _rewritten(self, graph: onnx.ModelProto, name: str) -> onnx.ModelProto:
+        rewrite = self.recipe.rewrite
+        return graph if rewrite is None or FORMS[name].symmetric else rewrite(graph)
+
+    @cached_property
+    def _few(self) -> Samples:
+        return self.calibration.spread(SENSITIVITY_SAMPLES)
+
+    @cached_property
+    def _reference(self) -> Answers:
+        return predict(self.fp32, self._few.feeds)
+
+    def _score(self, answers: Answers) -> float:
+        return self.recipe.judge(self._reference, answers, self._few).value
+
+
+@contextmanager
+def _bar(console: Console, title: str) -> Iterator[OnProgress]:
+    """Bar that says what it is at."""
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(title)
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=f"{title}: {text}")

@@ -1,0 +1,40 @@
+"""Which calibration method makes a form."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from edgeflock.export.quantise.quantiser import Quantiser
+
+FLOATS_ALLOWED, NO_FLOATS = "int8", "int8-qnn"
+
+
+def tried(form, passing):
+    """Methods that were tried, the one that was chosen, and whether the gate let it through."""
+    methods = []
+
+    class Counted(Quantiser):
+        def _by(self, method, name):
+            methods.append(method)
+            return SimpleNamespace(judgement=SimpleNamespace(passed=method in passing))
+
+    order = ("entropy", "minmax", "mse")
+    found, method = Counted(None, None, None, None, None, order, None).form(form)
+    return methods, method, found.judgement.passed
+
+
+@pytest.mark.parametrize("form", [FLOATS_ALLOWED, NO_FLOATS])
+def test_the_preferred_method_is_the_only_one_where_it_passes(form):
+    assert tried(form, {"entropy", "minmax"}) == (["entropy"], "entropy", True)
+
+
+def test_a_form_that_may_hold_no_float_is_tried_with_the_other_methods_until_one_passes():
+    assert tried(NO_FLOATS, {"minmax"}) == (["entropy", "minmax"], "minmax", True)
+
+
+def test_where_no_method_passes_the_preferred_one_is_judged():
+    assert tried(NO_FLOATS, set()) == (["entropy", "minmax", "mse"], "entropy", False)
+
+
+def test_a_form_that_may_hold_float_was_searched_already():
+    assert tried(FLOATS_ALLOWED, {"minmax"}) == (["entropy"], "entropy", False)
