@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -25,6 +25,9 @@ from rich.console import Console
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.files import check_record
 from edgeflock.runtime.options import this_command
+
+if TYPE_CHECKING:
+    from edgeflock.export.fleet.lab.links import Link
 
 FADNET_WEIGHTS = 341_980
 CODEC_ROUNDS = 8
@@ -100,7 +103,7 @@ def measure_large(
     return rows
 
 
-def _exchange(transport: str, weights: int, link: object, rounds: int, codec: str) -> list[dict]:
+def _exchange(transport: str, weights: int, link: Link, rounds: int, codec: str) -> list[dict]:
     """Models that two robots sent each other and that were taken, in the order of rounds."""
     from edgeflock.export.fleet.lab.crew import Crew
     from edgeflock.export.fleet.lab.links import Relay
@@ -126,7 +129,7 @@ def _exchange(transport: str, weights: int, link: object, rounds: int, codec: st
     return [one for pair in zip(*both, strict=False) for one in pair]
 
 
-def _plain(size: int, link: object, times: int) -> list[float]:
+def _plain(size: int, link: Link, times: int) -> list[float]:
     from edgeflock.export.fleet.lab.links import Relay, address
 
     with tempfile.TemporaryDirectory() as folder, Relay(lambda *_: link) as relay:

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from edgeflock.export.fleet.options import AccessBps, ComputeMs, CoreBps, ModelBits, Network, Periods, open_silos
+from edgeflock.export.fleet.options import LoadOptions, OverlayOptions
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_record
+from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.options import next_command, this_command
 
 OVERLAYS = {"star": ("star", 1), "ring": ("ring", 1), "multigraph": ("ring", None), "paced_mesh": ("paced_mesh", None)}
@@ -28,13 +29,10 @@ def _progress() -> Progress:
     return Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
 
 
+@model_options
 def pace(
-    network: Network,
-    model_bits: ModelBits = 4843243,
-    compute_ms: ComputeMs = 4.6,
-    t: Periods = 5,
-    access_bps: AccessBps = 1e10,
-    core_bps: CoreBps = "1e9",
+    lines: Annotated[LoadOptions, Fields()],
+    multigraph: Annotated[OverlayOptions, Fields("t")],
     overlay: Annotated[
         list[str] | None, typer.Option(help="star, ring, multigraph or paced_mesh; repeat (default: all).")
     ] = None,
@@ -52,33 +50,26 @@ def pace(
     from edgeflock.export.bench.figures import write_figures
     from edgeflock.export.fleet.lab.pace import Row, measure
     from edgeflock.runtime.fleet.choose.by_name import plan_by_name
-    from edgeflock.runtime.fleet.plan.delay import Delays, Workload
+    from edgeflock.runtime.fleet.plan.delay import Delays
 
     check_record(out)
     chosen = overlay or list(OVERLAYS)
     if unknown := set(chosen) - set(OVERLAYS):
         raise InputError(f"--overlay {', '.join(sorted(unknown))}: expected some of {', '.join(OVERLAYS)}.")
-    opened = open_silos(network, core_bps)
-    delays = Delays.of(opened, Workload(model_bits, compute_ms, 1, access_bps))
+    opened, t = lines.silos(), multigraph.t
+    delays = Delays.of(opened, lines.workload())
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, _progress() as progress:
         for name in chosen:
             base, period = OVERLAYS[name]
             plan = plan_by_name(opened, delays, period or t, base)
             bar = progress.add_task(name, total=None)
-            rows.append(
-                measure(
-                    name,
-                    plan,
-                    opened,
-                    delays,
-                    slower,
-                    seconds,
-                    Path(folder) / name,
-                    lambda done, rounds, bar=bar: progress.update(bar, completed=done, total=rounds),
-                )
-            )
-    lines = [
+
+            def tell(done: int, rounds: int, bar: TaskID = bar) -> None:
+                progress.update(bar, completed=done, total=rounds)
+
+            rows.append(measure(name, plan, opened, delays, slower, seconds, Path(folder) / name, tell))
+    table = [
         f"{opened.name}, {len(opened)} robots as processes, {slower:g} times slower; ms per round of the network:",
         "",
         "| overlay | rounds | `event` | measured | off | models too late |",
@@ -86,21 +77,23 @@ def pace(
     ]
     for row in rows:
         off = f"{100 * row.off:+.0f} %"
-        lines.append(
+        table.append(
             f"| {row.overlay} | {row.rounds} | {row.event_ms:.1f} | {row.measured_ms:.1f} | {off} | {row.missing} |"
         )
     by_name = {row.overlay: row for row in rows}
     if {"ring", "multigraph"} <= by_name.keys():
-        ring, multigraph = by_name["ring"], by_name["multigraph"]
-        ratios = f"measured {ring.measured_ms / multigraph.measured_ms:.2f}"
-        ratios += f", event {ring.event_ms / multigraph.event_ms:.2f}"
+        one, other = by_name["ring"], by_name["multigraph"]
+        ratios = f"measured {one.measured_ms / other.measured_ms:.2f}"
+        ratios += f", event {one.event_ms / other.event_ms:.2f}"
         if opened.name in PUBLISHED and t == 5:
             ratios += f", published {PUBLISHED[opened.name]:.2f}"
-        lines += ["", f"ring over multigraph: {ratios}"]
-    lines += ["", f"load of the machine in the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"]
-    typer.echo("\n".join(lines))
+        table += ["", f"ring over multigraph: {ratios}"]
+    table += ["", f"load of the machine in the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"]
+    typer.echo("\n".join(table))
     if out is not None:
-        write_figures(out, "\n".join(lines), rows, "edgeflock", command=this_command(), network=network, slower=slower)
+        write_figures(
+            out, "\n".join(table), rows, "edgeflock", command=this_command(), network=lines.network, slower=slower
+        )
         typer.echo(f"record: {out}")
     if any(abs(row.off) > WITHIN for row in rows):
         raise typer.Exit(1)

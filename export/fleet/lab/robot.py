@@ -23,11 +23,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.export.fleet.faults import SCHEMA, laboratory_key, laboratory_roster, towards_points
+from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.actions import State
 from edgeflock.runtime.fleet.peer.codecs import digest
-from edgeflock.runtime.fleet.peer.config import PeerConfig
+from edgeflock.runtime.fleet.peer.config import Part, PeerConfig
 from edgeflock.runtime.fleet.peer.drive import Driver
 from edgeflock.runtime.fleet.peer.join import stop_on_signals
 from edgeflock.runtime.fleet.peer.round import Peer
@@ -68,6 +69,7 @@ class PointTask(LearningTask):
     metric: ClassVar[str] = "distance"
     best: ClassVar[Literal["lowest", "highest"]] = "lowest"
     net: str = "point"
+    split: str = "iid"
     weights: int
     robots: tuple[str, ...]
     own: str
@@ -97,7 +99,10 @@ class PointLearner:
     def __init__(self, task: PointTask) -> None:
         self._task, self._now = task, task.start()
         self._pull = towards_points(task.robots, task.weights, task.seed)
-        self.size = task.weights
+
+    @property
+    def size(self) -> int:  # noqa: D102
+        return len(self._now)
 
     def model(self) -> np.ndarray:
         """As every `Learner`; so are the others."""
@@ -117,6 +122,9 @@ class PointLearner:
 
     def weights(self, model: np.ndarray) -> dict[str, np.ndarray]:  # noqa: D102
         return {"w": model.copy()}
+
+    def graph(self, model: np.ndarray) -> bytes:  # noqa: D102
+        raise InputError("a point is no net: there is nothing to drive with.")
 
     def state(self) -> dict[str, np.ndarray]:  # noqa: D102
         return {}
@@ -204,7 +212,7 @@ async def take_part(spec: Spec) -> None:
     task = PointTask(
         silos=1, weights=spec.weights, robots=plan.roster, own=spec.own, train_ms=spec.train_ms, seed=spec.seed
     )
-    trainer = Trainer(task, 1, 1)
+    trainer = Trainer(task, Part())
     try:
         start, _ = await trainer.start(saved.learner if saved else None)
         boot, nonce = store.boot(int(time.time())), secrets.token_hex(4)

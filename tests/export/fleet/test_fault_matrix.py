@@ -249,10 +249,10 @@ def test_where_training_breaks_the_last_good_model_stands_in():
 
 @pytest.mark.parametrize(("lie", "code"), [("nan", "nonfinite"), ("huge", "norm"), ("zero", "norm")])
 def test_a_liars_latest_model_is_not_taken_and_another_robot_is_asked(lie, code):
-    fleet = fleet_of(4, "complete", rounds=20, behind=3)
+    fleet = fleet_of(4, "complete", rounds=60)
     fleet.start("r0", "r1", "r3")
-    fleet.at(1.5, lambda: fleet.lie("r3", LIES[lie]))  # the robot that is asked first: its name is the last
-    fleet.at(2, lambda: fleet.start("r2"))
+    fleet.at(10, lambda: fleet.lie("r3", LIES[lie]))  # the robot that is asked first: its name is the last
+    fleet.at(11, lambda: fleet.start("r2"))
     assert fleet.run()
     assert fleet.refused["r2", code] > 0
     assert fleet.peer("r2").status()["tally"]["pulled"] == 1
