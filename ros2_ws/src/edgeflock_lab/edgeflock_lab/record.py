@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
 
 from edgeflock.runtime.errors import EdgeflockError, InputError
-from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.files import check_outputs, sole_writer
 from edgeflock.runtime.options import Keys, next_command
 from fadnet_sim.expert import PurePursuit
 from fadnet_sim.path import ReferencePath
@@ -31,7 +31,7 @@ FRAME_S = 1 / 6  # s between recorded frames: at 30 Hz neighbours hardly differ
 def record(
     out: Annotated[Path, typer.Option(help="Folder that gets train/ (odd seeds) and val/ (even seeds).")],
     seeds: Annotated[str, typer.Option(help="Worlds, as 1,3,5 or start:stop:step (stop excluded).")] = "1:41:2",
-    world: Annotated[str, typer.Option(help="indoor, outdoor or both.")] = "both",
+    world: Annotated[Literal["indoor", "outdoor", "both"], typer.Option(help="Kind of worlds.")] = "both",
     frames: Annotated[int, typer.Option(min=1, help="Frames per world.")] = 400,
     driver: Annotated[
         str, typer.Option(help="expert, or a bundle folder: the net drives and the expert labels (DAgger).")
@@ -49,11 +49,14 @@ def record(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     check_outputs(folders=[out], whole=[None if driver == "expert" else Path(driver)])
-    kinds: list[Kind] = ["indoor", "outdoor"] if world == "both" else [cast(Kind, world)]
+    if key and driver == "expert":
+        raise InputError("--key trusts the bundle of --driver, and the expert needs none: leave it out.")
+    kinds: list[Kind] = ["indoor", "outdoor"] if world == "both" else [world]
     todo = [(kind, seed) for seed in parse_seeds(seeds) for kind in kinds]
     columns = (TextColumn("recording worlds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # A fresh interpreter per worker: an OpenGL context does not survive a fork.
     with (
+        sole_writer(out),
         ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool,
         Progress(*columns) as progress,
     ):
@@ -85,7 +88,7 @@ def parse_seeds(text: str) -> list[int]:
         seeds = []
     if not seeds or min(seeds) < 0:
         raise InputError(f"Expected seeds as 1,3,5 or start:stop:step with at least one seed >= 0, got {text!r}.")
-    return seeds
+    return list(dict.fromkeys(seeds))  # two processes must not write one world
 
 
 def _start_worker() -> None:
@@ -110,12 +113,7 @@ def record_world(
     from fadnet_sim.camera import SimCamera
 
     folder = out / ("train" if seed % 2 else "val") / f"{kind}_{seed}"
-    if is_complete(folder):
-        return folder
-    place = make_world(kind, seed)
-    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
-    drive = None if driver == "expert" else _net(driver, keys)
-    episode_s = EPISODE_S if drive is None else NET_EPISODE_S
+    episode_s = EPISODE_S if driver == "expert" else NET_EPISODE_S
     about = {
         "world": kind,
         "seed": seed,
@@ -124,6 +122,11 @@ def record_world(
         "frame_s": FRAME_S,
         "episode_s": episode_s,
     }
+    if is_complete(folder, about):
+        return folder
+    place = make_world(kind, seed)
+    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
+    drive = None if driver == "expert" else _net(driver, keys)
     with DronetWriter(folder, about) as writer:
         rng = np.random.default_rng([seed, kind == "indoor", writer.frames])
         left = 0.0
