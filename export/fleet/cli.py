@@ -19,6 +19,7 @@ from rich.table import Table
 from edgeflock.export.fleet.learning_cli import experiments, simulate
 from edgeflock.export.fleet.options import AsJson, Disturbance, LoadOptions, OverlayOptions, check_reports, wrote_json
 from edgeflock.export.recipes.limits import SteeringLimits
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
 from edgeflock.runtime.fleet.verbs import adopt, delays, join, keys_app, rollback
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
     from edgeflock.runtime.fleet.plan.schedule import Plan
 
-fleet_app = typer.Typer(no_args_is_help=True)
+fleet_app = typer.Typer(cls=verbs("edgeflock fleet", "edgeflock.fleet"), no_args_is_help=True)
 fleet_app.add_typer(keys_app, name="keys")
 INFLUENCE_LINES = {
     "least": "least",
