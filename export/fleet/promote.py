@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from edgeflock.export.datasets import SteeringDataset
+from edgeflock.export.graph import ExportedNet
 from edgeflock.export.pipeline import export_bundle
 from edgeflock.export.recipes.limits import SteeringLimits
 from edgeflock.export.recipes.steering import steering_recipe
@@ -46,7 +47,7 @@ def promote(
     Parameters
     ----------
     weights : Path
-        `model.safetensors` of `edgeflock fleet join`.
+        `model.safetensors` of `edgeflock fleet join`. With the `model.onnx` that lies beside it, no torch is needed.
     validation, calibration : SteeringDataset
         This robot's own held-out frames, and those from which INT8 gets its ranges.
     key : Path
@@ -63,7 +64,7 @@ def promote(
     InputError, DataError, BundleError
         What is wrong with weights, frames or key.
     """
-    recipe = steering_recipe(weights, validation, calibration, limits=gate)
+    recipe = steering_recipe(ExportedNet.beside(weights) or weights, validation, calibration, limits=gate)
     draft = driving.draft()
     report = driving.folder / "report"
     try:

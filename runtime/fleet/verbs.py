@@ -12,6 +12,7 @@ from rich.table import Table
 
 from edgeflock.runtime.bundle.signing import generate_key, key_id, read_private_key, read_public_key
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import check_outputs, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.config import Course, Part, PeerConfig, Place
 from edgeflock.runtime.fleet.peer.roster import Roster, change_roster, read_roster, write_roster
@@ -98,6 +99,64 @@ def _change(folder: Path, change: Callable[[Roster], Roster]) -> Roster:
 
 def _tell(folder: Path, roster: Roster) -> None:
     typer.echo(f"{folder / ROSTER} has serial {roster.serial}: copy it to every robot, each takes it while it runs.")
+
+
+def adopt(
+    plan: Annotated[Path, typer.Argument(help="Plan of `edgeflock fleet plan --json`.")],
+    fleet: Annotated[Path, typer.Option(help="Folder of the fleet, with roster.json and fleet.pem.")],
+    at_round: Annotated[int, typer.Option(min=1, help="First round of the new plan; all robots have to be before it.")],
+) -> None:
+    """Let a fleet go over to another plan in a named round: writes next-plan.json, signed by the fleet's key.
+
+    Copied beside roster.json on every robot, it is taken while they run. Where a robot that is there does not have it
+    when the round comes, all keep the old plan, with an alarm.
+    """
+    from edgeflock.runtime.fleet.peer.next_plan import NEXT_PLAN, NextPlan, write_next_plan
+    from edgeflock.runtime.fleet.plan.schedule import Plan
+
+    key = read_private_key(fleet / FLEET_KEY)
+    roster = read_roster(fleet / ROSTER, key.public_key().public_bytes_raw()).roster
+    try:
+        text = plan.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{plan} cannot be read ({error}): expected a plan of `edgeflock fleet plan --json`."
+        ) from error
+    following = NextPlan(Plan.from_json(text, plan), at_round)
+    write_next_plan(fleet / NEXT_PLAN, following, roster, key)
+    typer.echo(
+        f"{fleet / NEXT_PLAN}: plan {following.plan.hash[:12]} from round {at_round} on. Copy it beside roster.json on "
+        f"every robot before that round; robots that start later take {plan} as their --plan."
+    )
+
+
+def delays(
+    status: Annotated[list[Path], typer.Argument(help="status.json of one or of several robots.")],
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Write the network, for `edgeflock fleet plan`.")
+    ] = None,
+) -> None:
+    """Show what robots measured between each other, and write it as a network to plan by.
+
+    Each robot tells the others what it finds, so that one status.json holds the whole matrix; of several the later
+    counts.
+    """
+    from edgeflock.runtime.fleet.measured import Measured
+    from edgeflock.runtime.options import next_command
+
+    check_outputs(files=[as_json], inputs=status)
+    found = Measured.of(status)
+    table = Table("from", "to", title="between the robots")
+    for head in ("delay, ms", "Mbit/s"):
+        table.add_column(head, justify="right")
+    for sender, to, delay_ms, bps in found.rows():
+        table.add_row(sender, to, f"{delay_ms:.2f}", "" if bps is None else f"{bps / 1e6:.1f}")
+    Console().print(table)
+    for note in found.notes:
+        typer.echo(note)
+    if as_json:
+        write_atomically(as_json, found.to_json())
+        typer.echo(next_command("fleet", "plan", "--network", as_json, "--json", "plan.json"))
 
 
 @model_options

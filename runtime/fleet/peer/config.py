@@ -32,6 +32,7 @@ class PeerConfig(Course):
     ceiling_s: float = Field(30.0, gt=0, description="Longest wait for a neighbour's model.")
     mads: float = Field(6.0, gt=0, description="Median absolute deviations above the median wait that are waited.")
     beat_s: float = Field(1.0, gt=0, description="Time between signs of life.")
+    ping_s: float = Field(10.0, ge=0, description="Time between two measurements of the links; 0: none.")
     silent_s: float = Field(8.0, gt=0, description="Silence after which a robot counts as absent.")
     join_s: float = Field(10.0, gt=0, description="Longest wait, at the start, for the others' latest model.")
     retry_s: float = Field(0.25, gt=0, description="First wait before a message is repeated.")

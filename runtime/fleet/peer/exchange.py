@@ -184,6 +184,8 @@ class Exchange:
         incoming = self.coming.get(at)
         if incoming is None or not incoming.take(chunk):
             return None
+        if not incoming.began_ns:
+            incoming.began_ns = self._context.now
         if incoming.missing:
             incoming.retry.answered(self._context.now)
             self.ask(incoming)

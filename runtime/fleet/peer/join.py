@@ -27,6 +27,7 @@ from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.actions import Mixed
 from edgeflock.runtime.fleet.peer.config import Place
 from edgeflock.runtime.fleet.peer.drive import Driver
+from edgeflock.runtime.fleet.peer.next_plan import NEXT_PLAN, NextPlan, read_next_plan
 from edgeflock.runtime.fleet.peer.promoter import Promoter
 from edgeflock.runtime.fleet.peer.roster import Roster, read_roster
 from edgeflock.runtime.fleet.peer.round import Peer
@@ -62,10 +63,12 @@ class Validation:
         Gets `model.safetensors`, the newest model that passed.
     worse : float
         Share by which a figure may be worse than the best so far.
+    graph : bool
+        Write `model.onnx` beside it, from which a bundle is made without torch.
     """
 
-    def __init__(self, trainer: Trainer, task: LearningTask, out: Path, worse: float) -> None:
-        self._trainer, self._task, self._out, self._worse = trainer, task, out, worse
+    def __init__(self, trainer: Trainer, task: LearningTask, out: Path, worse: float, graph: bool = False) -> None:
+        self._trainer, self._task, self._out, self._worse, self._graph = trainer, task, out, worse, graph
         self._sign = 1 if task.best == "lowest" else -1
         self._path = out / "validation.json"
         self.best: float | None = None
@@ -84,7 +87,13 @@ class Validation:
         if accepted:
             best = self._sign * min(self._sign * figure, self._sign * best)
             metadata = {"net": self._task.net, "round": str(round_), self._task.metric: str(figure)}
-            write_atomically(self._out / "model.safetensors", save(await self._trainer.weights(model), metadata))
+            weights = save(await self._trainer.weights(model), metadata)
+            graph = await self._trainer.graph(model) if self._graph else b""
+            write_atomically(self._out / "model.safetensors", weights)
+            if graph:
+                write_atomically(self._out / "model.onnx", graph)
+            else:
+                (self._out / "model.onnx").unlink(missing_ok=True)  # it would be another model's
             facts = {"best": best, "round": round_, "figures": figures}
             write_atomically(self._path, json.dumps(facts, indent=1) + "\n")
             self.best = best
@@ -135,7 +144,7 @@ class Participant:
         self._resting.set()
         place = self._place
         self._trainer = Trainer(self._task, place)
-        self.validation = Validation(self._trainer, self._task, place.out, place.worse)
+        self.validation = Validation(self._trainer, self._task, place.out, place.worse, graph=place.driving is not None)
         self._promoter: Promoter | None = None
         if place.driving is not None:
             words = [str(place.driving), *place.promotion]
@@ -163,12 +172,8 @@ class Participant:
         self._roster, self._fleet_key = signed.roster, signed.fleet_key
         self._key = read_private_key(place.key)
         _check_key(place, signed.roster, self._key.public_key().public_bytes_raw())
-        self._plan = Plan.from_json(place.plan.read_text(), place.plan)
-        others = {robot.name: bytes.fromhex(robot.key) for robot in signed.roster.robots if robot.name != place.own}
-        if missing := sorted(set(self._plan.roster) - {place.own} - self._connect(self._key, others).peers):
-            raise InputError(
-                f"the plan names {', '.join(missing)}: say where they listen, --peer {missing[0]}=HOST:PORT."
-            )
+        self._plan = Plan.from_json(place.plan.read_bytes(), place.plan)
+        self._check_addresses(self._plan)
         self._store = Store(place.out / "checkpoints")
         if fresh:
             self._store.clear()
@@ -245,6 +250,10 @@ class Participant:
     async def _take_part(self, stopped: asyncio.Future) -> None:
         start, self._ready = self._ready or await self._start_learner(), None
         place, saved = self._place, start.saved
+        if saved and saved.peer[1]["plan"] != self._plan.hash:  # it went over to another one before it stopped
+            following = self._next_plan()
+            if following is not None and following.plan.hash == saved.peer[1]["plan"]:
+                self._plan = following.plan
         peer = self._peer = Peer(
             place.own, self._config, self._roster, self._key, self._plan, start.model,
             schema_of(self._name, self._task, len(start.model), start.shapes),
@@ -257,7 +266,7 @@ class Participant:
         driver = self._driver = Driver(
             peer, self._trainer, self._store, dict(saved.learner) if saved else {},
             lambda keys: self._connect(self._key, keys), self._newest_roster, self._events, place.out / "status.json",
-            self._mixed, place.rate,
+            self._mixed, place.rate, self._next_plan,
         )  # fmt: skip
         self._note_driving("join begins")
         leave = asyncio.Event()
@@ -290,6 +299,22 @@ class Participant:
     def _newest_roster(self) -> Roster:
         self._roster = read_roster(self._place.roster, self._fleet_key).roster
         return self._roster
+
+    def _next_plan(self) -> NextPlan | None:
+        path = self._place.roster.with_name(NEXT_PLAN)
+        if not path.exists():
+            return None
+        found = read_next_plan(path, self._roster.run, self._fleet_key)
+        self._check_addresses(found.plan)
+        return found
+
+    def _check_addresses(self, plan: Plan) -> None:
+        own = self._place.own
+        others = {robot.name: bytes.fromhex(robot.key) for robot in self._roster.robots if robot.name != own}
+        if missing := sorted(set(plan.roster) - {own} - self._connect(self._key, others).peers):
+            raise InputError(
+                f"the plan names {', '.join(missing)}: say where they listen, --peer {missing[0]}=HOST:PORT."
+            )
 
     async def _mixed(self, found: Mixed) -> None:
         names = ", ".join(found.heard) or "nobody"

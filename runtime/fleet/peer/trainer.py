@@ -89,6 +89,10 @@ class Trainer:
         """The whole net of a model, by tensor names."""
         return await self._ask("weights", model)
 
+    async def graph(self, model: np.ndarray) -> bytes:
+        """The whole net of a model as ONNX; empty where the task makes none."""
+        return await self._ask("graph", model)
+
     @property
     def pid(self) -> int | None:
         """Process id of the learner."""

@@ -70,6 +70,7 @@ class Incoming:
     missing: set[int] = field(init=False)
     flying: set[int] = field(init=False)
     body: bytearray = field(init=False)
+    began_ns: int = field(init=False, default=0)  # when its first chunk came
 
     def __post_init__(self) -> None:
         self.missing, self.flying = set(range(self.offer.chunks)), set()

@@ -153,6 +153,24 @@ class Pull(Header):
     kind = b"P"
 
 
+class Ping(Header):
+    """Asks for an answer at once, and says what its sender knows of its links."""
+
+    kind = b"I"
+
+    number: Count = Field(description="rises with each ping of a boot")
+    latency_us: dict[Name, Count] = Field(max_length=256, description="half a round trip to each other robot")
+    received_bps: dict[Name, Count] = Field(max_length=256, description="at which models came from each other robot")
+
+
+class Pong(Header):
+    """The answer to a ping."""
+
+    kind = b"R"
+
+    ping: Count = Field(description="`number` of the ping")
+
+
 class Leave(Header):
     """The sender goes: the others close the gap at once instead of waiting for signs of life."""
 
@@ -191,7 +209,7 @@ class Signed:
             raise Refused(Code.SIGNATURE, f"a message in the name of {who} is not signed by its key.") from None
 
 
-KINDS: dict[bytes, type[Header]] = {one.kind: one for one in (Heartbeat, Offer, Want, Ack, Pull, Leave)}
+KINDS: dict[bytes, type[Header]] = {one.kind: one for one in (Heartbeat, Offer, Want, Ack, Pull, Ping, Pong, Leave)}
 
 
 def encode(header: Header, key: Ed25519PrivateKey) -> bytes:

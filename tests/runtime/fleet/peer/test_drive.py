@@ -17,6 +17,7 @@ from edgeflock.runtime.bundle.signing import generate_key, read_private_key
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.fleet.peer.config import Part, PeerConfig, Place
 from edgeflock.runtime.fleet.peer.join import Participant, by_tcp, join, schema_of
+from edgeflock.runtime.fleet.peer.next_plan import NextPlan, write_next_plan
 from edgeflock.runtime.fleet.peer.roster import Roster, write_roster
 from edgeflock.runtime.fleet.peer.settings import Settings, settings_of
 from edgeflock.runtime.fleet.peer.store import Store
@@ -65,7 +66,7 @@ class Fleet:
         return Place(**(fields | changed))
 
     def participant(self, name, rounds=8, settle=4, task=None, addresses=None, **changed):
-        config = PeerConfig(rounds=rounds, settle=settle, beat_s=0.3, ceiling_s=10)
+        config = PeerConfig(rounds=rounds, settle=settle, beat_s=0.3, ping_s=0.2, ceiling_s=10)
         task = task or PullTask(silos=1, point=POINTS[name])
         settings = Settings(self.place(name, **changed), config, "pull", task)
         others = {other: at for other, at in self.addresses.items() if other != name}
@@ -303,3 +304,40 @@ def test_an_unknown_setting_names_the_known_ones():
     for text in ("kep=1", "keep"):
         with pytest.raises(InputError, match="one of the keys keep"):
             settings_of([text], {"keep": 1})
+
+
+def test_robots_measure_their_links_and_each_knows_the_whole_matrix(fleet):
+    run(*(fleet.join(name, rounds=8) for name in NAMES))
+    for name in NAMES:
+        status = json.loads((fleet.folder / "runs" / name / "status.json").read_text())
+        delay = status["delays"]["delay_ms"]
+        assert {(a, b) for a, row in delay.items() for b in row} == {(a, b) for a in NAMES for b in NAMES if a != b}
+        assert all(0 < ms < 5000 for row in delay.values() for ms in row.values())
+        assert fleet.events(name, "delays")
+
+
+def test_all_go_over_to_the_next_plan_and_one_that_starts_again_follows_it(fleet):
+    key = read_private_key(fleet.folder / "fleet.pem")
+    ring = make_plan(NAMES, np.array([[0, 3, 9], [3, 0, 4], [9, 4, 0.0]]), 1, "ring")
+    path = fleet.folder / "next-plan.json"
+    write_next_plan(path, NextPlan(ring, 5), fleet.roster, key)
+    run(*(fleet.join(name, rounds=6, settle=2) for name in NAMES))
+    for name in NAMES:
+        assert [(event["plan"], event["round"]) for event in fleet.events(name, "next_plan")] == [(ring.hash, 5)]
+        assert json.loads((fleet.folder / "runs" / name / "status.json").read_text())["plan"] == ring.hash
+    run(*(fleet.join(name, rounds=8, settle=2) for name in NAMES))  # --plan still names the old one
+    for name in NAMES:
+        assert json.loads((fleet.folder / "runs" / name / "status.json").read_text())["plan"] == ring.hash
+        assert not fleet.events(name, "alarm") and len(fleet.events(name, "next_plan")) == 1
+
+
+def test_a_plan_of_another_key_or_run_is_not_taken_and_an_alarm_says_so(fleet):
+    other = generate_key(fleet.folder / "other.pem")
+    ring = make_plan(NAMES, np.array([[0, 3, 9], [3, 0, 4], [9, 4, 0.0]]), 1, "ring")
+    key = read_private_key(fleet.folder / "other.pem")
+    write_next_plan(fleet.folder / "next-plan.json", NextPlan(ring, 3), fleet.roster, key)
+    run(*(fleet.join(name, rounds=4, settle=0) for name in NAMES))
+    for name in NAMES:
+        (alarm,) = fleet.events(name, "alarm")
+        assert alarm["what"] == "next_plan" and other.key_id in alarm["why"]
+        assert json.loads((fleet.folder / "runs" / name / "status.json").read_text())["plan"] != ring.hash
