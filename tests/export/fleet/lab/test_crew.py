@@ -30,7 +30,7 @@ def test_a_robot_that_fails_is_told_with_its_last_words(tmp_path):
     with Crew(tmp_path, PLAN, PeerConfig(rounds=6), weights=500) as crew:
         (tmp_path / "a.json").write_text("{}")
         crew.start("a")
-        with pytest.raises(EdgeflockError, match=r"robot a ended with 1.*Spec"):
+        with pytest.raises(EdgeflockError, match=r"robot a ended with 1: .*Field required"):
             for _ in crew.running():
                 pass
 
