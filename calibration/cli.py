@@ -11,8 +11,8 @@ import typer
 
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra, ResultError
-from edgeflock.runtime.files import check_outputs
-from edgeflock.runtime.options import next_command, refuse_unused
+from edgeflock.runtime.files import check_outputs, left_over
+from edgeflock.runtime.options import next_command, refuse_unused, this_command
 
 calibrate_app = typer.Typer(
     cls=verbs("edgeflock calibrate", "edgeflock.calibrate"),
@@ -112,7 +112,7 @@ def camera(
     if board is None:
         found = factory_intrinsics(source, topic)
     else:
-        columns, rows = _corners(board)
+        marks = Board(*_corners(board), square, marker, dictionary, legacy)
         with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), console=console) as bar:
             task = bar.add_task("views", total=views, text="")
 
@@ -122,7 +122,7 @@ def camera(
 
             result = calibrate_from(
                 source,
-                Board(columns, rows, square, marker, dictionary, legacy),
+                marks,
                 model,
                 views=views,
                 topic=topic,
@@ -144,6 +144,8 @@ def camera(
             highlight=False,
         )
         if problems := result.problems(max_rms, min_coverage):
+            for line in left_over(out.parent, [], out.name):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
             raise ResultError(f"the calibration is refused, {out} is not written: {'; '.join(problems)}.")
     write_camera(out, found, name)
     console.print(
@@ -154,7 +156,10 @@ def camera(
     if bundle and key:
         store_camera(bundle, found, key)
         console.print(f"stored in {bundle}, signed", highlight=False, soft_wrap=True)
-        console.print(next_command("bundle", "verify", bundle, "--key", key.with_suffix(".pub")), soft_wrap=True)
+        then = next_command("bundle", "verify", bundle, "--key", key.with_suffix(".pub"))
+    else:
+        then = f"next: {this_command()} --bundle BUNDLE --key FLEET.pem"
+    console.print(then, highlight=False, markup=False, soft_wrap=True)
 
 
 @calibrate_app.command()
@@ -229,7 +234,7 @@ def mount(
 
 
 def _corners(board: str) -> tuple[int, int]:
-    columns, _, rows = board.partition("x")
+    columns, _, rows = board.lower().partition("x")
     if not (columns.isdigit() and rows.isdigit()):
         raise InputError(f"expected the board as COLUMNSxROWS of inner corners, such as 9x6, got {board!r}.")
     return int(columns), int(rows)

@@ -140,7 +140,7 @@ def compare_methods(
     on_progress : callable, optional
         See `edgeflock.calibration.observe.OnProgress`.
     """
-    from edgeflock.export.onnx import predict
+    from edgeflock.export.graph import predict
     from edgeflock.export.quantise.forms import FORMS, quantize
     from edgeflock.export.quantise.sensitivity import sqnr_db
 

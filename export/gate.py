@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgeflock.export.onnx import predict
+from edgeflock.export.graph import predict
 from edgeflock.export.quantise.forms import FORMS
 from edgeflock.export.quantise.search import SearchResult
 from edgeflock.export.recipe import Answers, Judgement, Recipe

@@ -1,8 +1,7 @@
 """From torch to ONNX, and the proof that both are the same net.
 
-The files must load on boards whose ONNX Runtime or converter is years old: opset 17, IR 8, nothing but standard
-operators, static shapes (docs/decisions/0008-old-operator-set.md). That is why the TorchScript exporter is used: the
-newer one starts at opset 18 and IR 10, and what converts its graphs down breaks Pad and ReduceMean.
+The TorchScript exporter is used for the sake of old boards (`graph`): the newer one starts at opset 18 and IR 10, and
+what converts its graphs down breaks Pad and ReduceMean.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from edgeflock.calibration.observe import input_dtype
-from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from edgeflock.export.graph import OPSET, PARITY, ExportedNet, finish, predict
+from edgeflock.export.recipe import Samples
+from edgeflock.runtime.bundle.manifest import InputSpec, OutputSpec
 from edgeflock.runtime.errors import InputError, ParityError
 
-OPSET, IR = 17, 8
-PARITY = 1e-5
-"""Largest |ONNX - torch| / max(1, |torch|) that counts as the same net."""
+PARITY_SAMPLES = 256
 
 
 def export_onnx(
@@ -72,6 +70,25 @@ def export_onnx(
     return finish(model)
 
 
+def export_specs(
+    net: nn.Module, inputs: Sequence[InputSpec], outputs: Sequence[OutputSpec], batch: int | None = None
+) -> onnx.ModelProto:
+    """Graph of a net as a manifest describes it; `batch`: another than that of the inputs."""
+    shapes = {spec.name: (batch or spec.shape[0], *spec.shape[1:]) for spec in inputs}
+    return export_onnx(net, shapes, [spec.name for spec in outputs], {spec.name: spec.dtype for spec in inputs})
+
+
+def export_net(
+    name: str, net: nn.Module, inputs: Sequence[InputSpec], outputs: Sequence[OutputSpec], samples: Samples
+) -> ExportedNet:
+    """Graph and weights of a net, proven to be the same net on some samples; `ParityError` if they are not."""
+    model = export_specs(net, inputs, outputs)
+    some = samples.spread(PARITY_SAMPLES)
+    worst = check_parity(net, model, some.feeds, some.names)
+    state = {tensor: np.ascontiguousarray(value.detach().numpy()) for tensor, value in net.state_dict().items()}
+    return ExportedNet(name, model, state, worst, len(some))
+
+
 class ExactNorm(nn.Module):
     """Layer norm over (C, H, W) whose means are taken in two steps: along the rows, then of the rows.
 
@@ -106,45 +123,6 @@ def exact_norms(net: nn.Module) -> nn.Module:
             if isinstance(child, nn.GroupNorm) and child.num_groups == 1:
                 setattr(module, name, ExactNorm(child))
     return net
-
-
-def finish(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Stamp and check a graph: producer, IR 8, and only the operator sets that it uses.
-
-    ONNX Runtime's tools stamp up to eight unused operator sets, and one that a board does not know is refused there.
-    """
-    used = {node.domain for node in model.graph.node}
-    kept = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
-    model.ir_version = IR
-    model.producer_name, model.producer_version = "edgeflock", version("edgeflock")
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def predict(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Answers (N, ...) by output name to inputs (N, ...) by input name, in its batches by ONNX Runtime's CPU."""
-    precision = "int8" if any(node.op_type == "QuantizeLinear" for node in model.graph.node) else "fp32"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.onnx"
-        onnx.save(model, path)
-        engine = OnnxRuntimeEngine(path, precision)
-    bound = {
-        value.name: np.zeros([d.dim_value for d in value.type.tensor_type.shape.dim], input_dtype(value))
-        for value in model.graph.input
-    }
-    answers = engine.bind(bound)
-    count, batch = len(next(iter(feeds.values()))), len(next(iter(bound.values())))
-    collected = {name: np.empty((count, *answer.shape[1:]), answer.dtype) for name, answer in answers.items()}
-    for start in range(0, count, batch):
-        part = slice(start, min(start + batch, count))
-        for name, array in bound.items():
-            array[: part.stop - start] = feeds[name][part]
-        engine.run()
-        for name, answer in answers.items():
-            collected[name][part] = answer[: part.stop - start]
-    return collected
 
 
 def check_parity(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,11 +15,10 @@ import numpy as np
 import onnx
 from rich.console import Console
 from safetensors.numpy import save as save_arrays
-from safetensors.torch import save as save_tensors
 
 from edgeflock.calibration.ranges import Method
 from edgeflock.export.gate import Gate, summary
-from edgeflock.export.onnx import IR, OPSET, PARITY, check_parity, export_onnx, predict
+from edgeflock.export.graph import IR, OPSET, PARITY, ExportedNet, predict
 from edgeflock.export.quantise.forms import FORMS
 from edgeflock.export.quantise.fp16 import to_fp16
 from edgeflock.export.quantise.quantiser import Quantiser
@@ -35,7 +34,6 @@ from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import next_command
 
 PRECISIONS = ("fp32", "fp16", *FORMS)
-PARITY_SAMPLES = 256
 
 _TOOLS = ("edgeflock", "torch", "onnx", "onnxslim", "onnxruntime", "numpy")
 
@@ -87,11 +85,12 @@ def export_bundle(
     check_places(out, key, report)  # what is wrong with them shall not show up after minutes of work
     wanted = _wanted(recipe, precisions)
     _check_samples(recipe)
-    fp32, parity = _to_onnx(recipe, console)
-    gate = Gate(recipe, fp32, report or _report_folder(out))
+    net = _to_onnx(recipe, console)
+    gate = Gate(recipe, net.model, report or _report_folder(out))
     quantiser = _quantiser(gate, method, console) if FORMS.keys() & set(wanted) else None
     forms, left_out = _forms(wanted, gate, quantiser, console)
     targets, not_for = _boards(recipe, forms, console)
+    parity = {"worst": net.parity, "samples": net.samples}
     provenance: dict[str, Any] = {"validation": recipe.validation.digest, "parity": parity, "not_for": not_for}
     provenance |= {precision: form.provenance for precision, form in forms.items() if form.provenance}
     if quantiser:
@@ -100,7 +99,7 @@ def export_bundle(
         provenance["left_out"] = left_out
     with _step(console, "bundle") as done:
         manifest = _manifest(recipe, forms, targets, provenance)
-        write_bundle(out, manifest, _files(recipe, forms))
+        write_bundle(out, manifest, _files(recipe, forms, net.state))
         sign_bundle(out, key)
         done(f"{out}: look at it with `edgeflock bundle show {out}`")
     public = key.with_suffix(".pub")
@@ -133,20 +132,25 @@ def _check_samples(recipe: Recipe) -> None:
         _check_range(recipe, recipe.calibration, "calibration")
 
 
-def _graph(recipe: Recipe, batch: int) -> onnx.ModelProto:
-    shapes = {spec.name: (batch, *spec.shape[1:]) for spec in recipe.inputs}
-    dtypes = {spec.name: spec.dtype for spec in recipe.inputs}
-    return export_onnx(recipe.module, shapes, [spec.name for spec in recipe.outputs], dtypes)
-
-
-def _to_onnx(recipe: Recipe, console: Console) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Graph of fp32, and how near its answers are to torch's."""
+def _to_onnx(recipe: Recipe, console: Console) -> ExportedNet:
+    """The net as ONNX in fp32, and how near its answers are to torch's; as it is, where that was done before."""
     with _step(console, f"{recipe.net} to ONNX") as done:
-        fp32 = _graph(recipe, recipe.inputs[0].shape[0])
-        some = recipe.validation.spread(PARITY_SAMPLES)
-        worst = check_parity(recipe.module, fp32, some.feeds, some.names)
-        done(f"parity {worst:.1e} on {len(some)} samples, at most {PARITY:g}")
-    return fp32, {"worst": worst, "samples": len(some)}
+        net = recipe.module
+        if not isinstance(net, ExportedNet):
+            from edgeflock.export.onnx import export_net
+
+            net = export_net(recipe.net, net, recipe.inputs, recipe.outputs, recipe.validation)
+        done(f"parity {net.parity:.1e} on {net.samples} samples, at most {PARITY:g}")
+    return net
+
+
+def _single(recipe: Recipe) -> onnx.ModelProto:
+    """Graph of batch 1, which calibration samples pass."""
+    if isinstance(recipe.module, ExportedNet):
+        raise InputError(f"the {recipe.net} was exported with a batch above 1: export it from its weights, with torch.")
+    from edgeflock.export.onnx import export_specs
+
+    return export_specs(recipe.module, recipe.inputs, recipe.outputs, 1)
 
 
 def _quantiser(gate: Gate, method: Method | None, console: Console) -> Quantiser:
@@ -154,7 +158,7 @@ def _quantiser(gate: Gate, method: Method | None, console: Console) -> Quantiser
     recipe = gate.recipe
     assert recipe.calibration is not None  # _wanted saw to it
     methods = [method] if method else [recipe.method, *(m for m in get_args(Method) if m != recipe.method)]
-    single = gate.fp32 if recipe.inputs[0].shape[0] == 1 else _graph(recipe, 1)
+    single = gate.fp32 if recipe.inputs[0].shape[0] == 1 else _single(recipe)
     return Quantiser(recipe, recipe.calibration, gate.fp32, single, gate.judge, methods, console)
 
 
@@ -226,18 +230,26 @@ def _manifest(
         training=recipe.training,
         trained_camera=recipe.trained_camera,
         provenance=provenance,
-        tool_versions={tool: version(tool) for tool in _TOOLS},
+        tool_versions=_tool_versions(),
     )
 
 
-def _files(recipe: Recipe, forms: Mapping[str, _Form]) -> dict[str, bytes | Path]:
+def _tool_versions() -> dict[str, str]:
+    """Of the tools that are installed here: a robot that re-quantises has no torch."""
+    found = {}
+    for tool in _TOOLS:
+        with suppress(PackageNotFoundError):
+            found[tool] = version(tool)
+    return found
+
+
+def _files(recipe: Recipe, forms: Mapping[str, _Form], state: Mapping[str, np.ndarray]) -> dict[str, bytes | Path]:
     """Files of the bundle by name: nets, weights and reference vectors."""
     models = {precision: form.model for precision, form in forms.items()}
     files: dict[str, bytes | Path] = {
         _file(recipe, p): model.SerializeToString(deterministic=True) for p, model in models.items()
     }
-    state = {tensor: value.contiguous() for tensor, value in recipe.module.state_dict().items()}
-    return files | {WEIGHTS: save_tensors(state), VECTORS: save_arrays(_vectors(recipe, models))}
+    return files | {WEIGHTS: save_arrays(dict(state)), VECTORS: save_arrays(_vectors(recipe, models))}
 
 
 def _file(recipe: Recipe, precision: str) -> str:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from pydantic import Field
-from torch import nn
 
 from edgeflock.calibration.ranges import Method
 from edgeflock.calibration.shared import Shared
+from edgeflock.export.graph import ExportedNet
 from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Answers = Mapping[str, np.ndarray]
 """Output name to (N, ...)."""
@@ -88,7 +92,7 @@ class Recipe:
     ----------
     task, name, net : str
         Task of the bundle, its name, and the key of `NETS`.
-    module : nn.Module
+    module : nn.Module or ExportedNet
         With its weights, on the CPU; takes the inputs in the order of `inputs`.
     inputs, outputs : sequence
         As the manifest describes them.
@@ -119,7 +123,7 @@ class Recipe:
     task: str
     name: str
     net: str
-    module: nn.Module
+    module: nn.Module | ExportedNet
     inputs: Sequence[InputSpec]
     outputs: list[OutputSpec]
     validation: Samples

@@ -94,16 +94,19 @@ def share_histograms(
     """
     from edgeflock.calibration.frames import representative_frames
     from edgeflock.calibration.shared import write_shared
-    from edgeflock.export.onnx import export_onnx
+    from edgeflock.export.graph import ExportedNet
     from edgeflock.export.recipes.steering import samples
-    from edgeflock.export.training.loop.checkpoint import load_checkpoint
     from edgeflock.runtime.prepare.frame import STEERING_INPUT
     from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
     chosen = data.take(representative_frames(data.frames, data.angles, frames))
-    _, module = load_checkpoint(weights)
-    spec = STEERING_INPUT
-    net = export_onnx(module, {spec.name: spec.shape}, [STEERING_OUTPUT.name], {spec.name: spec.dtype})
+    if exported := ExportedNet.beside(weights):
+        net = exported.model
+    else:
+        from edgeflock.export.onnx import export_specs
+        from edgeflock.export.training.loop.checkpoint import load_checkpoint
+
+        net = export_specs(load_checkpoint(weights)[1], [STEERING_INPUT], [STEERING_OUTPUT])
     seen = observe(net, dict(samples(chosen).feeds), on_progress=on_progress)
     write_shared(out, seen, net, run, robot, key)
 

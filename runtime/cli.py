@@ -23,7 +23,7 @@ from edgeflock.runtime.bundle.manifest import GateReport, Manifest
 from edgeflock.runtime.commands.doctor import doctor
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import BundleError, end_with
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.options import Keys, check_words
 
 app = typer.Typer(
     cls=verbs("edgeflock", "edgeflock.commands"),
@@ -189,6 +189,7 @@ def _print_gates(gates: dict[str, GateReport], console: Console) -> None:
 def main() -> None:
     """Run the command line; what edgeflock, the system or a library raises becomes one line and an exit code."""
     try:
+        check_words(sys.argv[1:])
         app(prog_name="edgeflock")
     except Exception as error:
         if (ended := end_with(error)) is None:

@@ -10,6 +10,7 @@ A command that writes goes through three steps, all of them here:
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +26,8 @@ from typing import Any
 from edgeflock.runtime.errors import FileError, InputError, in_our_words
 
 _BLOCK = 1 << 20
+_LISTED = 5
+"""Files of an earlier run that are named one by one."""
 
 
 @contextmanager
@@ -48,9 +51,9 @@ def replacing(path: Path, sync: bool = True) -> Iterator[Path]:
         It cannot be written; names `path`.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    if path.exists() and not path.is_file():  # not `target`: what /dev/stdout leads to has no path where it is a pipe
         try:
-            yield target
+            yield path
         except OSError as error:
             if error.filename is None:
                 error.filename = str(path)
@@ -97,6 +100,27 @@ def sha256_of(path: str | Path) -> str:
         while block := file.read(_BLOCK):
             found.update(block)
     return found.hexdigest()
+
+
+def parse_json(content: bytes | str) -> Any:
+    """JSON that people wrote or sent: UTF-8 with or without a byte order mark, UTF-16 or UTF-32; each key once.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON, or an object has a key twice: the last would win in silence.
+    """
+    text = content.decode(json.detect_encoding(content)) if isinstance(content, bytes) else content
+    return json.loads(text, object_pairs_hook=_each_key_once)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return content
 
 
 def canonical_json(content: Any, allow_nan: bool = True) -> bytes:
@@ -162,7 +186,8 @@ def check_outputs(
         The place may not be written by this user, or its disk is full.
     """
     closed = [Path(path) for path in whole if path is not None]
-    read = [path for path in (*(Path(path) for path in inputs if path is not None), *closed) if path.exists()]
+    given = (*(Path(path) for path in inputs if path is not None), *closed)
+    read = {_identity(path): path for path in reversed(given) if path.exists()}
     for path in (Path(path) for path in folders if path is not None):
         if path.exists() and not path.is_dir():
             raise InputError(f"expected a folder to write into, got the file {path}: choose another name.")
@@ -170,6 +195,8 @@ def check_outputs(
         _check_place(path, Path(os.path.realpath(path)))
     named: dict[Path, Path] = {}
     for path in (Path(path) for path in files if path is not None):
+        if str(path) == "-":
+            raise InputError("expected a file to write, got '-': name a file; /dev/stdout prints.")
         real = Path(os.path.realpath(path))
         if real in named:
             raise InputError(f"{path} is written twice by this command (also as {named[real]}): choose another name.")
@@ -181,17 +208,67 @@ def check_outputs(
             _check_place(path, real.parent)
 
 
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Make a folder and refuse a second process that would write into it at the same time; a killed one holds nothing.
+
+    Raises
+    ------
+    InputError
+        Another process is in such a block for the same folder.
+    OSError
+        It cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another command of edgeflock writes into {folder}: wait until it has ended, or choose another --out."
+            ) from None
+        except OSError:  # a file system without locks, as some of a network
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def left_over(folder: Path, made: Iterable[Path], *patterns: str) -> list[str]:
+    """What an earlier run left in a folder beside the results of this one, a line each, for the user to see.
+
+    Parameters
+    ----------
+    folder : Path
+    made : iterable of Path
+        What this run wrote.
+    *patterns : str
+        What such runs write, as for `Path.glob`.
+    """
+    ours = set(made)
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern)} - ours)
+    shown = [f"{path} is not of this run: it was there before." for path in found[:_LISTED]]
+    return shown + [f"... and {len(found) - _LISTED} more in {folder}."] * (len(found) > _LISTED)
+
+
 def check_record(out: Path | None, *whole: Path | None) -> None:
     """`check_outputs` for a record and the table that goes beside it as .md; `whole` as there."""
     if out is not None:
         check_outputs([out, out.with_suffix(".md")], whole=whole)
 
 
-def _check_not_read(output: Path, inputs: Iterable[Path], closed: Iterable[Path]) -> None:
-    for path in inputs:
-        if output.exists() and output.samefile(path):
-            same = "" if output == path else f" (as {path})"
-            raise InputError(f"{output} is read by this command{same} and would be overwritten: choose another output.")
+def _identity(path: Path) -> tuple[int, int]:
+    """What a file or folder has in common with all its names and links."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _check_not_read(output: Path, inputs: Mapping[tuple[int, int], Path], closed: Iterable[Path]) -> None:
+    path = inputs.get(_identity(output)) if output.exists() else None
+    if path is not None:
+        same = "" if output == path else f" (as {path})"
+        raise InputError(f"{output} is read by this command{same} and would be overwritten: choose another output.")
     real = Path(os.path.realpath(output))
     for folder in closed:
         if folder.is_dir() and real.is_relative_to(os.path.realpath(folder)):

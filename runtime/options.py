@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,34 @@ Keys = Annotated[
     list[Path] | None, typer.Option("--key", help="Trust bundles signed with this .pub file too; repeat for more.")
 ]
 """Of every verb that opens a bundle; goes to `edgeflock.runtime.bundle.bundle.Bundle.open` or a task as `keys`."""
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse words of a command line that no verb can mean.
+
+    Raises
+    ------
+    InputError
+        An empty word, as a variable that is not set becomes: as a path it would be the folder where the user stands.
+        Or an option whose number is infinite or NaN, which most bounds let through.
+    """
+    flag = ""
+    for at, word in enumerate(words, 1):
+        name, equals, value = word.partition("=") if word.startswith("--") else (flag, "", word)
+        if not word or (equals and not value):
+            where = f"the value of {name}" if name else f"argument {at} of edgeflock"
+            raise InputError(f"{where} is empty: is a variable of the shell not set? Give a value, or leave it out.")
+        if name and value and not _finite(value):
+            raise InputError(f"expected a number for {name}, got {value}: give one that is finite.")
+        flag = word if word.startswith("--") and not equals else ""
+
+
+def _finite(word: str) -> bool:
+    """Whether a word is anything but a number that is infinite or NaN."""
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return True
 
 
 def typed_flags(context: typer.Context) -> dict[str, str]:

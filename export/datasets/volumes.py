@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -21,6 +20,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.files import parse_json
 from edgeflock.runtime.prepare.volume import nifti_data, normalise, read_nifti, resample
 
 SCHEMES = {"train": "1", "val": "2"}
@@ -129,12 +129,12 @@ def open_volumes(path: str | Path, split: str = "train", size: int = 128) -> Vol
 
 def _open_spec(path: Path, split: str) -> VolumeDataset:
     try:
-        spec = json.loads(path.read_text("utf-8"))
+        spec = parse_json(path.read_bytes())
         files, subsets = {name: entry["path"] for name, entry in spec["files"].items()}, spec["subsets"]
         schemes, size = spec.get("schemes", {}), spec.get("image_size", [128])[0]
         chosen = [split] if split in subsets else list(schemes.get(SCHEMES.get(split, split), ()))
         entries = [entry for subset in chosen for entry in subsets[subset]]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(
             f'{path}: expected {{"files": {{name: {{"path"}}}}, "subsets": {{name: [cases]}}, "schemes": {{"1": ..., '
             f'"2": ...}}}}, reading it failed: {type(error).__name__} {error}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,20 +16,24 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from edgeflock.export.fleet.lab.cli import pace, soak
 from edgeflock.export.fleet.learning_cli import experiments, simulate
 from edgeflock.export.fleet.options import AsJson, Disturbance, LoadOptions, OverlayOptions, check_reports, wrote_json
 from edgeflock.export.recipes.limits import SteeringLimits
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.fleet.verbs import join, keys_app, rollback
+from edgeflock.runtime.extras import needs
+from edgeflock.runtime.fleet.verbs import adopt, delays, join, keys_app, rollback
 from edgeflock.runtime.fleet.watch.verb import watch
 from edgeflock.runtime.model_options import Fields, model_options
+from edgeflock.runtime.options import next_command, refuse_unused
 from edgeflock.runtime.tasks.shadow import ShadowLimits
 
 if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
     from edgeflock.runtime.fleet.plan.schedule import Plan
 
-fleet_app = typer.Typer(no_args_is_help=True)
+fleet_app = typer.Typer(cls=verbs("edgeflock fleet", "edgeflock.fleet"), no_args_is_help=True)
 fleet_app.add_typer(keys_app, name="keys")
 INFLUENCE_LINES = {
     "least": "least",
@@ -51,6 +56,7 @@ def fleet() -> None:
 @fleet_app.command("cycle-time", epilog="Example: edgeflock fleet cycle-time --network gaia --t 5 --json -")
 @model_options
 def cycle_time(
+    context: typer.Context,
     lines: Annotated[LoadOptions, Fields()],
     overlay: Annotated[OverlayOptions, Fields("t", "tour")],
     disturbance: Annotated[Disturbance, Fields()],
@@ -68,6 +74,8 @@ def cycle_time(
     from edgeflock.runtime.fleet.plan.delay import Delays
     from edgeflock.runtime.fleet.plan.overlays import best_hub
 
+    if not disturbance.jitter:
+        refuse_unused(context, "without --jitter", "seed")
     check_reports(as_json, read=[lines.network, overlay.tour])
     opened, work = lines.silos(), lines.workload()
     middle = best_hub(Delays.of(opened, work).relayed()) if hub == "best" else opened.index(hub) if hub else 0
@@ -87,6 +95,7 @@ def cycle_time(
         )
     if not wrote_json(json.dumps(found, indent=2), as_json):
         _print_comparison(opened, found)
+        typer.echo(next_command("fleet", "plan", "--network", lines.network, "--t", overlay.t, "--json", "plan.json"))
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet plan --network gaia --t 3 --json plan.json --states states.png")
@@ -113,6 +122,9 @@ def plan(
                 draw(opened, made, file)
     if not wrote_json(made.to_json(), as_json):
         _print_plan(made, delays.compute_ms)
+        planned = ["--plan", as_json] if as_json else ["--base", overlay.base, "--t", overlay.t]
+        sets = ["--data", "TRAIN", "--val", "VAL", "--out", "runs/fleet"]
+        typer.echo(next_command("fleet", "simulate", "--network", lines.network, *planned, *sets))
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet influence --network gaia --t 5")
@@ -161,6 +173,8 @@ def influence(
         if fresh or not line.endswith("state_0"):
             table.add_row(head, *(f"{column[line]:.2f}" for column in found.values()))
     Console().print(table)
+    words = ["--network", lines.network, "--base", overlay.base, "--t", overlay.t]
+    typer.echo(next_command("fleet", "plan", *words, "--json", "plan.json"))
 
 
 @fleet_app.command(epilog="Example: edgeflock fleet scale --silos 100 --silos 1000 --picture scale.png")
@@ -212,6 +226,9 @@ def scale(
         from edgeflock.export.fleet.plots import cost_figure
 
         cost_figure(silos, seconds, picture)
+    typer.echo(
+        next_command("fleet", "cycle-time", "--network", f"random:{silos[0]}:{seed}", "--t", overlay.t, "--no-matcha")
+    )
 
 
 def _print_comparison(network: SiloNetwork, found: dict[str, dict[str, float]]) -> None:
@@ -254,6 +271,8 @@ def _print_plan(made: Plan, compute_ms: float) -> None:
     )
 
 
+fleet_app.command(epilog="Example: edgeflock fleet delays runs/r1/status.json --json delays.json")(delays)
+fleet_app.command(epilog="Example: edgeflock fleet adopt plan.json --fleet fleet --at-round 200")(adopt)
 fleet_app.command(
     epilog="Example: edgeflock fleet join r1 --key r1.pem --roster roster.json --plan plan.json "
     "--peer r2=10.0.0.2:7600 --data data/r1/train --val data/r1/val --out runs/r1"
@@ -284,11 +303,14 @@ def promote(
 ) -> None:
     """Drive with what the fleet learnt: re-quantise on this robot, gate, shadow run, swap in one step.
 
-    A model that gate or shadow refuses changes nothing.
+    A model that gate or shadow refuses changes nothing. No torch is needed where model.onnx lies beside the weights, as
+    `fleet join --driving` writes it.
     """
     from edgeflock.calibration.shared import read_shared
     from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
-    from edgeflock.export.fleet.promote import promote as take
+
+    with needs("Quantising a model", "requantise"):
+        from edgeflock.export.fleet.promote import promote as take
     from edgeflock.runtime.bundle.driving import DrivingBundle
     from edgeflock.runtime.fleet.peer.roster import read_roster
 
@@ -308,7 +330,9 @@ def promote(
             f"shadow, {seen.frames} frames: RMSE {seen.candidate_rmse:.4g} rad, was {seen.driving_rmse:.4g}; "
             f"{seen.candidate_ms:.2f} ms, was {seen.driving_ms:.2f}; at most {seen.apart:.3g} rad apart"
         )
-    typer.echo(f"{driving / 'current'} is {found.bundle.name}; back: edgeflock fleet rollback {driving}")
+    back = shlex.join(["edgeflock", "fleet", "rollback", str(driving)])
+    typer.echo(f"{driving / 'current'} is {found.bundle.name}; back: {back}")
+    typer.echo(next_command("tune", driving / "current", "--key", key.with_suffix(".pub")))
 
 
 fleet_app.command(epilog="Example: edgeflock fleet rollback driving")(rollback)
@@ -318,25 +342,25 @@ fleet_app.command(epilog="Example: edgeflock fleet rollback driving")(rollback)
 def faults(
     seeds: Annotated[int, typer.Option(min=1, help="Fleets to run, each from a seed of its own.")] = 100,
     first: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write a line of JSON for every run.")] = None,
+    as_json: Annotated[
+        str | None, typer.Option("--json", help="Write a line of JSON for every run; '-' prints them.")
+    ] = None,
 ) -> None:
     """Run fleets of real peers under random faults, in virtual time, and look whether every promise holds.
 
     Ends with 1 when one does not; its seed brings the same run again.
     """
     from edgeflock.export.fleet.fault_runs import Scenario, run
-    from edgeflock.runtime.files import check_outputs, replacing
 
-    check_outputs(files=[as_json])
+    check_reports(as_json, read=[])
     outcomes = []
     for seed in track(range(first, first + seeds), "fleets", console=Console(stderr=True)):
         outcomes.append(run(Scenario.of(seed)))
         for why in outcomes[-1].broken:
-            typer.echo(f"seed {seed}: {why}")
-    if as_json:
-        with replacing(as_json) as draft:
-            draft.write_text("".join(one.model_dump_json() + "\n" for one in outcomes))
+            typer.echo(f"seed {seed}: {why}", err=True)
     broken = sum(bool(one.broken) for one in outcomes)
+    if wrote_json("\n".join(one.model_dump_json() for one in outcomes), as_json):
+        raise typer.Exit(bool(broken))
     happened = Counter(event.kind for one in outcomes for event in one.scenario.events)
     refused: Counter[str] = sum((Counter(one.refused) for one in outcomes), Counter())
     typer.echo("faults of robots: " + ", ".join(f"{kind} {n}" for kind, n in happened.most_common()))
@@ -345,8 +369,13 @@ def faults(
     typer.echo(f"{rounds} rounds of robots in {seeds} fleets; promises broken in {broken}")
     if broken:
         raise typer.Exit(1)
+    typer.echo(next_command("fleet", "keys", "init", "FLEET", "--run", "RUN"))
 
 
+fleet_app.command(epilog="Example: edgeflock fleet pace --network gaia --slower 40 --out docs/perf/fleet/pace.json")(
+    pace
+)
+fleet_app.command(epilog="Example: edgeflock fleet soak --rounds 2000")(soak)
 fleet_app.command(
     epilog="Example: edgeflock fleet simulate --network gaia --data data/drive/train --val data/drive/val "
     "--rounds 300 --t 5 --out runs/fleet"

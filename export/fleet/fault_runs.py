@@ -81,7 +81,7 @@ class Scenario(BaseModel):
             )
             for kind in chance.choices(KINDS, k=chance.randint(0, 3))
         )
-        config = PeerConfig(rounds=12, settle=2, codec=codec, keep=0.3, snapshot_every=5)
+        config = PeerConfig(rounds=12, settle=2, codec=codec, keep=0.3, snapshot_every=5, ping_s=0)
         return cls(
             seed=seed, base=base, robots=robots, t=chance.randint(1, 3), config=config, faults=faults, events=events
         )

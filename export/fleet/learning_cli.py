@@ -16,13 +16,12 @@ from edgeflock.export.fleet.options import (
     NetworkOptions,
     OverlayOptions,
     check_reports,
-    refuse_unused,
     wrote_json,
 )
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.model_options import Fields, model_options, validated
-from edgeflock.runtime.options import this_command, typed_flags
+from edgeflock.runtime.options import next_command, refuse_unused, this_command, typed_flags
 
 Data = Annotated[list[Path], typer.Option(help="Training data, dealt to the silos; repeat to join (docs/data.md).")]
 Val = Annotated[list[Path], typer.Option(help="Validation data, the same for all; repeat to join.")]
@@ -76,11 +75,11 @@ def simulate(
     mode = config.mode
     if mode != "dfl":
         unused = ["base", "t", "tour", "plan"] + (["rule", "robust", "settle"] if mode != "sfl" else [])
-        refuse_unused(context, unused, f"mode '{mode}' has no overlay of peers")
+        refuse_unused(context, f"with --mode {mode}, which has no overlay of peers", *unused)
     if mode == "cll":
-        refuse_unused(context, ["straggler", "jitter", "wifi_bps", "compute_ms"], "mode 'cll' has no clock")
+        refuse_unused(context, "with --mode cll, which has no clock", "straggler", "jitter", "wifi_bps", "compute_ms")
     if plan is not None:
-        refuse_unused(context, ["base", "t", "tour"], f"{plan} says who mixes with whom, and when")
+        refuse_unused(context, "with --plan, which says who mixes with whom, and when", "base", "t", "tour")
     read = [lines.network, overlay.tour, plan, learning.get("init"), *data, *val]
     check_reports(as_json, read=read, folders=[out])
     silos = lines.silos()
@@ -93,7 +92,7 @@ def simulate(
     if mode == "sfl":
         made = plan_of(silos.silos, delays, 1, "star")
     elif mode == "dfl" and plan is not None:
-        made = Plan.from_json(plan.read_text(), plan)
+        made = Plan.from_json(plan.read_bytes(), plan)
         if set(made.roster) != set(silos.silos):
             odd = sorted(set(made.roster) ^ set(silos.silos))
             raise InputError(f"{plan} is for other silos than {silos.name}: {', '.join(odd[:5])} are in one alone.")
@@ -119,6 +118,9 @@ def simulate(
         Console(stderr=True).print(f"curve.png is not drawn: {missing}", markup=False, highlight=False, soft_wrap=True)
     if not wrote_json(json.dumps(result["figures"], indent=2), as_json):
         _print_figures(result, out)
+        sets = _sets(("--data", val), ("--calib", data))
+        weights = ["--weights", out / "average.safetensors", *sets]
+        typer.echo(next_command("export", task, *weights, "--key", "FLEET.pem", "--out", "BUNDLE"))
 
 
 @model_options
@@ -161,6 +163,13 @@ def experiments(
         )
     page = write_report(results, settings, out, this_command())
     console.print(page.read_text(), markup=False, highlight=False, soft_wrap=True)
+    sets = _sets(("--data", data), ("--val", val))
+    typer.echo(next_command("fleet", "simulate", "--network", "gaia", *sets, "--out", "runs/fleet"))
+
+
+def _sets(*named: tuple[str, list[Path]]) -> list[object]:
+    """Words that name data sets on a command line."""
+    return [word for option, paths in named for path in paths for word in (option, path)]
 
 
 def _print_figures(result: dict[str, Any], out: Path) -> None:

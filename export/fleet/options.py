@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.figures import check_picture
 from edgeflock.runtime.files import check_outputs, write_atomically
-from edgeflock.runtime.options import typed_flags
 
 if TYPE_CHECKING:
     from edgeflock.export.fleet.event import Conditions
@@ -88,8 +87,10 @@ class Disturbance(BaseModel):
     """What disturbs a fleet."""
 
     straggler: tuple[str, ...] = Field((), description="SILO=FACTOR: its local steps take so much longer.")
-    jitter: float = Field(0.0, ge=0, description="Coefficient of variation of every step and transfer.")
-    wifi_bps: float | None = Field(None, gt=0, description="All transfers share one Wi-Fi channel, usable bit/s.")
+    jitter: float = Field(0.0, ge=0, le=10, description="Coefficient of variation of every step and transfer.")
+    wifi_bps: float | None = Field(
+        None, ge=1, le=1e15, description="All transfers share one Wi-Fi channel, usable bit/s."
+    )
 
     def conditions(self, roster: Sequence[str], model_bits: float, seed: int) -> Conditions:
         """The same by the indices of the silos, which are named as in the roster."""
@@ -132,10 +133,3 @@ def wrote_json(text: str, where: str | None) -> bool:
     if where:
         write_atomically(Path(where), text + "\n")
     return False
-
-
-def refuse_unused(ctx: typer.Context, names: Sequence[str], why: str) -> None:
-    """Refuse options of the command line that would not be used; `why` says what makes them useless."""
-    typed = typed_flags(ctx)
-    if flags := [typed[name] for name in names if name in typed]:
-        raise InputError(f"{', '.join(flags)} would not be used: {why}. Leave it out.")

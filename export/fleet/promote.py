@@ -12,6 +12,7 @@ from rich.console import Console
 
 from edgeflock.calibration.shared import Shared
 from edgeflock.export.datasets import SteeringDataset
+from edgeflock.export.graph import ExportedNet
 from edgeflock.export.pipeline import export_bundle
 from edgeflock.export.recipes.limits import SteeringLimits
 from edgeflock.export.recipes.steering import steering_recipe
@@ -49,7 +50,7 @@ def promote(
     Parameters
     ----------
     weights : Path
-        `model.safetensors` of `edgeflock fleet join`.
+        `model.safetensors` of `edgeflock fleet join`. With the `model.onnx` that lies beside it, no torch is needed.
     validation, calibration : SteeringDataset
         This robot's own held-out frames, and those from which INT8 gets its ranges.
     key : Path
@@ -68,7 +69,8 @@ def promote(
     InputError, DataError, BundleError
         What is wrong with weights, frames or key.
     """
-    recipe = steering_recipe(weights, validation, calibration, limits=gate, others=others)
+    net = ExportedNet.beside(weights) or weights
+    recipe = steering_recipe(net, validation, calibration, limits=gate, others=others)
     draft = driving.draft()
     report = driving.folder / "report"
     try:

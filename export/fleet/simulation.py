@@ -27,7 +27,7 @@ from edgeflock.export.fleet.config import SimulationConfig
 from edgeflock.export.fleet.event import CALM, Conditions, simulate
 from edgeflock.export.fleet.workers import Job, Pool, Silos
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, in_order, sha256_of, write_atomically
+from edgeflock.runtime.files import check_same_run, in_order, sha256_of, sole_writer, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.mixing.robust import robust_rule
 from edgeflock.runtime.fleet.mixing.rules import Mixing
@@ -149,26 +149,26 @@ class _Simulation:
                 "training and validation data are the same, so no figure would say how good a model is: name other "
                 "data for one of --data and --val."
             )
-        self.out.mkdir(parents=True, exist_ok=True)
-        checkpoint = self.out / "checkpoint.safetensors"
-        if fresh:
-            checkpoint.unlink(missing_ok=True)
-            (self.out / "result.json").unlink(missing_ok=True)
-        if (done := self._finished()) is not None:
-            return self._clocked(done, command)
-        central = self.config.mode == "cll"
-        silos = Silos(self.task, self.pool, central)
-        state = self._resumed(checkpoint, silos) if checkpoint.exists() else self._started(silos)
-        with self._progress(state) as progress:
-            began, saved = time.monotonic() - state.seconds, time.monotonic()
-            while state.round < self.last:
-                self._round(state, silos)
-                state.seconds = time.monotonic() - began
-                progress.update(progress.task_ids[0], completed=state.round, figures=self._shown(state))
-                if state.round == self.last or time.monotonic() - saved > CHECKPOINT_S:
-                    self._save(checkpoint, state, silos)
-                    saved = time.monotonic()
-        return self._result(state, silos, command)
+        with sole_writer(self.out):
+            checkpoint = self.out / "checkpoint.safetensors"
+            if fresh:
+                checkpoint.unlink(missing_ok=True)
+                (self.out / "result.json").unlink(missing_ok=True)
+            if (done := self._finished()) is not None:
+                return self._clocked(done, command)
+            central = self.config.mode == "cll"
+            silos = Silos(self.task, self.pool, central)
+            state = self._resumed(checkpoint, silos) if checkpoint.exists() else self._started(silos)
+            with self._progress(state) as progress:
+                began, saved = time.monotonic() - state.seconds, time.monotonic()
+                while state.round < self.last:
+                    self._round(state, silos)
+                    state.seconds = time.monotonic() - began
+                    progress.update(progress.task_ids[0], completed=state.round, figures=self._shown(state))
+                    if state.round == self.last or time.monotonic() - saved > CHECKPOINT_S:
+                        self._save(checkpoint, state, silos)
+                        saved = time.monotonic()
+            return self._result(state, silos, command)
 
     def _started(self, silos: Silos) -> _State:
         models = np.tile(self.task.start(), (silos.n, 1))

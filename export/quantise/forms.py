@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeflock.calibration.foreign import adopted
 from edgeflock.calibration.ranges import OUTPUT_MARGIN
-from edgeflock.export.onnx import finish
+from edgeflock.export.graph import finish
 from edgeflock.runtime.errors import GateError
 
 if TYPE_CHECKING:

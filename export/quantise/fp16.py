@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeflock.calibration.foreign import adopted
-from edgeflock.export.onnx import finish
+from edgeflock.export.graph import finish
 
 SENSITIVE = {
     # Sums over many values leave the range of float16 (65504) or its 11 bits, above all sums of squares.

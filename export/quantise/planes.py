@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from edgeflock.export.onnx import finish
+from edgeflock.export.graph import finish
 from edgeflock.runtime.errors import InputError
 
 VOLUME, PLANES, VOXELS = "(1, C, D, H, W)", "(D, C, H, W)", "(D, H, W, C)"

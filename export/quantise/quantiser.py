@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from edgeflock.calibration.observe import OnProgress, progress
 from edgeflock.calibration.ranges import Method, activation_ranges
-from edgeflock.export.onnx import predict
+from edgeflock.export.graph import predict
 from edgeflock.export.quantise.forms import FORMS
 from edgeflock.export.quantise.search import SearchResult, search
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from edgeflock.calibration.observe import OnProgress
-from edgeflock.export.onnx import predict
+from edgeflock.export.graph import predict
 from edgeflock.export.quantise.forms import FORMS, insert, prepare, quantisable
 from edgeflock.export.recipe import Answers
 

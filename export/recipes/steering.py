@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeflock.calibration.frames import representative_frames
 from edgeflock.calibration.shared import Shared
 from edgeflock.export.datasets import SteeringDataset
+from edgeflock.export.graph import ExportedNet
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.recipes.limits import SteeringLimits
-from edgeflock.export.training.loop.checkpoint import load_checkpoint
 from edgeflock.runtime.bundle.manifest import Criterion, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.extras import needs
 from edgeflock.runtime.prepare.frame import STEERING_INPUT, crop_200
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
+
+if TYPE_CHECKING:
+    from torch import nn
 
 REFERENCES = 16
 
@@ -25,7 +30,7 @@ STEERED = 0.02
 
 
 def steering_recipe(
-    weights: Path,
+    weights: Path | ExportedNet,
     validation: SteeringDataset,
     calibration: SteeringDataset | None,
     *,
@@ -41,8 +46,9 @@ def steering_recipe(
 
     Parameters
     ----------
-    weights : Path
-        `.safetensors` or torch file, ours or the authors'; the net is recognised by its tensors.
+    weights : Path or ExportedNet
+        `.safetensors` or torch file, ours or the authors'; the net is recognised by its tensors. Or what was made of
+        one before, which needs no torch.
     validation, calibration : SteeringDataset
         Frames that training did not see, which the gate judges, and training frames, from which INT8 gets its ranges
         (None: no INT8).
@@ -65,7 +71,7 @@ def steering_recipe(
     InputError, DataError
         What is wrong with weights or frames.
     """
-    name, module = load_checkpoint(weights)
+    name, module = _net(weights)
     if net not in (None, name):
         raise InputError(f"{weights} holds a {name}, --net asks for {net}.")
     if len(validation) < 2 or not np.ptp(validation.angles) > 0:
@@ -94,6 +100,14 @@ def steering_recipe(
         trained_camera=trained_camera,
         others=others,
     )
+
+
+def _net(weights: Path | ExportedNet) -> tuple[str, nn.Module | ExportedNet]:
+    if isinstance(weights, ExportedNet):
+        return weights.net, weights
+    with needs("A net from its weights alone", "export"):
+        from edgeflock.export.training.loop.checkpoint import load_checkpoint
+    return load_checkpoint(weights)
 
 
 def samples(data: SteeringDataset) -> Samples:

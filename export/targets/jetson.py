@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from edgeflock.export.onnx import PARITY, predict
+from edgeflock.export.graph import PARITY, predict
 from edgeflock.export.targets.base import OWN_PYTHON, Compilation, Job, Limit, Route, Target
 from edgeflock.export.targets.cpu import onnxruntime_cpu
 from edgeflock.export.targets.opset import to_opset

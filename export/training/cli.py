@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,8 +20,9 @@ from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.export.training.options import Fresh, Out, Threads, seeds_of, use_torch
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import check_outputs, sha256_of, write_atomically
 from edgeflock.runtime.model_options import Fields, model_options
-from edgeflock.runtime.options import this_command
+from edgeflock.runtime.options import next_command, refuse_unused, this_command
 
 train_app = typer.Typer(cls=verbs("edgeflock train"), no_args_is_help=True, help="Train a net on recorded data.")
 
@@ -164,6 +166,7 @@ def emotion(
 
 @model_options
 def ldlva(
+    context: typer.Context,
     out: Out,
     source: Annotated[EmotionSource, Fields()],
     config: Annotated[LdlvaConfig, Fields("net", "preset", "epochs", "batch", "lr", "seed", "size", "bf16", "noise")],
@@ -202,12 +205,16 @@ def ldlva(
     check_run_folder(out, [source.data, source.val], init)
     console = Console()
     training, validation = open_both(config.net, source, console)
-    if affect is not None:
+    if affect is None:
+        refuse_unused(context, "without --affect", "columns", "normalise")
+    else:
         out.mkdir(parents=True, exist_ok=True)
-        kept = out / "affect.csv"
-        if kept.is_file() and not fresh:
+        kept, origin = out / "affect.csv", out / "affect.json"
+        made = json.dumps({"sha256": sha256_of(affect), "columns": columns, "normalise": normalise})
+        if kept.is_file() and not fresh and origin.is_file() and origin.read_text() == made:
             affect = kept
         training = with_affect(training, affect, console, columns=columns, normalise=normalise, keep=kept)
+        write_atomically(origin, made)  # last: what is kept answers for the same estimator alone
     result = train_ldlva(config, training, validation, out, init=init, fresh=fresh, command=this_command())
     figures = result["figures"]
     found = f", flipped labels found with an AUC of {figures['uncertainty_auc']:.3f}" if config.noise else ""
@@ -222,6 +229,7 @@ def ldlva(
 
 
 def ldlva_digits(
+    context: typer.Context,
     noise: Annotated[float, typer.Option(min=0, max=0.99, help="Share of training labels to flip.")] = 0.4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of split, flipped labels, start weights and order.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
@@ -253,6 +261,11 @@ def ldlva_digits(
 
     console = Console()
     if table is None:
+        refuse_unused(context, "without --table", "seeds")
+        check_outputs([json])
         show_comparison(noise, seed, aux, epochs, json, console)
-        return
-    show_table(table, seeds_of(seeds), aux, epochs, console)
+    else:
+        refuse_unused(context, "with --table, which has noise, seeds and files of its own", "noise", "seed", "json")
+        check_outputs(folders=[table])
+        show_table(table, seeds_of(seeds), aux, epochs, console)
+    typer.echo(next_command("train", "ldlva", "--data", "RAF-DB", "--val", "RAF-DB", "--out", "runs/ldlva"))

@@ -11,8 +11,9 @@ from edgeflock.export.training.config import EmotionSource, GlamorConfig
 from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.export.training.options import Fresh, Out, Threads, seeds_of, use_torch
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.model_options import Fields, model_options
-from edgeflock.runtime.options import this_command
+from edgeflock.runtime.options import next_command, this_command
 
 
 @model_options
@@ -83,4 +84,6 @@ def glamor_scene(
 
     from edgeflock.export.training.proofs.glamor_scene import Task, show_scene
 
+    check_outputs([json], [out])
     show_scene(out, json, Task(samples, epochs, markers), seeds_of(seeds), Console())
+    typer.echo(next_command("train", "glamor", "--data", "NCAER-S", "--val", "NCAER-S", "--out", "runs/glamor"))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeflock.runtime.board.facts import check_threads
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
 
@@ -17,6 +18,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores
 
 def use_torch(threads: int | None = None) -> None:
     """Import torch, `MissingExtra` where it is not installed, and let it have so many threads."""
+    check_threads(threads)
     with needs("edgeflock train"):
         import torch
     if threads is not None:

@@ -11,7 +11,7 @@ import typer
 
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import ResultError
-from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.files import check_outputs, left_over
 from edgeflock.runtime.options import Keys, next_command, refuse_unused, this_command
 
 if TYPE_CHECKING:
@@ -43,11 +43,19 @@ def run(
         list[str] | None,
         typer.Option(help="back-to-back, paced, max-throughput. Default: back-to-back, paced."),
     ] = None,
-    rate: Annotated[list[float] | None, typer.Option(help="Of the paced mode, Hz. Default: 30.", min=0.1)] = None,
-    seconds: Annotated[float, typer.Option(min=0.05, help="Of each measurement; 600 states every percentile.")] = 10.0,
-    warm_up: Annotated[float, typer.Option(min=0.0, help="Longest warm-up, s.")] = 30.0,
+    rate: Annotated[
+        list[float] | None, typer.Option(help="Of the paced mode, Hz. Default: 30.", min=0.1, max=10000)
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.05, max=86400, help="Of each measurement; 600 states every percentile.")
+    ] = 10.0,
+    warm_up: Annotated[float, typer.Option(min=0.0, max=3600, help="Longest warm-up, s.")] = 30.0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine and of OpenCV.")] = 1,
     source: Annotated[str | None, typer.Option(help="Of scope chain: sim, realsense or a recording.")] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(help="Command: scope chain is measured without it, then while it runs (from its first line on)."),
+    ] = None,
     board: Annotated[str | None, typer.Option(help="Name of this board in reports (default: its model).")] = None,
     out: Annotated[Path, typer.Option(help="File, or folder for <board>-<net>.json.")] = Path("bench"),
     key: Keys = None,
@@ -60,13 +68,15 @@ def run(
     from edgeflock.runtime.bench.measure import measure_apart
     from edgeflock.runtime.bench.plan import plans
     from edgeflock.runtime.bench.record import BenchFile, Missing
-    from edgeflock.runtime.bench.report import not_measured, table
+    from edgeflock.runtime.bench.report import compared, not_measured, table
+    from edgeflock.runtime.board.facts import check_threads
 
+    check_threads(threads)
     modes, scopes = mode or ["back-to-back", "paced"], scope or ["net", "task"]
     if net is not None:
-        refuse_unused(context, "with --net, which measures scope net", "scope", "key", "source")
+        refuse_unused(context, "with --net, which measures scope net", "scope", "key", "source", "beside")
     if "chain" not in scopes:
-        refuse_unused(context, "without --scope chain", "source")
+        refuse_unused(context, "without --scope chain", "source", "beside")
         if "paced" not in modes:
             refuse_unused(context, "without --mode paced", "rate")
     name, wanted = plans(
@@ -82,6 +92,7 @@ def run(
         threads=threads,
         source=source,
         keys=key or [],
+        beside=beside,
     )
     machine = this_board(board)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{machine.name}-{name}".lower()).strip("-")
@@ -107,6 +118,8 @@ def run(
         cells=cells,
     )
     console.print(table([file]), highlight=False)
+    for line in compared(cells):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     missing = [("", cell) for cell in cells if isinstance(cell, Missing)]
     for line in not_measured(missing):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -129,8 +142,9 @@ def report(
     files = read_all(records)
     check_outputs([out / "benchmark.md", out / "benchmark.html"], [out], inputs=[p for p in records if p.is_file()])
     made = write_report(files, out)
-    for path in made:
-        typer.echo(path)
+    for line in (*made, *left_over(out, made, "*-latency.png", "*-fps.png")):
+        typer.echo(line)
+    typer.echo(next_command("bench", "diff", records[0], "NEWER.json"))
 
 
 @bench_app.command(epilog="Example: edgeflock bench diff old.json new.json --fail-above 1.2")
@@ -169,3 +183,4 @@ def diff(
     if fail_above is not None and (failures := found.failures(fail_above)):
         typer.echo("\n".join(["", *failures]), err=True)
         raise typer.Exit(1)
+    typer.echo(next_command("bench", "report", old, new))

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from edgeflock.runtime.bench.beside import beside
 from edgeflock.runtime.bench.latency import Latency, ms
 from edgeflock.runtime.bench.load import Call, Timing, WarmUp, at_rate, back_to_back, max_throughput, warm_up
 from edgeflock.runtime.bench.machine import (
@@ -72,10 +73,12 @@ class Cell(BaseModel):
     """Public keys to trust besides the installed ones."""
     source: str | None = None
     """Scope chain: sim, realsense or a recording; by default a video made of the task's example."""
+    beside: str | None = None
+    """Scope chain: command that runs meanwhile."""
 
     def missing(self, reason: str, net: str | None = None) -> Missing:
         """The cell that says why this one was not measured."""
-        same = self.model_dump(include={"engine", "precision", "threads", "scope", "mode", "rate_hz"})
+        same = self.model_dump(include={"engine", "precision", "threads", "scope", "mode", "rate_hz", "beside"})
         return Missing(net=net or (self.net.stem if self.net else "?"), reason=reason, **same)
 
 
@@ -239,7 +242,7 @@ def _measure_chain(cell: Cell) -> Measured:
             source = cell.source
             fed = sha256_of(Path(source)) if Path(source).is_file() else hashlib.sha256(source.encode()).hexdigest()
         before, throttled = board_state(), Sensors().throttle_events()
-        with Sampler() as sampler:
+        with beside(cell.beside), Sampler() as sampler:
             got = run_chain(cell.bundle, cell.engine, cell.precision, source, rate, cell.seconds, settle, cell.keys)
     if not len(got.latency_ns):
         raise EdgeflockError(f"No frame of the chain was answered in {cell.seconds:g} s at {rate:g} Hz.")
@@ -292,6 +295,7 @@ def _identity(cell: Cell, net: str, bundle: Bundle | None) -> dict[str, Any]:
         "threads": cell.threads,
         "scope": cell.scope,
         "mode": cell.mode,
+        "beside": cell.beside,
         "bundle": bundle.manifest.name if bundle else None,
         "bundle_sha256": bundle.digest if bundle else None,
     }

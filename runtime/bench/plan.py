@@ -25,6 +25,7 @@ def plans(
     modes: Sequence[str],
     rates: Sequence[float],
     keys: list[Path],
+    beside: str | None = None,
     **same: Any,
 ) -> tuple[str, list[Cell | Missing]]:
     """Name of the net, and the cells: to measure, or missing for a reason that is known beforehand.
@@ -41,6 +42,8 @@ def plans(
         Combined; scope chain is paced, whatever the modes are, and runs what is named, else the bundle's default.
     keys, **same
         Fields of `Cell`.
+    beside : str, optional
+        Command: scope chain is measured without it and then while it runs.
 
     Raises
     ------
@@ -92,7 +95,10 @@ def plans(
                 found.append(cell.missing(problem, name) if (problem := problems[engine]) else cell)
     if "chain" in scopes:
         named = chosen if engines else ["onnxruntime-cpu"]
-        for engine, precision, rate in product(named, precisions or [manifest.default_precision], rates):
+        commands = [None] if beside is None else [None, beside]
+        for engine, precision, rate, command in product(
+            named, precisions or [manifest.default_precision], rates, commands
+        ):
             cell = Cell(
                 bundle=bundle,
                 engine=engine,
@@ -101,6 +107,7 @@ def plans(
                 mode="paced",
                 rate_hz=rate,
                 keys=keys,
+                beside=command,
                 **same,
             )
             found.append(cell.missing(problem, name) if (problem := problems[engine]) else cell)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.bench.latency import Latency
 from edgeflock.runtime.errors import DataError
-from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.files import parse_json, write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -96,6 +96,7 @@ class Key(NamedTuple):
     scope: str
     mode: str
     rate_hz: float | None
+    beside: str | None = None
 
     def __str__(self) -> str:
         return f"{self.net} on {self.board}, {self.label}"
@@ -113,7 +114,8 @@ class Key(NamedTuple):
     @property
     def load(self) -> str:
         """What is measured, and how frames are offered."""
-        return f"{self.scope}, {self.mode}" + (f" {self.rate_hz:g} Hz" if self.rate_hz else "")
+        pace = f" {self.rate_hz:g} Hz" if self.rate_hz else ""
+        return f"{self.scope}, {self.mode}{pace}" + (f", beside `{self.beside}`" if self.beside else "")
 
 
 class _Cell(_Strict):
@@ -125,10 +127,13 @@ class _Cell(_Strict):
     mode: Mode
     rate_hz: float | None = None
     """Of the paced mode."""
+    beside: str | None = None
+    """Command that ran on the same machine meanwhile."""
 
     def key(self, board: str) -> Key:
         """The cell's place in a comparison."""
-        return Key(self.net, board, self.engine, self.precision, self.threads, self.scope, self.mode, self.rate_hz)
+        what = self.net, board, self.engine, self.precision
+        return Key(*what, self.threads, self.scope, self.mode, self.rate_hz, self.beside)
 
 
 class Missing(_Cell):
@@ -210,8 +215,8 @@ class BenchFile(_Strict):
             It is not there, not a record, or of another schema version.
         """
         try:
-            text = path.read_text(encoding="utf-8")
-            version = json.loads(text).get("schema_version")
+            content = parse_json(path.read_bytes())
+            version = content.get("schema_version")
         except (OSError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: expected a record of `edgeflock bench run`, got {error}.") from error
         if version != SCHEMA_VERSION:
@@ -220,7 +225,7 @@ class BenchFile(_Strict):
                 "edgeflock; a file without it is not a record of `edgeflock bench run`."
             )
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(json.dumps(content))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,7 +64,7 @@ def _texts(key: Key, cell: Measured) -> tuple[str, ...]:
     # Jetson and RAPL name several rails, of which the input or the package is the sum.
     total = [rail.mean_w for name, rail in cell.power.items() if name.startswith(("VDD_IN", "VIN", "POM_5V_IN"))]
     power = total or [rail.mean_w for name, rail in cell.power.items() if name.startswith(("package", "gpu", "psys"))]
-    mode = f"{key.mode} {key.rate_hz:g} Hz" if key.rate_hz else key.mode
+    mode = key.load.partition(", ")[2]
     return (
         key.engine,
         key.precision,
@@ -113,6 +113,22 @@ def notes(files: Iterable[BenchFile]) -> list[str]:
         if cell.before.busy_percent > 20:
             found.append(f"{key}: the machine was {cell.before.busy_percent:.0f} % busy before")
     return found
+
+
+def compared(cells: Sequence[Measured | Missing]) -> list[str]:
+    """A line for each cell that was measured beside a command and without it: what that command costs."""
+    alone = {cell.key(""): cell for cell in cells if isinstance(cell, Measured) and not cell.beside}
+    lines = []
+    for cell in cells:
+        before = alone.get(cell.key("")._replace(beside=None))
+        if isinstance(cell, Measured) and cell.beside and before is not None:
+            now, then = (one.latency.percentiles["p99"].ms for one in (cell, before))
+            times = ""
+            if now is not None and then is not None:
+                times = f": p99 {now:.2f} ms, {then:.2f} without, {now / then:.2f} times"
+            lost = f"{cell.dropped} of {cell.frames + cell.dropped} frames lost, {before.dropped} without"
+            lines.append(f"beside `{cell.beside}`{times}; {lost}")
+    return lines
 
 
 def not_measured(missing: Iterable[tuple[str, Missing]]) -> list[str]:

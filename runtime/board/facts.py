@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import platform
 import re
 from functools import lru_cache
 from pathlib import Path
+
+from edgeflock.runtime.errors import InputError
+
+MOST_THREADS = 256
 
 
 def board_model() -> str:
@@ -67,3 +72,16 @@ def driver_version() -> str:
         if Path(file).is_file() and (found := re.search(pattern, Path(file).read_text(errors="replace"))):
             return ".".join(filter(None, found.groups()))
     return ""
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse more threads than any board has use for: a library starts as many as it is told, and hangs.
+
+    Raises
+    ------
+    InputError
+        More than `MOST_THREADS`, or twice the cores where they are more.
+    """
+    cores = os.cpu_count() or 1
+    if threads is not None and threads > (most := max(MOST_THREADS, 2 * cores)):
+        raise InputError(f"expected at most {most} threads, got {threads}: this machine has {cores} cores.")

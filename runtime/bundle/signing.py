@@ -174,8 +174,8 @@ def generate_key(path: str | Path, comment: str = "") -> TrustedKey:
         One of the two files exists already (a key is never overwritten) or cannot be written.
     """
     path = Path(path)
-    if path.suffix == ".pub" or not comment.isprintable():
-        got = path if path.suffix == ".pub" else repr(comment)
+    if path.suffix == ".pub" or not path.name or not comment.isprintable():
+        got = path if comment.isprintable() else repr(comment)
         raise BundleError(f"expected a private key's name, such as fleet.pem, and a comment of one line, got {got}.")
     for taken in (path, path.with_suffix(".pub")):
         if taken.exists():

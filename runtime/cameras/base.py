@@ -94,7 +94,14 @@ def numbered(path: Path) -> list[tuple[int, int, str]]:
 
 def existing(path: str | Path, what: str) -> Path:
     """The path, or a CameraError that says which `what` was expected there."""
-    found = Path(path).expanduser()
-    if not str(path) or not found.exists():
-        raise CameraError(f"expected {what}, got {str(path)!r}, which does not exist: give an existing path.")
+    found, text = Path(path).expanduser(), str(path)
+    if not text or not found.exists():
+        way_out = "give an existing path"
+        if text.isdigit():
+            way_out = f"the camera of that number is /dev/video{text}"
+        elif re.match(r"[a-z]{3,5}:/", text):
+            way_out = "nothing is read from the network, save it to a file first"
+        raise CameraError(f"expected {what}, got {text!r}, which does not exist: {way_out}.")
+    if found.is_fifo() or found.is_socket():
+        raise CameraError(f"expected {what}, got the pipe {text}: save what comes out of it to a file first.")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from edgeflock.runtime.errors import CameraError, FileError, InputError, MissingExtra
-from edgeflock.runtime.files import check_outputs, replacing, write_atomically
-from edgeflock.runtime.options import Keys, next_command
+from edgeflock.runtime.files import check_outputs, left_over, replacing, write_atomically
+from edgeflock.runtime.options import Keys, next_command, refuse_unused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ FILMS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv
 
 
 def emotion(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -78,9 +79,12 @@ def emotion(
     with ExitStack() as stack:
         shown = stack.enter_context(_opened(source))
         many = bool(shown.pictures)
+        if shown.still:
+            refuse_unused(context, "on pictures, each of which is read for itself", "smoothing")
         read = [Path(source).expanduser(), bundle, detector, *shown.pictures]
-        check_outputs(files=[None if many else out, to_file], folders=[out if many else None], inputs=read)
-        write = stack.enter_context(_writer(out, shown, many)) if out else None
+        places = _places(out, shown.pictures) if out and many else {}
+        check_outputs([None if many else out, to_file, *places.values()], [out if many else None], read)
+        write = stack.enter_context(_writer(out, shown, places)) if out else None
         recognizer, found = (
             EmotionRecognizer(bundle, precision, threads, engine, key),
             open_detector(detector, min_face),
@@ -128,6 +132,9 @@ def emotion(
         )
         if not count:
             raise InputError(f"{source}: none of its pictures can be read.")
+    if out and many:
+        for line in left_over(out, places.values(), *(f"*{ending}" for ending in WRITTEN)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     made = ", ".join(str(path) for path in (out, to_file) if path)
     console.print(f"{seen} faces in {count} frames" + (f": {made}" if made else ""), highlight=False, soft_wrap=True)
     if ended is not None:
@@ -253,28 +260,35 @@ def _webcams() -> list[Path]:
     return sorted(Path("/dev").glob("video*"))
 
 
+def _places(out: Path, pictures: Iterable[Path]) -> dict[str, Path]:
+    """File in --out of each picture, by its name."""
+    places: dict[str, Path] = {}
+    for picture in pictures:
+        name = picture.name
+        place = out / name if picture.suffix.lower() in WRITTEN else out / f"{name}.png"
+        places[name] = place if place not in places.values() else out / f"{name}.{len(places)}.png"
+    return places
+
+
 @contextmanager
-def _writer(out: Path, shown: _Shown, many: bool) -> Iterator[Callable[[np.ndarray, list[FaceEmotion], str], None]]:
-    """What draws a frame into --out: a picture, a picture per name in a folder, or a video, complete or not at all."""
+def _writer(
+    out: Path, shown: _Shown, places: Mapping[str, Path]
+) -> Iterator[Callable[[np.ndarray, list[FaceEmotion], str], None]]:
+    """What draws a frame into --out: a picture, a picture at each of `places`, or a video, complete or not at all."""
     import cv2
 
     from edgeflock.runtime.faces.draw import annotate
 
     suffix = out.suffix.lower()
     known = WRITTEN if shown.still else tuple(VIDEOS)
-    if many and suffix in (*WRITTEN, *VIDEOS):
+    if places and suffix in (*WRITTEN, *VIDEOS):
         raise InputError(f"--out of a folder of pictures is a folder, got {out}.")
-    if not many and suffix not in known:
+    if not places and suffix not in known:
         kind = "an image" if shown.still else "a video"
         raise InputError(f"--out of {kind} must end with {', '.join(known)}, got {out}.")
-    taken: set[str] = set()
 
     def picture(image: np.ndarray, results: list[FaceEmotion], name: str) -> None:
-        path = out
-        if many:
-            path = out / name if Path(name).suffix.lower() in WRITTEN else out / f"{name}.png"
-            path = path if path.name not in taken else out / f"{name}.{len(taken)}.png"
-            taken.add(path.name)
+        path = places.get(name, out)
         done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(annotate(image, results), cv2.COLOR_RGB2BGR))
         if not done:
             raise InputError(f"OpenCV {cv2.__version__} cannot write {path}: take .png.")

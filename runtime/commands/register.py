@@ -14,7 +14,7 @@ import typer
 
 from edgeflock.runtime.errors import MissingExtra
 from edgeflock.runtime.figures import new_figure
-from edgeflock.runtime.files import check_outputs, replacing
+from edgeflock.runtime.files import check_outputs, left_over, replacing
 from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
@@ -114,9 +114,8 @@ def register(
     except MissingExtra as missing:
         console.print(f"No picture: {missing}")
         del made[PICTURE]
-    for name in WRITTEN:
-        if name not in made and (out / name).exists():
-            console.print(f"{out / name} is not of this run: it was there before.", highlight=False, soft_wrap=True)
+    for line in left_over(out, made.values(), *WRITTEN):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if window is not None:
         console.print(
             "within the window: "

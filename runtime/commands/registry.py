@@ -7,6 +7,7 @@ listed. The extra that a verb needs stands behind its object, as "package.module
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -40,6 +41,12 @@ def verbs(command: str, group: str | None = None) -> type[TyperGroup]:
         def list_commands(self, ctx: Any) -> list[str]:
             own = super().list_commands(ctx)
             return own + sorted(self.registered.keys() - set(own))
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            known = self.list_commands(ctx)
+            if args[0] not in known and (near := get_close_matches(args[0], known)):  # typer knows none registered
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {', '.join(map(repr, near))}?")
+            return super().resolve_command(ctx, args)
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             own = super().get_command(ctx, cmd_name)

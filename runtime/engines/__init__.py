@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeflock.runtime.board.facts import check_threads
 from edgeflock.runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -48,10 +49,13 @@ def open_engine(name: str, path: str | Path, precision: str, threads: int = 1, a
 
     Raises
     ------
+    InputError
+        So many threads as no board has use for.
     EngineError
         There is no such engine, it cannot be used here, it does not take the precision or the net, or a part of the
         net would run elsewhere.
     """
+    check_threads(threads)
     if name not in PRECISIONS:
         raise EngineError(f"there is no engine '{name}', only {', '.join(ENGINES)}.")
     if precision not in PRECISIONS[name] and name != REFERENCE:

@@ -47,6 +47,9 @@ class Learner(Protocol):
     def weights(self, model: np.ndarray) -> dict[str, np.ndarray]:
         """The whole net of any flat model by tensor names, as the export takes it; what is not mixed is the silo's."""
 
+    def graph(self, model: np.ndarray) -> bytes:
+        """The whole net of any flat model as ONNX, for a bundle that is made without torch; empty: none is made."""
+
     def state(self) -> dict[str, np.ndarray]:
         """What else is needed to go on after a crash: optimiser, and buffers that are not mixed."""
 

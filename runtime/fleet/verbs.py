@@ -12,10 +12,12 @@ from rich.table import Table
 
 from edgeflock.runtime.bundle.signing import generate_key, key_id, read_private_key, read_public_key
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.files import check_outputs, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
-from edgeflock.runtime.fleet.peer.config import PeerConfig, Place
+from edgeflock.runtime.fleet.peer.config import Course, Part, PeerConfig, Place
 from edgeflock.runtime.fleet.peer.roster import Roster, change_roster, read_roster, write_roster
-from edgeflock.runtime.model_options import Fields, model_options, validated
+from edgeflock.runtime.fleet.peer.settings import address, addresses, configured
+from edgeflock.runtime.model_options import Fields, model_options
 
 keys_app = typer.Typer(no_args_is_help=True)
 
@@ -99,6 +101,64 @@ def _tell(folder: Path, roster: Roster) -> None:
     typer.echo(f"{folder / ROSTER} has serial {roster.serial}: copy it to every robot, each takes it while it runs.")
 
 
+def adopt(
+    plan: Annotated[Path, typer.Argument(help="Plan of `edgeflock fleet plan --json`.")],
+    fleet: Annotated[Path, typer.Option(help="Folder of the fleet, with roster.json and fleet.pem.")],
+    at_round: Annotated[int, typer.Option(min=1, help="First round of the new plan; all robots have to be before it.")],
+) -> None:
+    """Let a fleet go over to another plan in a named round: writes next-plan.json, signed by the fleet's key.
+
+    Copied beside roster.json on every robot, it is taken while they run. Where a robot that is there does not have it
+    when the round comes, all keep the old plan, with an alarm.
+    """
+    from edgeflock.runtime.fleet.peer.next_plan import NEXT_PLAN, NextPlan, write_next_plan
+    from edgeflock.runtime.fleet.plan.schedule import Plan
+
+    key = read_private_key(fleet / FLEET_KEY)
+    roster = read_roster(fleet / ROSTER, key.public_key().public_bytes_raw()).roster
+    try:
+        text = plan.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{plan} cannot be read ({error}): expected a plan of `edgeflock fleet plan --json`."
+        ) from error
+    following = NextPlan(Plan.from_json(text, plan), at_round)
+    write_next_plan(fleet / NEXT_PLAN, following, roster, key)
+    typer.echo(
+        f"{fleet / NEXT_PLAN}: plan {following.plan.hash[:12]} from round {at_round} on. Copy it beside roster.json on "
+        f"every robot before that round; robots that start later take {plan} as their --plan."
+    )
+
+
+def delays(
+    status: Annotated[list[Path], typer.Argument(help="status.json of one or of several robots.")],
+    as_json: Annotated[
+        Path | None, typer.Option("--json", help="Write the network, for `edgeflock fleet plan`.")
+    ] = None,
+) -> None:
+    """Show what robots measured between each other, and write it as a network to plan by.
+
+    Each robot tells the others what it finds, so that one status.json holds the whole matrix; of several the later
+    counts.
+    """
+    from edgeflock.runtime.fleet.measured import Measured
+    from edgeflock.runtime.options import next_command
+
+    check_outputs(files=[as_json], inputs=status)
+    found = Measured.of(status)
+    table = Table("from", "to", title="between the robots")
+    for head in ("delay, ms", "Mbit/s"):
+        table.add_column(head, justify="right")
+    for sender, to, delay_ms, bps in found.rows():
+        table.add_row(sender, to, f"{delay_ms:.2f}", "" if bps is None else f"{bps / 1e6:.1f}")
+    Console().print(table)
+    for note in found.notes:
+        typer.echo(note)
+    if as_json:
+        write_atomically(as_json, found.to_json())
+        typer.echo(next_command("fleet", "plan", "--network", as_json, "--json", "plan.json"))
+
+
 @model_options
 def join(
     name: Name,
@@ -110,8 +170,8 @@ def join(
     data: Annotated[list[Path], typer.Option(help="This robot's training data; repeat to join (docs/data.md).")],
     val: Annotated[list[Path], typer.Option(help="Its held-out data, for the validation gate; repeat to join.")],
     learning: Annotated[dict[str, Any], Fields("net", "init", of=LearningTask)],
-    exchange: Annotated[dict[str, Any], Fields("rounds", "settle", "codec", of=PeerConfig)],
-    own: Annotated[dict[str, Any], Fields("steps", "threads", "evaluate", "worse", of=Place)],
+    exchange: Annotated[dict[str, Any], Fields(*Course.model_fields, of=PeerConfig)],
+    part: Annotated[dict[str, Any], Fields(*Part.model_fields, of=Place)],
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; 0.0.0.0 is every address.")] = "0.0.0.0:7600",
     task: Annotated[str, typer.Option(help="What is learnt: steering or emotion.")] = "steering",
     driving: Annotated[
@@ -130,40 +190,21 @@ def join(
     """
     import asyncio
 
-    from edgeflock.runtime.fleet.learner import learning_task
+    from edgeflock.runtime.fleet.peer.join import Participant, by_tcp
     from edgeflock.runtime.fleet.peer.join import join as take_part
-    from edgeflock.runtime.fleet.peer.join import settings_of
     from edgeflock.runtime.options import next_command
 
-    kind = learning_task(task)
-    if driving is not None and task != "steering":
-        raise InputError(f"--driving promotes steering bundles, this run learns '{task}': leave it out.")
-    weights = ["--weights", out / "model.safetensors"]
-    weights += [word for path in val for word in ("--data", path)] + [w for path in data for w in ("--calib", path)]
-    promotion = [*weights, "--key", key]
-    given = settings_of(settings or [], {**PeerConfig.model_fields, **kind.model_fields})
-    ours = {name: value for name, value in given.items() if name in PeerConfig.model_fields}
-    theirs = {name: value for name, value in given.items() if name not in ours}
-    config = validated(PeerConfig, exchange | ours)
-    learnt = validated(kind, {"silos": 1, "data": tuple(data), "val": tuple(val)} | learning | theirs)
-    addresses = dict(_named_address(text) for text in peer)
     place = Place(
-        own=name,
-        key=key,
-        roster=roster,
-        fleet_key=read_public_key(fleet_key).raw if fleet_key else None,
-        plan=plan,
-        listen=address_of(listen, listen),
-        peers=addresses,
-        out=out,
-        promote=tuple(map(str, [driving, *promotion])) if driving is not None else (),
-        **own,
-    )
-    validation = asyncio.run(take_part(place, config, task, learnt, typer.echo, fresh))
-    if validation.best is not None:
-        typer.echo(f"best {learnt.metric} on {name}'s own held-out data: {validation.best:.4g} {learnt.unit}")
+        own=name, key=key, roster=roster, fleet_key=fleet_key, plan=plan, out=out, data=tuple(data), val=tuple(val),
+        driving=driving, **part,
+    )  # fmt: skip
+    found = configured(place, task, exchange, learning, settings or [])
+    participant = Participant(found, by_tcp(name, address(listen), addresses(peer)), typer.echo)
+    asyncio.run(take_part(participant, fresh))
+    if (best := participant.validation.best) is not None:
+        typer.echo(f"best {found.task.metric} on {name}'s own held-out data: {best:.4g} {found.task.unit}")
         if driving is None and task == "steering":
-            typer.echo(next_command("fleet", "promote", "driving", *promotion))
+            typer.echo(next_command("fleet", "promote", "driving", *place.promotion))
 
 
 def rollback(
@@ -173,18 +214,3 @@ def rollback(
     from edgeflock.runtime.bundle.driving import DrivingBundle
 
     typer.echo(f"{driving / 'current'} is {DrivingBundle(driving).roll_back().name}")
-
-
-def _named_address(text: str) -> tuple[str, tuple[str, int]]:
-    name, equals, address = text.partition("=")
-    if not equals:
-        raise InputError(f"--peer '{text}': expected NAME=HOST:PORT, such as r2=192.168.1.12:7600.")
-    return name, address_of(address, text)
-
-
-def address_of(address: str, text: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT; `text` is what the message shows: `InputError`."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not int(port) < 65536:
-        raise InputError(f"'{text}': expected HOST:PORT, such as 192.168.1.12:7600.")
-    return host.strip("[]"), int(port)

@@ -249,6 +249,8 @@ def check_same_space(fixed: Any, moving: Any, names: tuple[str, str]) -> None:
         "(pip install scipy), or roughly align the two with a rigid registration."
     )
     for image, name in zip((fixed, moving), names, strict=True):
+        if len(image.shape) < 3:
+            raise InputError(f"{name}: expected a volume of three axes, got {image.shape}: a slice alone is no scan.")
         if not (np.isfinite(image.affine).all() and np.linalg.det(image.affine)):
             raise InputError(
                 f"{name}: expected an affine that places each voxel in the world, got {image.affine.tolist()}: "

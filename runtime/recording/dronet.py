@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -152,10 +153,23 @@ class DronetWriter:
             self.cut()
 
 
-def is_complete(folder: str | Path) -> bool:
-    """Whether `folder` holds a finished recording of `DronetWriter`."""
+def is_complete(folder: str | Path, recording: Mapping[str, Any] | None = None) -> bool:
+    """Whether `folder` holds a finished recording of `DronetWriter`.
+
+    Raises
+    ------
+    InputError
+        It holds a finished one of other values than `recording`.
+    """
     meta = read_meta(Path(folder))
-    return meta is not None and meta["complete"]
+    if meta is None or not meta["complete"]:
+        return False
+    for name, wanted in (recording or {}).items():
+        if (held := meta["recording"].get(name, wanted)) != wanted:
+            raise InputError(
+                f"{folder}: was recorded with {name} {held}, got {wanted}; delete it or choose another folder"
+            )
+    return True
 
 
 def whole_images(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeflock.calibration.foreign import adopted
 from edgeflock.calibration.ranges import activation_ranges
-from edgeflock.export.onnx import predict
+from edgeflock.export.graph import predict
 from edgeflock.export.quantise.forms import FORMS, quantize
 from edgeflock.export.quantise.fp16 import to_fp16
 from edgeflock.runtime.errors import EdgeflockError, InputError

@@ -12,8 +12,9 @@ from onnx import numpy_helper
 from safetensors.torch import load_file
 from torch import nn
 
+from edgeflock.export.graph import PARITY, predict
 from edgeflock.export.nets import NETS, STEERING_NETS
-from edgeflock.export.onnx import PARITY, check_parity, predict
+from edgeflock.export.onnx import check_parity
 from edgeflock.export.onnx import export_onnx as export
 from edgeflock.runtime.errors import InputError, ParityError
 

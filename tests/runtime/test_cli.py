@@ -212,3 +212,35 @@ def test_a_process_ends_with_the_exit_code(tmp_path):
 
 def test_version(run):
     assert run("--version").out == f"edgeflock {version('edgeflock')}\n"
+
+
+# ---- words that no verb can mean
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bundle", "verify", ""], "argument 3 of edgeflock is empty"),
+        (["fleet", "plan", "--network", "gaia", "--json", ""], "the value of --json is empty"),
+        (["tune", "--seconds="], "the value of --seconds is empty"),
+        (["tune", "--seconds", "inf"], "expected a number for --seconds, got inf"),
+        (["fleet", "cycle-time", "--network=gaia", "--jitter=nan"], "expected a number for --jitter, got nan"),
+    ],
+)
+def test_a_word_that_no_verb_can_mean_is_refused_for_all_of_them(run, words, said):
+    ended = run(*words)
+    assert ended.code == 5 and said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [("bundles", "bundle"), ("bundle verif", "verify"), ("emotions", "emotion"), ("train steerings", "steering")],
+)
+def test_a_misspelt_verb_names_those_that_are_near_wherever_they_are_registered(run, words, near):
+    ended = run(*words.split())
+    assert ended.code == 2 and f"Did you mean '{near}'" in ended.err
+
+
+def test_a_key_needs_a_name(run):
+    ended = run("bundle", "keygen", ".")
+    assert ended.code == 10 and "expected a private key's name, such as fleet.pem" in ended.err

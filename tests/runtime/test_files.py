@@ -12,7 +12,17 @@ import pytest
 from safetensors.numpy import load, save
 
 from edgeflock.runtime.errors import FileError, InputError
-from edgeflock.runtime.files import cache_folder, check_outputs, config_folder, in_order, replacing, write_atomically
+from edgeflock.runtime.files import (
+    cache_folder,
+    check_outputs,
+    config_folder,
+    in_order,
+    left_over,
+    parse_json,
+    replacing,
+    sole_writer,
+    write_atomically,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -229,3 +239,48 @@ def test_a_user_without_home_is_told_what_to_set(monkeypatch):
         cache_folder("pixels")
     with pytest.raises(FileError, match="no home folder: set HOME"):
         config_folder()
+
+
+def test_a_pipe_that_has_a_link_only_is_written(tmp_path):
+    """/dev/stdout leads to a name such as pipe:[123], at which nothing is."""
+    reader, writer = os.pipe()
+    path = Path(f"/proc/self/fd/{writer}")
+    check_outputs([path])
+    write_atomically(path, "line")
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        assert stream.read() == "line"
+
+
+def test_a_hyphen_is_no_file():
+    with pytest.raises(InputError, match="expected a file to write, got '-': name a file; /dev/stdout prints"):
+        check_outputs([Path("-")])
+
+
+def test_a_folder_has_one_writer_at_a_time_and_the_next_when_it_has_ended(tmp_path):
+    refused = pytest.raises(
+        InputError, match=r"another command of edgeflock writes into .*run: wait until it has ended"
+    )
+    with sole_writer(tmp_path / "run"), refused, sole_writer(tmp_path / "run"):
+        pass
+    with sole_writer(tmp_path / "run"):
+        assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_what_an_earlier_run_left_is_named_and_from_the_sixth_on_counted(tmp_path):
+    for n in range(8):
+        (tmp_path / f"{n}.png").touch()
+    (tmp_path / "notes.txt").touch()
+    said = left_over(tmp_path, [tmp_path / "3.png"], "*.png")
+    assert said[:2] == [f"{tmp_path}/{n}.png is not of this run: it was there before." for n in (0, 1)]
+    assert said[5:] == [f"... and 2 more in {tmp_path}."]
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_json_of_any_editor_is_read(form):
+    assert parse_json('{"ü": [1]}'.encode(form)) == {"ü": [1]}
+
+
+def test_a_key_that_stands_twice_is_refused_at_any_depth():
+    with pytest.raises(ValueError, match="the key 'a' stands twice in one object"):
+        parse_json(b'[{"x": {"a": 1, "b": 2, "a": 3}}]')

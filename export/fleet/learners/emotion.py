@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from edgeflock.export.datasets.emotion import EmotionDataset, open_emotion
 from edgeflock.export.datasets.splits import deal
-from edgeflock.export.fleet.learners.base import Lessons, TorchTask
+from edgeflock.export.fleet.learners.base import TorchTask
+from edgeflock.export.fleet.learners.lessons import Lessons
 from edgeflock.export.nets import EMOTION_NETS, NETS
 from edgeflock.export.training.config import EmotionConfig
 from edgeflock.export.training.methods.emotion import (

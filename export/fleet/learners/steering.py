@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
 
 from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
 from edgeflock.export.datasets.base import check_each_once
 from edgeflock.export.datasets.splits import deal
-from edgeflock.export.fleet.learners.base import Lessons, TorchTask
-from edgeflock.export.nets import STEERING_NETS
+from edgeflock.export.fleet.learners.base import TorchTask
+from edgeflock.export.fleet.learners.lessons import Lessons
 from edgeflock.export.training.config import SteeringConfig
-from edgeflock.export.training.loop.run import build_net
-from edgeflock.export.training.methods.steering import (
-    baselines,
-    describe,
-    make_batch,
-    rmse,
-    squared_error,
-    to_input,
-)
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.prepare.frame import STEERING_INPUT
+from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class SteeringTask(TorchTask):
@@ -42,6 +36,9 @@ class SteeringTask(TorchTask):
 
     def build(self) -> nn.Module:
         """The net that all start from."""
+        from edgeflock.export.nets import STEERING_NETS
+        from edgeflock.export.training.loop.run import build_net
+
         return build_net(self.net, STEERING_NETS, self.init, self.seed)
 
     def shares(self) -> list[np.ndarray]:
@@ -51,6 +48,10 @@ class SteeringTask(TorchTask):
 
     def lessons(self) -> Lessons:
         """Mean squared error on the angle."""
+        import torch
+
+        from edgeflock.export.training.methods.steering import make_batch, rmse, squared_error, to_input
+
         data, validation = training(self.data, self.samples), read(self.val)
         config = SteeringConfig(augment=self.augment)
         return Lessons(
@@ -60,8 +61,18 @@ class SteeringTask(TorchTask):
             inputs=lambda batch: to_input(batch[0], torch.device("cpu")),
         )
 
+    def graph(self, net: nn.Module) -> bytes:
+        """The net as ONNX, compared with torch on held-out frames."""
+        from edgeflock.export.onnx import export_net
+        from edgeflock.export.recipes.steering import samples
+
+        judged = samples(read(self.val))
+        return export_net(self.net, net, [STEERING_INPUT], [STEERING_OUTPUT], judged).graph()
+
     def describe(self) -> dict[str, Any]:
         """Data, frames per silo and baselines."""
+        from edgeflock.export.training.methods.steering import baselines, describe
+
         check_each_once(*self.data, *self.val)
         data, validation = training(self.data, self.samples), read(self.val)
         return {

@@ -30,7 +30,7 @@ from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torc
 from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.report import Report
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import check_same_run, sha256_of, write_atomically
+from edgeflock.runtime.files import check_same_run, sha256_of, sole_writer, write_atomically
 
 Batch = TypeVar("Batch")
 
@@ -185,31 +185,32 @@ class Run:
             The checkpoint is unreadable.
         """
         out = Path(out)
-        out.mkdir(parents=True, exist_ok=True)
-        checkpoint = out / "last.pt"
-        if fresh:
-            checkpoint.unlink(missing_ok=True)
-        if checkpoint.exists():
-            self._resume(checkpoint)
-        epochs = self.config.epochs
-        with Report(out, self.config.net, epochs, self.steps, metric, done=self.epoch) as report:
-            while self.epoch < epochs:
-                started = time.monotonic()
-                mean = self._train_epoch(batches(self.epoch), loss, report)
-                with torch.inference_mode():
-                    figures = validate(self.average)
-                self.seconds += time.monotonic() - started
-                self.epoch += 1
-                self.history.append({"epoch": self.epoch, "loss": mean, **figures})
-                if metric.of(self.history) is self.history[-1]:
-                    metadata = {"net": self.config.net, "epoch": str(self.epoch)}
-                    metadata[metric.name] = f"{figures[metric.name]:.6f}"
-                    save_state(out / "best.safetensors", self.average.state_dict(), metadata)
-                    if self.method is not None:
-                        save_state(out / "method.safetensors", self.method.state_dict(), metadata)
-                self._save(checkpoint)
-                report.epoch(self.history, self.seconds)
-        return self._result(out, metric, command)
+        with sole_writer(out):
+            checkpoint = out / "last.pt"
+            if fresh:
+                for path in (checkpoint, out / "result.json"):  # an old result would answer for a run that is cut off
+                    path.unlink(missing_ok=True)
+            if checkpoint.exists():
+                self._resume(checkpoint)
+            epochs = self.config.epochs
+            with Report(out, self.config.net, epochs, self.steps, metric, done=self.epoch) as report:
+                while self.epoch < epochs:
+                    started = time.monotonic()
+                    mean = self._train_epoch(batches(self.epoch), loss, report)
+                    with torch.inference_mode():
+                        figures = validate(self.average)
+                    self.seconds += time.monotonic() - started
+                    self.epoch += 1
+                    self.history.append({"epoch": self.epoch, "loss": mean, **figures})
+                    if metric.of(self.history) is self.history[-1]:
+                        metadata = {"net": self.config.net, "epoch": str(self.epoch)}
+                        metadata[metric.name] = f"{figures[metric.name]:.6f}"
+                        save_state(out / "best.safetensors", self.average.state_dict(), metadata)
+                        if self.method is not None:
+                            save_state(out / "method.safetensors", self.method.state_dict(), metadata)
+                    self._save(checkpoint)
+                    report.epoch(self.history, self.seconds)
+            return self._result(out, metric, command)
 
     def _train_epoch(
         self, batches: Iterable[Batch], loss: Callable[[nn.Module, Batch], Tensor], report: Report

@@ -14,4 +14,5 @@ setup(
     install_requires=["setuptools"],  # checked at every start: what pip installs elsewhere must not be listed
     zip_safe=False,
     license="Apache-2.0",
+    entry_points={"console_scripts": ["fleet_node = fleet_exchange.fleet_node:main"]},
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.files import parse_json
 from edgeflock.runtime.fleet.choose.paced_mesh import paced_mesh
 from edgeflock.runtime.fleet.plan.delay import Delays
-from edgeflock.runtime.fleet.plan.links import read_text
 from edgeflock.runtime.fleet.plan.network import SiloNetwork
 from edgeflock.runtime.fleet.plan.schedule import Plan, canonical, make_plan
 from edgeflock.runtime.fleet.plan.tours import christofides_tour, improved_tour
@@ -28,7 +27,7 @@ def find_tour(kind: str, network: SiloNetwork, delays: Delays) -> list[int]:
     if kind == "christofides":
         return christofides_tour(delays.pairs)
     try:
-        content = json.loads(read_text(Path(kind)))
+        content = parse_json(Path(kind).read_bytes())
         tour = content[network.name] if isinstance(content, dict) else content
         order = [network.index(silo) if isinstance(silo, str) else int(silo) for silo in tour]
     except (OSError, ValueError, TypeError, KeyError) as e:

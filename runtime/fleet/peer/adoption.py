@@ -46,9 +46,10 @@ class Adoption:
         return (self._next[0].hash, self._next[1]) if self._next else (None, 0)
 
     def announce(self, plan: Plan, at_round: int) -> None:
-        """Follow another plan from a round on, if the others will too."""
+        """Follow another plan from a round on, if the others will too; or at once, where all that are there do."""
         mixing_of(plan, self._context.roster, self._context.config)
-        if at_round <= self._context.round:
+        alone = not self._presence.known()
+        if at_round <= self._context.round and (alone or self._presence.against(plan, at_round)):
             raise InputError(
                 f"round {at_round} is over or open, this robot is in {self._context.round}: name a later one."
             )

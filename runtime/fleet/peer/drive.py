@@ -15,17 +15,22 @@ import numpy as np
 from edgeflock.runtime.errors import EdgeflockError, TransportError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.peer.actions import Action, Alarm, Finished, Mixed, Rejected, Save, Send, Train
+from edgeflock.runtime.fleet.peer.bucket import Bucket
+from edgeflock.runtime.fleet.peer.next_plan import NextPlan
 from edgeflock.runtime.fleet.peer.privacy import Privacy
 from edgeflock.runtime.fleet.peer.roster import Roster
 from edgeflock.runtime.fleet.peer.round import Peer
 from edgeflock.runtime.fleet.peer.store import Store
 from edgeflock.runtime.fleet.peer.trainer import Trainer, TrainerDied
+from edgeflock.runtime.fleet.peer.wire import is_chunk
 from edgeflock.runtime.fleet.transports.base import Transport
 
 LOOK_S = 1.0
 """Time between two looks at the roster's file and two writings of the status."""
 REST_S = (1.0, 60.0)
 """Shortest and longest rest before a learner that died is started again."""
+MEASURED_S = 60.0
+"""Time between two notes of what the links measure."""
 ANSWERS_BEATS = 3
 """A robot that is done goes on answering until, for so many beats, nobody needed anything."""
 
@@ -53,6 +58,10 @@ class Driver:
         Awaited after each round with its `Mixed`.
     privacy : Privacy, optional
         What a trained model goes through before the peer has it.
+    rate : float
+        Bytes of models per second that go out at most; 0: no limit.
+    next_plan : callable, optional
+        Gives the plan that is adopted next, None where there is none; called now and then.
     """
 
     def __init__(
@@ -67,11 +76,16 @@ class Driver:
         status: Path | None = None,
         on_mixed: Callable[[Mixed], Awaitable[None]] | None = None,
         privacy: Privacy | None = None,
+        rate: float = 0.0,
+        next_plan: Callable[[], NextPlan | None] | None = None,
     ) -> None:
         self._peer, self._trainer, self._store, self._learner = peer, trainer, store, learner
         self._connect, self._roster, self._events, self._status = connect, roster, events, status
-        self._on_mixed, self._privacy = on_mixed, privacy
+        self._on_mixed, self._next_plan, self._privacy = on_mixed, next_plan, privacy
         self._released: dict[str, Any] = {"privacy": privacy.status()} if privacy else {}
+        self._announced: tuple[str, int] | None = None
+        self._problems: dict[str, str] = {}
+        self._bucket = Bucket(rate, time.monotonic_ns())
         self._keys: dict[str, bytes] = {}
         self._transport: Transport | None = None
         self._wake = asyncio.Event()
@@ -169,21 +183,42 @@ class Driver:
         return model
 
     async def _look(self) -> None:
-        """Take a newer roster, and say where this robot stands."""
-        problem = ""
+        """Take a newer roster and the next plan, and say where this robot stands."""
+        measured_s = 0.0
         while True:
-            if self._roster is not None:
-                try:
-                    self._peer.set_roster(self._roster())
-                    problem = ""
-                except (EdgeflockError, OSError) as error:  # half copied, or older: the one before holds
-                    if problem != str(error):
-                        problem = str(error)
-                        self.note({"event": "alarm", "what": "roster", "peer": self._peer.own, "why": problem})
+            self._try("roster", self._take_roster)
+            self._try("next_plan", self._announce)
             if self._keys != self._peer.keys():
                 await self._open()
             self._write_status()
+            if time.monotonic() - measured_s >= MEASURED_S:
+                measured_s = time.monotonic()
+                self.note({"event": "delays"} | self._peer.status()["delays"])
             await asyncio.sleep(LOOK_S)
+
+    def _take_roster(self) -> None:
+        if self._roster is not None:
+            self._peer.set_roster(self._roster())
+
+    def _announce(self) -> None:
+        following = self._next_plan() if self._next_plan is not None else None
+        if following is None or following.plan.hash == self._peer.plan.hash:
+            return
+        announced = following.plan.hash, following.at_round
+        if announced != self._announced:
+            self._peer.adopt(following.plan, following.at_round)
+            self._announced = announced
+            self.note({"event": "next_plan", "plan": following.plan.hash, "round": following.at_round})
+
+    def _try(self, what: str, take: Callable[[], None]) -> None:
+        """Take a file that a person copies; where it is half copied or does not fit, the one before holds."""
+        try:
+            take()
+            self._problems.pop(what, None)
+        except (EdgeflockError, OSError) as error:
+            if self._problems.get(what) != str(error):
+                self._problems[what] = str(error)
+                self.note({"event": "alarm", "what": what, "peer": self._peer.own, "why": str(error)})
 
     async def _tell_mixed(self) -> None:
         while True:
@@ -212,10 +247,7 @@ class Driver:
         self._wake.set()
         for action in actions:
             if isinstance(action, Send):
-                transport = self._transport
-                if transport is not None and action.to in transport.peers:
-                    with contextlib.suppress(TransportError):  # it closes: the message is lost, as any may be
-                        transport.send(action.to, action.message)
+                self._send(action)
             elif isinstance(action, Train):
                 self._orders.put_nowait(action)
             elif isinstance(action, Save):
@@ -234,6 +266,16 @@ class Driver:
                 self.note({"event": "finished", "round": action.round})
                 self.finished.set()
 
+    def _send(self, action: Send) -> None:
+        transport = self._transport
+        if transport is None or action.to not in transport.peers:
+            return
+        if is_chunk(action.message) and not self._bucket.take(len(action.message), time.monotonic_ns()):
+            transport.counts[action.to].dropped["rate"] += 1
+            return
+        with contextlib.suppress(TransportError):  # it closes: the message is lost, as any may be
+            transport.send(action.to, action.message)
+
     def _save(self, action: Save) -> None:
         try:
             self._store.save(action.round, action.state, self._learner)
@@ -247,14 +289,16 @@ class Driver:
                 self._events.write(json.dumps({"time": round(time.time(), 3)} | event) + "\n")
                 self._events.flush()
 
-    def _write_status(self) -> None:
-        if self._status is None:
-            return
+    def status(self) -> dict[str, Any]:
+        """Where this robot stands, plain JSON values."""
         reachable = sorted(self._transport.reachable()) if self._transport else []
-        status = self._peer.status() | {"time": round(time.time(), 3), "reachable": reachable, "links": self._links()}
-        status |= self._released
-        with contextlib.suppress(OSError):  # a full disk stops no robot
-            write_atomically(self._status, json.dumps(status, indent=1) + "\n", sync=False)
+        there = {"time": round(time.time(), 3), "reachable": reachable, "links": self._links()}
+        return self._peer.status() | there | self._released
+
+    def _write_status(self) -> None:
+        if self._status is not None:
+            with contextlib.suppress(OSError):  # a full disk stops no robot
+                write_atomically(self._status, json.dumps(self.status(), indent=1) + "\n", sync=False)
 
     def _links(self) -> dict[str, dict[str, Any]]:
         """What passed each link since this transport was opened."""

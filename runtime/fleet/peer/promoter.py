@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeflock.runtime.fleet.peer.trainer import NICE
-
 
 class Promoter:
     """Runs `edgeflock fleet promote` at low priority, one at a time; a model that comes meanwhile waits for its turn.
@@ -23,11 +21,13 @@ class Promoter:
         Gets all that the command says.
     say : callable
         Takes a line for a person: what drives now, or why nothing changed.
+    nice : int
+        How far it stands back behind everything else (nice(2)).
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, arguments: Sequence[str], log: Path, say: Callable[[str], None], nice: int) -> None:
         self._command = [sys.executable, "-m", "edgeflock.runtime.cli", "fleet", "promote", *arguments]
-        self._log, self._say = log, say
+        self._log, self._say, self._nice = log, say, nice
         self._again = False
         self._running: asyncio.Task[None] | None = None
 
@@ -59,7 +59,7 @@ class Promoter:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=lambda: os.nice(NICE),
+                    preexec_fn=lambda: os.nice(self._nice),
                     start_new_session=True,  # Ctrl-C is for the robot, which then ends this process
                 )
                 try:

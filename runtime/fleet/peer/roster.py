@@ -6,23 +6,21 @@ common clock.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.bundle.signing import key_id
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import canonical_json, write_atomically
+from edgeflock.runtime.files import write_atomically
+from edgeflock.runtime.fleet.peer.sealed import seal, unseal
 from edgeflock.runtime.fleet.peer.wire import Name, Run
 from edgeflock.runtime.fleet.transports.base import check_name
 
-DOMAIN = b"edgeflock/fleet/roster/1\0"
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -121,21 +119,9 @@ class SignedRoster:
     fleet_key: bytes
 
 
-def sign_roster(roster: Roster, fleet_key: Ed25519PrivateKey) -> bytes:
-    """Content of the roster's file."""
-    content = roster.model_dump(mode="json")
-    public = fleet_key.public_key().public_bytes_raw().hex()
-    signed = {
-        "roster": content,
-        "fleet_key": public,
-        "signature": fleet_key.sign(DOMAIN + canonical_json(content)).hex(),
-    }
-    return (json.dumps(signed, indent=1) + "\n").encode()
-
-
 def write_roster(path: Path, roster: Roster, fleet_key: Ed25519PrivateKey) -> None:
     """Sign and write a roster, atomically."""
-    write_atomically(path, sign_roster(roster, fleet_key))
+    write_atomically(path, seal("roster", roster.model_dump(mode="json"), fleet_key))
 
 
 def read_roster(path: Path, fleet_key: bytes | None = None) -> SignedRoster:
@@ -153,20 +139,11 @@ def read_roster(path: Path, fleet_key: bytes | None = None) -> SignedRoster:
         It is not there, is no roster, was changed after signing, or another key signed it.
     """
     remedy = "Fetch the fleet's roster.json again, or make one with `edgeflock fleet keys init`."
+    content, public = unseal(path, "roster", fleet_key, remedy)
     try:
-        data: Any = json.loads(path.read_bytes())
-        content, public, signature = data["roster"], bytes.fromhex(data["fleet_key"]), bytes.fromhex(data["signature"])
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, DOMAIN + canonical_json(content))
         roster = Roster.model_validate(content)
-    except InvalidSignature:
-        raise DataError(f"{path} was changed after the fleet's key signed it. {remedy}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+    except ValidationError as error:
         raise DataError(f"{path} is no roster ({type(error).__name__}: {error}). {remedy}") from error
-    if fleet_key is not None and public != fleet_key:
-        raise DataError(
-            f"{path} is signed by the fleet key {key_id(public)}, this robot trusts {key_id(fleet_key)}: it belongs to "
-            f"another fleet. {remedy}"
-        )
     return SignedRoster(roster, public)
 
 

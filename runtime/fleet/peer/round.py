@@ -32,11 +32,25 @@ from edgeflock.runtime.fleet.peer.edges import Edges, Received
 from edgeflock.runtime.fleet.peer.exchange import Exchange
 from edgeflock.runtime.fleet.peer.gate import Gate
 from edgeflock.runtime.fleet.peer.joining import Joining
+from edgeflock.runtime.fleet.peer.links import Links
 from edgeflock.runtime.fleet.peer.presence import Presence
 from edgeflock.runtime.fleet.peer.resume import kept, restore
 from edgeflock.runtime.fleet.peer.roster import Roster
 from edgeflock.runtime.fleet.peer.view import View
-from edgeflock.runtime.fleet.peer.wire import Ack, Chunk, Code, Header, Heartbeat, Leave, Offer, Pull, Refused, Want
+from edgeflock.runtime.fleet.peer.wire import (
+    Ack,
+    Chunk,
+    Code,
+    Header,
+    Heartbeat,
+    Leave,
+    Offer,
+    Ping,
+    Pong,
+    Pull,
+    Refused,
+    Want,
+)
 from edgeflock.runtime.fleet.plan.schedule import Plan
 
 
@@ -91,6 +105,7 @@ class Peer:
         self.config = config
         self._context = Context(own, config, roster, Pen(roster.run, own, boot, nonce, key))
         self._presence = Presence(self._context)
+        self._links = Links(self._context)
         self._adoption = Adoption(self._context, self._presence, plan)
         self._gate = Gate(own, roster, config.behind, config.norm_factor, config.distance_factor)
         self._exchange = Exchange(self._context, schema)
@@ -150,6 +165,7 @@ class Peer:
             context.refuse(one.offer.sender, Refused(Code.EXPIRED, why))
         if now_ns >= self._next_beat_ns:
             self._beat(None)
+        self._links.tick(self._presence.others())
         self._look()
         if context.phase == "joining" and self._joining.tick():
             context.tally["joined_alone"] += 1
@@ -215,7 +231,7 @@ class Peer:
     @property
     def wake_ns(self) -> int:
         """When `tick` is needed next."""
-        times = [self._next_beat_ns, *self._exchange.wake_ns(), *self._joining.wake_ns()]
+        times = [self._next_beat_ns, *self._exchange.wake_ns(), *self._joining.wake_ns(), *self._links.wake_ns()]
         if self._context.phase == "waiting":
             times += [self._edges.deadline(name) for name in self._edges.waits_for()]
         return min(times)
@@ -266,6 +282,7 @@ class Peer:
                 for name, said in self._presence.said().items()
             },
             "strangers": dict(context.counts.get("?", {})),
+            "delays": self._links.matrix(),
             "in_doubt": self.in_doubt,
             "alarms": sorted(f"{what}: {peer}" for what, peer in context.alarms),
             "tally": dict(context.tally),
@@ -292,6 +309,8 @@ class Peer:
             self._edges.on_ack(header)
         elif isinstance(header, Pull):
             self._joining.serve(header, self.model)
+        elif isinstance(header, Ping | Pong):
+            self._links.heard(header)
         elif isinstance(header, Leave):
             self._edges.doubts.forget(lambda peer: peer == header.sender)
         if self._joining.near():
@@ -301,11 +320,14 @@ class Peer:
         incoming = self._exchange.chunk(came_from, chunk)
         if incoming is None:
             return
+        self._links.came(incoming)
         offer = incoming.offer
         try:
             model = self._exchange.unpack(incoming, len(self._state) if offer.mix else self._size)
             if offer.mix:
                 self._gate.model(self._form.model(model), self.model)
+            else:
+                self._gate.latest(model, self.model)
         except Refused as refused:
             if offer.mix:
                 self._edges.give_up(offer, refused)
@@ -428,7 +450,7 @@ class Peer:
             self._begin()
 
     def _go_on_from(self, offer: Offer, model: np.ndarray) -> None:
-        if self._joining.take(offer, model):
+        if self._joining.take(offer):
             self._state, self._context.round = self._form.begin(model), offer.of
             self._edges.reset()
             self._begin()

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,9 +20,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.fleet.learner import LearningTask
-
-NICE = 10
-"""How far the learner stands back behind everything else on the robot (nice(2))."""
+from edgeflock.runtime.fleet.peer.config import Part
 
 
 class TrainerDied(EdgeflockError):
@@ -44,14 +43,12 @@ class Trainer:
     ----------
     task : LearningTask
         Its first silo is this robot.
-    steps : int
-        Local steps per round.
-    threads : int, optional
-        Threads of torch; its own choice without.
+    part : Part
+        Local steps per round, and what they may cost the robot.
     """
 
-    def __init__(self, task: LearningTask, steps: int, threads: int | None = None) -> None:
-        self._task, self._steps, self._threads = task, steps, threads
+    def __init__(self, task: LearningTask, part: Part) -> None:
+        self._task, self._part = task, part
         self._process: Any = None
         self._pipe: Connection | None = None
         self._turn = asyncio.Lock()
@@ -74,7 +71,7 @@ class Trainer:
         self.close()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = theirs, self._task, self._steps, dict(state or {}), self._threads
+        arguments = theirs, self._task, self._part, dict(state or {})
         self._process = context.Process(target=_serve, args=arguments, name="learner", daemon=True)
         self._process.start()
         theirs.close()
@@ -91,6 +88,10 @@ class Trainer:
     async def weights(self, model: np.ndarray) -> dict[str, np.ndarray]:
         """The whole net of a model, by tensor names."""
         return await self._ask("weights", model)
+
+    async def graph(self, model: np.ndarray) -> bytes:
+        """The whole net of a model as ONNX; empty where the task makes none."""
+        return await self._ask("graph", model)
 
     @property
     def pid(self) -> int | None:
@@ -138,15 +139,15 @@ class Trainer:
         return answer
 
 
-def _serve(pipe: Connection, task: LearningTask, steps: int, state: dict[str, np.ndarray], threads: int | None) -> None:
+def _serve(pipe: Connection, task: LearningTask, part: Part, state: dict[str, np.ndarray]) -> None:
     """The learner's process: answers until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the robot, which then ends this process
-    os.nice(NICE)
+    os.nice(part.nice)
     try:
         learner = task.learner(0)
         start = task.start()
-        if threads is not None and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(part.threads)
         if state:
             learner.restore(state)
         shapes = sorted((name, str(value.shape)) for name, value in learner.weights(start).items())
@@ -156,7 +157,9 @@ def _serve(pipe: Connection, task: LearningTask, steps: int, state: dict[str, np
             if verb == "train":
                 round_, model = arguments
                 learner.load(model)
-                loss = learner.train(round_, steps)
+                began = time.monotonic()
+                loss = learner.train(round_, part.steps)
+                time.sleep((time.monotonic() - began) * (1 / part.duty - 1))
                 pipe.send((True, Lesson(learner.model(), loss, learner.state())))
             else:
                 pipe.send((True, getattr(learner, verb)(*arguments)))

@@ -119,6 +119,7 @@ class Offer(Header):
     body_sha256: Digest
     model_sha256: Digest
     ttl_ms: Count = Field(description="from its arrival; no two robots need the same clock")
+    pushed: Count = Field(description="first chunks that follow this message unasked")
 
     @property
     def chunks(self) -> int:
@@ -151,6 +152,24 @@ class Pull(Header):
     """Asks for the latest model, to join or to come back."""
 
     kind = b"P"
+
+
+class Ping(Header):
+    """Asks for an answer at once, and says what its sender knows of its links."""
+
+    kind = b"I"
+
+    number: Count = Field(description="rises with each ping of a boot")
+    latency_us: dict[Name, Count] = Field(max_length=256, description="half a round trip to each other robot")
+    received_bps: dict[Name, Count] = Field(max_length=256, description="at which models came from each other robot")
+
+
+class Pong(Header):
+    """The answer to a ping."""
+
+    kind = b"R"
+
+    ping: Count = Field(description="`number` of the ping")
 
 
 class Leave(Header):
@@ -191,7 +210,7 @@ class Signed:
             raise Refused(Code.SIGNATURE, f"a message in the name of {who} is not signed by its key.") from None
 
 
-KINDS: dict[bytes, type[Header]] = {one.kind: one for one in (Heartbeat, Offer, Want, Ack, Pull, Leave)}
+KINDS: dict[bytes, type[Header]] = {one.kind: one for one in (Heartbeat, Offer, Want, Ack, Pull, Ping, Pong, Leave)}
 
 
 def encode(header: Header, key: Ed25519PrivateKey) -> bytes:

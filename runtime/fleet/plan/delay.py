@@ -9,6 +9,9 @@ import numpy as np
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.plan.network import SiloNetwork
 
+MOST = 1e15
+"""Of bits, steps, ms or bit/s; beyond it sums lose what they add."""
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -34,8 +37,8 @@ class Workload:
     def __post_init__(self) -> None:
         for name in ("model_bits", "compute_ms", "local_steps", "access_bps"):
             value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise InputError(f"{name} is {value}: expected a number above 0.")
+            if not 0 < value <= MOST:
+                raise InputError(f"{name} is {value:g}: expected a number above 0 and at most {MOST:g}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ link joins, traffic takes the shortest path; among equally short ones the one of
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.files import parse_json
 from edgeflock.runtime.fleet.plan.links import (
     FORMATS,
     MOST,
@@ -23,12 +23,13 @@ from edgeflock.runtime.fleet.plan.links import (
     UNITS,
     great_circle_km,
     read_links,
-    read_text,
 )
 
 MS_PER_KM = 0.0085  # `aioz-ai/MultigraphFL`, docs/decisions/0010; once per pair comes
 PAIR_MS = 4.0
 CORE_BPS = 1e9
+MOST_SILOS = 5000
+"""Of a random network: delays are a matrix of all pairs."""
 
 # Latitude and longitude in degrees: of the city, of the middle of the state where Gaia names a state.
 GAIA = {
@@ -165,8 +166,8 @@ def city_network(name: str, core_bps: float = CORE_BPS) -> SiloNetwork:
 
 def random_network(n: int, seed: int = 0, core_bps: float = CORE_BPS, side_km: float = 5000.0) -> SiloNetwork:
     """Random geometric network: `n` silos strewn over a square, linked when near; the radius grows until connected."""
-    if n < 3:
-        raise InputError(f"a network needs 3 silos or more, got {n}.")
+    if not 3 <= n <= MOST_SILOS:
+        raise InputError(f"expected 3 to {MOST_SILOS} silos in a random network, got {n}.")
     _scipy()
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
@@ -218,7 +219,7 @@ def read_delays(path: Path) -> SiloNetwork:
     """
     expected = 'expected {"silos": [names], "delay_ms": rows}, and "bandwidth_bps": rows if links were measured'
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(path.read_bytes())
     except (ValueError, RecursionError) as e:
         reason = "nested too deeply" if isinstance(e, RecursionError) else e
         raise DataError(f"{path} is no delay matrix ({type(e).__name__}: {reason}): {expected}.") from None

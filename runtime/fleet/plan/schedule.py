@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.files import canonical_json
+from edgeflock.runtime.files import canonical_json, parse_json
 from edgeflock.runtime.fleet.plan.delay import Delays
 from edgeflock.runtime.fleet.plan.overlays import complete, delta_mbst, mst, ring, star
 from edgeflock.runtime.fleet.plan.tours import improved_tour
@@ -117,10 +117,10 @@ class Plan:
         return json.dumps(self.content() | {"states": self.states, "hash": self.hash}, indent=1, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str, source: str | Path = "the plan") -> Plan:
+    def from_json(cls, text: bytes | str, source: str | Path = "the plan") -> Plan:
         """Plan from its JSON; `DataError` when it is none, is inconsistent, or is not what its hash says."""
         try:
-            data = json.loads(text)
+            data = parse_json(text)
             if data["version"] != VERSION:
                 raise DataError(f"{source} is a plan of version {data['version']}, expected {VERSION}: make it again.")
             roster = tuple(data["roster"])

@@ -14,7 +14,7 @@ import typer
 from edgeflock.runtime.errors import InputError, TransportError
 from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import config_folder
-from edgeflock.runtime.fleet.verbs import address_of
+from edgeflock.runtime.fleet.peer.settings import address
 
 LEAST_TOKEN = 16
 """Characters."""
@@ -41,7 +41,7 @@ def watch(
         from edgeflock.runtime.fleet.watch.app import make_app
     from edgeflock.runtime.fleet.watch.view import Fleet
 
-    host, port = address_of(listen, listen)
+    host, port = address(listen)
     fleet = Fleet(folders)
     near = is_loopback(host)
     if not near and token is None:

@@ -119,12 +119,21 @@ def test_the_cost_of_size_is_measured(tmp_path):
         (["--network", "gaia", "--straggler", "Tokyo=3", "--straggler", "Tokyo=5"], "'Tokyo=5': .*once per silo"),
         (["--network", "gaia", "--hub", "Paris"], "no silo 'Paris'"),
         (["--network", "gaia", "--model-bits", "0"], "model_bits is 0"),
-        (["--network", "gaia", "--wifi-bps", "0"], "--wifi-bps"),
+        (["--network", "gaia", "--local-steps", "9" * 20], "local_steps is 1e.20: expected .* at most"),
+        (["--network", "gaia", "--model-bits", "1e300"], "model_bits is 1e.300: expected .* at most"),
+        (["--network", "random:99999999"], "expected 3 to 5000 silos in a random network, got 99999999"),
+        (["--network", "gaia", "--seed", "3"], "no effect without --jitter: --seed"),
     ],
 )
 def test_bad_options_say_what_was_expected(args, said):
     with pytest.raises(InputError, match=said):
         run("cycle-time", "--no-matcha", *args)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--wifi-bps", 0), ("--wifi-bps", 1e-300), ("--jitter", 1e9)])
+def test_a_disturbance_has_bounds_within_which_times_are_numbers(option, value):
+    ended = CliRunner().invoke(fleet_app, ["cycle-time", "--network", "gaia", "--no-matcha", option, str(value)])
+    assert ended.exit_code == 2 and option in ended.output
 
 
 def test_a_tour_without_a_ring_is_refused():
@@ -232,9 +241,9 @@ def test_a_fleet_follows_the_plan_that_plan_prints(point, tmp_path):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--mode", "sfl", "--base", "mst"], "--base would not be used: mode 'sfl' has no overlay of peers"),
-        (["--mode", "local", "--rule", "half", "--settle", 2], "--rule, --settle would not be used: mode 'local'"),
-        (["--mode", "cll", "--straggler", "Tokyo=5"], "--straggler would not be used: mode 'cll' has no clock"),
+        (["--mode", "sfl", "--base", "mst"], "no effect with --mode sfl, which has no overlay of peers: --base"),
+        (["--mode", "local", "--rule", "half", "--settle", 2], "no effect with --mode local, .*: --rule, --settle"),
+        (["--mode", "cll", "--straggler", "Tokyo=5"], "no effect with --mode cll, which has no clock: --straggler"),
         (["--model-bits", 0], "model_bits is 0"),
         (["--seed", -1], None),
     ],
@@ -253,7 +262,7 @@ def test_a_plan_of_other_silos_or_beside_an_overlay_is_refused(point, tmp_path):
     run("plan", "--network", "random:11", "--json", file)
     with pytest.raises(InputError, match=r"plan\.json is for other silos than gaia"):
         run("simulate", *SIMULATE, "--plan", file, "--out", tmp_path / "run")
-    with pytest.raises(InputError, match=r"--t would not be used: .*plan\.json says"):
+    with pytest.raises(InputError, match=r"no effect with --plan, .*: --t"):
         run("simulate", *SIMULATE, "--plan", file, "--t", 3, "--out", tmp_path / "run")
 
 

@@ -9,6 +9,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 
 from edgeflock.export.datasets.volumes import bspline_field
+from edgeflock.export.graph import predict
 from edgeflock.export.nets.spatial import (
     Cascade,
     affine_flow,
@@ -18,7 +19,7 @@ from edgeflock.export.nets.spatial import (
     linear_part,
     warp,
 )
-from edgeflock.export.onnx import export_onnx, predict
+from edgeflock.export.onnx import export_onnx
 
 torch.set_num_threads(1)
 SHAPE = (12, 14, 17)

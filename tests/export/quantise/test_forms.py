@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgeflock.calibration.ranges import activation_ranges
-from edgeflock.export.onnx import export_onnx, finish, predict
+from edgeflock.export.graph import finish, predict
+from edgeflock.export.onnx import export_onnx
 from edgeflock.export.quantise.forms import FORMS, check_form, prepare, quantisable, quantize
 from edgeflock.export.quantise.planes import to_2d
 from edgeflock.export.quantise.sensitivity import sqnr_db

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
+from edgeflock.export.graph import finish, predict
 from edgeflock.export.nets.spatial import warp
-from edgeflock.export.onnx import export_onnx, finish, predict
+from edgeflock.export.onnx import export_onnx
 from edgeflock.export.quantise.fp16 import to_fp16
 
 

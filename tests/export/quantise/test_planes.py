@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from edgeflock.calibration.ranges import activation_ranges
+from edgeflock.export.graph import predict
 from edgeflock.export.nets import NETS
-from edgeflock.export.onnx import check_parity, export_onnx, predict
+from edgeflock.export.onnx import check_parity, export_onnx
 from edgeflock.export.quantise.forms import check_form, quantize
 from edgeflock.export.quantise.planes import to_2d
 from edgeflock.runtime.errors import InputError

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from edgeflock.calibration.ranges import activation_ranges
-from edgeflock.export.onnx import export_onnx, predict
+from edgeflock.export.graph import predict
+from edgeflock.export.onnx import export_onnx
 from edgeflock.export.quantise import search as search_module
 from edgeflock.export.quantise.forms import check_form, quantize
 from edgeflock.export.quantise.search import search

@@ -6,8 +6,9 @@ import pytest
 import torch
 from onnx import version_converter
 
+from edgeflock.export.graph import predict
 from edgeflock.export.nets import EMOTION_NETS, NETS, STEERING_NETS
-from edgeflock.export.onnx import export_onnx, predict
+from edgeflock.export.onnx import export_onnx
 from edgeflock.export.targets.opset import to_opset
 from edgeflock.runtime.errors import InputError
 

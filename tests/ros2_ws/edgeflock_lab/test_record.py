@@ -16,6 +16,7 @@ from edgeflock_lab.record import parse_seeds, record_world
 def test_seeds_are_a_list_or_a_range():
     assert parse_seeds("1,3,8") == [1, 3, 8]
     assert parse_seeds("1:9:2") == [1, 3, 5, 7]
+    assert parse_seeds("2,1,2") == [2, 1]  # no two processes for one world
     for bad in ("", "a", "5:1", "-1", "1:2:3:4", "1:9:0"):
         with pytest.raises(InputError, match="seeds"):
             parse_seeds(bad)
@@ -49,6 +50,8 @@ def test_a_cut_recording_is_resumed_and_a_finished_one_left_alone(tmp_path, monk
     before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
     record_world(tmp_path, "outdoor", 2, 10)
     assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+    with pytest.raises(InputError, match="outdoor_2: was recorded with frames 10, got 12; delete it or choose another"):
+        record_world(tmp_path, "outdoor", 2, 12)
 
 
 def test_a_disk_that_is_full_ends_in_one_line_and_the_same_command_goes_on(tmp_path):

@@ -80,3 +80,21 @@ def test_arguments_that_ros_cannot_read_are_refused_with_how_they_are_written(gr
     done = run_talker(graph, ["--ros-args", *arguments])
     assert done.returncode == 5 and arguments[1] in done.stderr, done.stderr
     assert "Correct what stands after --ros-args" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "edgeflock_ros.camera_node",
+        "fadnet_nav.steering_node",
+        "fadnet_nav.guard_node",
+        "fadnet_nav.composed",
+        "emotion_recognition.emotion_node",
+        "fadnet_sim.base_node",
+        "fadnet_sim.camera_node",
+    ],
+)
+def test_a_middleware_that_is_not_installed_is_said_before_rclpy_ends_the_process(graph, module):
+    environment = graph.env | {"RMW_IMPLEMENTATION": "rmw_nobody_cpp"}
+    done = subprocess.run([sys.executable, "-m", module], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 5 and done.stderr.startswith("edgeflock: expected the middleware RMW_IMPLEMENTATION")

@@ -1,13 +1,16 @@
 """`edgeflock fleet keys` and what `edgeflock fleet join` refuses."""
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from edgeflock.runtime.bundle.signing import generate_key
 from edgeflock.runtime.errors import BundleError, DataError, InputError
+from edgeflock.runtime.fleet.peer.next_plan import read_next_plan
 from edgeflock.runtime.fleet.peer.roster import read_roster
-from edgeflock.runtime.fleet.verbs import join, keys_app
+from edgeflock.runtime.fleet.plan.schedule import make_plan
+from edgeflock.runtime.fleet.verbs import adopt, join, keys_app
 
 
 def run(*args):
@@ -94,3 +97,43 @@ def test_join_refuses_what_it_cannot_use_before_anything_starts(fleet, tmp_path,
     done = CliRunner().invoke(app, [str(a) for a in ["r1", *files, "--out", out, *options]])
     assert isinstance(done.exception, InputError) and said in str(done.exception)
     assert not out.exists()
+
+
+@pytest.fixture
+def plan(tmp_path):
+    made = make_plan(["r1", "r2"], np.array([[0, 3.0], [3.0, 0]]), 1, "ring")
+    (tmp_path / "plan.json").write_text(made.to_json())
+    return made
+
+
+def take_over(*words):
+    app = typer.Typer()
+    app.command()(adopt)
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+def test_a_plan_to_adopt_is_signed_by_the_fleet_and_names_its_round(fleet, plan, tmp_path):
+    for name in ("r1", "r2"):
+        run("add", fleet, name, tmp_path / f"{name}.pub")
+    said = take_over(tmp_path / "plan.json", "--fleet", fleet, "--at-round", 40)
+    assert "from round 40 on" in said and "beside roster.json" in said
+    public = read_roster(fleet / "roster.json").fleet_key
+    found = read_next_plan(fleet / "next-plan.json", "lab", public)
+    assert (found.plan.hash, found.at_round) == (plan.hash, 40)
+    with pytest.raises(DataError, match="for the run 'lab', this is 'yard'"):
+        read_next_plan(fleet / "next-plan.json", "yard", public)
+    text = (fleet / "next-plan.json").read_text()
+    (fleet / "next-plan.json").write_text(text.replace('"at_round": 40', '"at_round": 4'))
+    with pytest.raises(DataError, match="changed after the fleet's key signed it"):
+        read_next_plan(fleet / "next-plan.json", "lab", public)
+
+
+def test_a_plan_with_a_robot_that_has_no_key_in_that_round_is_not_signed(fleet, plan, tmp_path):
+    run("add", fleet, "r1", tmp_path / "r1.pub")
+    run("add", fleet, "r2", tmp_path / "r2.pub", "--from-round", 50)
+    with pytest.raises(InputError, match="the plan names r2, who has no key in force in round 40"):
+        take_over(tmp_path / "plan.json", "--fleet", fleet, "--at-round", 40)
+    assert not (fleet / "next-plan.json").exists()

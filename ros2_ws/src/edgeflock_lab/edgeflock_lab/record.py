@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
 
 from edgeflock.runtime.errors import EdgeflockError, InputError
-from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.files import check_outputs, sole_writer
 from edgeflock.runtime.options import Keys, next_command
 from fadnet_sim.expert import PurePursuit
 from fadnet_sim.path import ReferencePath
@@ -31,7 +31,7 @@ FRAME_S = 1 / 6  # s between recorded frames: at 30 Hz neighbours hardly differ
 def record(
     out: Annotated[Path, typer.Option(help="Folder that gets train/ (odd seeds) and val/ (even seeds).")],
     seeds: Annotated[str, typer.Option(help="Worlds, as 1,3,5 or start:stop:step (stop excluded).")] = "1:41:2",
-    world: Annotated[str, typer.Option(help="indoor, outdoor or both.")] = "both",
+    world: Annotated[Literal["indoor", "outdoor", "both"], typer.Option(help="Kind of worlds.")] = "both",
     frames: Annotated[int, typer.Option(min=1, help="Frames per world.")] = 400,
     driver: Annotated[
         str, typer.Option(help="expert, or a bundle folder: the net drives and the expert labels (DAgger).")
@@ -49,12 +49,15 @@ def record(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     check_outputs(folders=[out], whole=[None if driver == "expert" else Path(driver)])
-    kinds: list[Kind] = ["indoor", "outdoor"] if world == "both" else [cast(Kind, world)]
+    if key and driver == "expert":
+        raise InputError("--key trusts the bundle of --driver, and the expert needs none: leave it out.")
+    kinds: list[Kind] = ["indoor", "outdoor"] if world == "both" else [world]
     todo = [(kind, seed) for seed in parse_seeds(seeds) for kind in kinds]
     columns = (TextColumn("recording worlds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # A fresh interpreter per worker: an OpenGL context does not survive a fork.
     with (
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool,
+        sole_writer(out),
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=start_worker) as pool,
         Progress(*columns) as progress,
     ):
         bar = progress.add_task("", total=len(todo))
@@ -85,10 +88,11 @@ def parse_seeds(text: str) -> list[int]:
         seeds = []
     if not seeds or min(seeds) < 0:
         raise InputError(f"Expected seeds as 1,3,5 or start:stop:step with at least one seed >= 0, got {text!r}.")
-    return seeds
+    return list(dict.fromkeys(seeds))  # two processes must not write one world
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """Set up a process of a pool: one thread, and an end with its parent."""
     os.environ["LP_NUM_THREADS"] = "1"  # the software renderer would start one per core in every worker
     # A worker whose parent was killed would wait for its next world for ever.
     parent = parent_process()
@@ -105,17 +109,24 @@ def record_world(
     out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert", keys: list[Path] | None = None
 ) -> Path:
     """Record one world; returns the folder, which is left alone if it is complete already."""
+    return record_drive(out / ("train" if seed % 2 else "val") / f"{kind}_{seed}", kind, seed, frames, driver, keys)
+
+
+def record_drive(
+    folder: Path,
+    kind: Kind,
+    seed: int,
+    frames: int,
+    driver: str = "expert",
+    keys: list[Path] | None = None,
+    drive_number: int = 0,
+) -> Path:
+    """Record a drive through a world into `folder`, unless it is there; another number is another way through."""
     from edgeflock.runtime.prepare.frame import grey_320x240
     from edgeflock.runtime.recording.dronet import DronetWriter, is_complete
     from fadnet_sim.camera import SimCamera
 
-    folder = out / ("train" if seed % 2 else "val") / f"{kind}_{seed}"
-    if is_complete(folder):
-        return folder
-    place = make_world(kind, seed)
-    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
-    drive = None if driver == "expert" else _net(driver, keys)
-    episode_s = EPISODE_S if drive is None else NET_EPISODE_S
+    episode_s = EPISODE_S if driver == "expert" else NET_EPISODE_S
     about = {
         "world": kind,
         "seed": seed,
@@ -124,8 +135,13 @@ def record_world(
         "frame_s": FRAME_S,
         "episode_s": episode_s,
     }
+    if is_complete(folder, about):
+        return folder
+    place = make_world(kind, seed)
+    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
+    drive = None if driver == "expert" else _net(driver, keys)
     with DronetWriter(folder, about) as writer:
-        rng = np.random.default_rng([seed, kind == "indoor", writer.frames])
+        rng = np.random.default_rng([seed, kind == "indoor", writer.frames, *([drive_number] * (drive_number > 0))])
         left = 0.0
         while writer.frames < frames:
             if left <= 0 or abs(sim.lateral_error) > 1.1 or sim.collisions:

@@ -5,6 +5,9 @@ Parameters: `CameraParameters`; see `managed`.
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import sys
 from typing import Literal
 

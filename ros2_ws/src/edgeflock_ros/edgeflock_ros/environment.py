@@ -17,14 +17,24 @@ def check_environment() -> None:
     Raises
     ------
     InputError
-        ROS_DOMAIN_ID has no ports, or the library of RMW_IMPLEMENTATION cannot be loaded. The latter has to be asked
-        before rclpy is imported: that import ends the process.
+        ROS_DOMAIN_ID has no ports, or see `check_middleware`.
     """
     domain = os.environ.get("ROS_DOMAIN_ID") or "0"
     if not (domain.isdigit() and int(domain) <= MAX_DOMAIN):
         raise InputError(
             f"expected ROS_DOMAIN_ID as a number from 0 to {MAX_DOMAIN}, got {domain!r}: unset or change it."
         )
+    check_middleware()
+
+
+def check_middleware() -> None:
+    """Refuse a RMW_IMPLEMENTATION whose library cannot be loaded; rclpy ends the process when it is imported.
+
+    Raises
+    ------
+    InputError
+        There is no such library.
+    """
     if asked := os.environ.get("RMW_IMPLEMENTATION"):
         try:
             ctypes.CDLL(f"lib{asked}.so")

@@ -19,6 +19,9 @@ Parameters: `EmotionParameters`; see `edgeflock_ros.managed`.
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import sys
 import threading
 import time

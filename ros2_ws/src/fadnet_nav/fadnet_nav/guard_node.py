@@ -28,6 +28,9 @@ within 20 ms and does not hold up the watch. With `use_sim_time` all of this is 
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import sys
 from typing import Any, Literal
 

@@ -14,7 +14,7 @@ def robot(
     camera: str,
     camera_path: str = "",
     *,
-    net: dict[str, str] | None = None,
+    net: dict[str, Any] | None = None,
     composed: bool = False,
     use_sim: bool | None = None,
     world: str = "indoor",

@@ -15,6 +15,12 @@ Publishes
     /diagnostics                at every change and at 1 Hz, of the newest frame: age_ms, inference_ms, frames, dropped,
                                 engine, precision, bundle, view; WARN while no image comes, with who should send it
 
+Services (relative names)
+    ~/reload                    std_srvs/Trigger: opens, verifies, replays and warms up what lies at `bundle` now, in a
+                                thread of its own, and drives with it from the next frame on. Where it is refused, the
+                                answer says why, and the one before drives on. With `follow` the node does so by itself
+                                when the link `bundle` comes to point elsewhere, as `edgeflock fleet promote` lets it
+
 With the mount of the camera (`camera_height` ...) and its camera_info every frame is brought to the view of the camera
 that the net was trained with (`edgeflock.runtime.prepare.view`); frames wait for the first camera_info. Without a mount
 they are taken as they are, which is warned of once.
@@ -24,7 +30,11 @@ Parameters: `SteeringParameters`; the mount may change at any time. See `managed
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import math
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, cast
@@ -34,10 +44,12 @@ from builtin_interfaces.msg import Time
 from pydantic import Field
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_srvs.srv import Trigger
 
 from edgeflock.runtime.cameras.encodings import decode_color
-from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.errors import EdgeflockError, InputError, in_our_words
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount
 from edgeflock_ros import topics
@@ -62,6 +74,7 @@ POOR_VIEW = 0.8  # share of what the net looks at
 class SteeringParameters(NetParameters):
     """Parameters of the steering node; the mount by the names that the guard has it by."""
 
+    follow: bool = Field(default=False, description="reload by itself when the link `bundle` points elsewhere")
     camera_height: float = Field(default=0.0, ge=0.0, le=4.0, description="ground to camera, m; 0: not known")
     camera_pitch: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera pitch, rad, positive looks down")
     camera_yaw: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera yaw, rad, positive looks to the left")
@@ -85,22 +98,19 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def __init__(self, subscribe: bool = True) -> None:
         super().__init__("steering", SteeringParameters, "frames")
         self._subscribe = subscribe
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._policy: SteeringPolicy | None = None
         self._reader: ImageReader | None = None
         self._infos: Subscription | None = None
+        self._reloading: Future | None = None
+        self._refused = ""
         self.start()
 
     def load(self) -> None:
         """Load, verify and warm up the bundle."""
-        from edgeflock.runtime.tasks.steering import SteeringPolicy
-
-        p = self.settings.value
-        self._policy = SteeringPolicy(
-            p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted
-        )
-        for _ in range(WARM_UP):
-            self._policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
+        self._camera: Intrinsics | None = None
+        self._take(self._open())
+        self._wear(self.settings.value.mount)
         self._frames = 0
         self._steering = self.create_lifecycle_publisher(JointState, topics.STEERING, qos("reliable", 5))
         self._ackermann = None
@@ -108,11 +118,63 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._ackermann = self.create_lifecycle_publisher(
                 AckermannDriveStamped, topics.ACKERMANN, qos("reliable", 5)
             )
-        digest, engine = self._policy.bundle.digest, self._policy.engine
+        self._service = self.create_service(Trigger, "~/reload", self._on_reload)
+
+    def _open(self) -> SteeringPolicy:
+        """What lies at `bundle` now: verified, replayed and warm."""
+        from edgeflock.runtime.tasks.steering import SteeringPolicy
+
+        p = self.settings.value
+        self._place = os.path.realpath(p.bundle)
+        policy = SteeringPolicy(p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted)
+        for _ in range(WARM_UP):
+            policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
+        return policy
+
+    def _take(self, policy: SteeringPolicy) -> str:
+        """Drive with a bundle; says which."""
+        self._policy = policy
+        digest, engine = policy.bundle.digest, policy.engine.name
         self.hardware_id = digest[:12]
-        self._constant = {"engine": engine.name, "precision": self._policy.precision, "bundle": digest}
-        self.get_logger().info(f"bundle {digest[:12]}, {engine.name}, {self._policy.precision}")
-        self._wear(p.mount)
+        self._constant = {"engine": engine, "precision": policy.precision, "bundle": digest}
+        said = f"bundle {digest[:12]}, {engine}, {policy.precision}"
+        self.get_logger().info(said)
+        return said
+
+    async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._reloading is not None:
+            response.message = "it is being reloaded already: ask again when that is done."
+        else:
+            response.success, response.message = await self._reload()
+        return response
+
+    def _reload(self) -> Future:
+        """Begin to take what lies at `bundle` now; gives whether it drives, and which or why not."""
+        self._reloading = done = Future()
+        threading.Thread(target=self._renew, args=(done,), name="reload", daemon=True).start()
+        return done  # not the attribute: the thread may be done already
+
+    def _renew(self, done: Future) -> None:
+        try:
+            policy = self._open()
+            camera, mount = self._camera, self.settings.value.mount
+            view = None
+            if camera is not None and mount is not None and policy.bundle.manifest.trained_camera:
+                view = self._look(policy, camera, mount)
+            with self._lock:  # between two frames
+                if self._policy is None:
+                    raise InputError("the node was cleaned up meanwhile.")
+                answer = True, self._take(policy)
+                if view is not None and self.settings.value.mount == mount:
+                    self._constant["view"] = view
+                else:
+                    self._wear(self.settings.value.mount)
+        except Exception as error:  # whatever it is: what drives goes on driving, and the caller is told
+            answer = False, f"{in_our_words(error) or error} The bundle before drives on."
+            self.get_logger().error(f"reload: {answer[1]}")
+        self._refused = "" if answer[0] else answer[1]
+        self._reloading = None
+        done.set_result(answer)
 
     def accept(self, new: SteeringParameters) -> str | None:
         """A mount may take another's place at any time."""
@@ -165,10 +227,12 @@ class SteeringNode(ManagedNode[SteeringParameters]):
 
     def unload(self) -> None:
         """Drop the bundle."""
+        self.destroy_service(self._service)
         for publisher in (self._steering, self._ackermann):
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
-        self._policy = None
+        with self._lock:
+            self._policy = None
 
     def _on_info(self, data: bytes) -> None:
         """Look through the lens that camera_info tells of; from frame to frame only its stamp changes."""
@@ -176,16 +240,17 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         if self._mount is None or lens == self._lens:
             return
         with self._lock:
-            self._constant["view"] = self._look(to_intrinsics(deserialize_message(data, CameraInfo)), self._mount)
+            assert self._policy is not None
+            self._camera = to_intrinsics(deserialize_message(data, CameraInfo))
+            self._constant["view"] = self._look(self._policy, self._camera, self._mount)
             self._lens, self._awaits_lens = lens, False
         held, self._held = self._held, None
         if held is not None:
             self._on_image(held)
 
-    def _look(self, camera: Intrinsics, mount: Mount) -> str:
-        assert self._policy is not None
+    def _look(self, policy: SteeringPolicy, camera: Intrinsics, mount: Mount) -> str:
         try:
-            seen = self._policy.look_through(camera, mount).coverage
+            seen = policy.look_through(camera, mount).coverage
         except InputError as error:
             self.get_logger().warning(f"frames are taken as they are: {error}")
             return "as the camera sees it"
@@ -253,10 +318,14 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _tell(self) -> None:
         level, message, values = self._newest
         counts = {"frames": self._frames, "dropped": self._reader.missed if self._reader else 0}
-        self.say(level, message, **values, **counts, **self._constant)
+        refused = {"reload": self._refused} if self._refused else {}
+        self.say(level, message, **values, **counts, **self._constant, **refused)
 
     def report(self) -> None:
-        """The newest frame, or that none comes any more."""
+        """The newest frame, or that none comes any more; and look where the bundle's link points."""
+        p = self.settings.value
+        if p.follow and self._reloading is None and os.path.realpath(p.bundle) != self._place:
+            self._reload()
         with self._lock:
             if self._came == self._reported:
                 self._newest = WARN, self._absence(), {}

@@ -31,6 +31,7 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("bundle", default_value="", description="bundle folder; empty = the one edgeflock brings"),
     DeclareLaunchArgument("keys", default_value="", description="its signer's .pub file; several separated by ':'"),
+    DeclareLaunchArgument("follow", default_value="false", description="take another bundle when its link changes"),
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
@@ -64,7 +65,8 @@ def _nodes(context):
     processes = robot(
         a["camera"],
         a["camera_path"],
-        net={name: a[name] for name in ("bundle", "keys", "precision", "engine")},
+        net={name: a[name] for name in ("bundle", "keys", "precision", "engine")}
+        | ({"follow": True} if flag("follow", a["follow"]) else {}),
         composed=flag("composed", a["composed"]),
         use_sim=flag("use_sim", a["use_sim"]) if a["use_sim"] else None,
         world=a["world"],

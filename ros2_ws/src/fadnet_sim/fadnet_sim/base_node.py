@@ -10,6 +10,9 @@ on under the rule of a real one: the last command holds for `command_timeout`, t
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import math
 import sys
 import time

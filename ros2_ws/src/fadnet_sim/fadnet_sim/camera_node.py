@@ -8,6 +8,9 @@ Parameters: `SimCameraParameters`; see `edgeflock_ros.managed`.
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import math
 import sys
 import threading

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -30,6 +31,7 @@ class Pull:
             self.task.dies_once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         self.steps += steps
+        time.sleep(self.task.lesson_s)
         self.now += np.float32(0.2) * (np.float32(self.task.point) - self.now)
         return float(np.abs(self.now - self.task.point).mean())
 
@@ -56,6 +58,7 @@ class PullTask(LearningTask):
     goal: float = 1.2
     dies_once: Path | None = None
     broken: bool = False
+    lesson_s: float = 0.0
 
     def start(self):
         return np.ones(SIZE, np.float32)

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from safetensors.numpy import load_file
 
 from edgeflock.runtime.bundle.signing import generate_key, read_private_key
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.fleet.peer.config import PeerConfig, Place
-from edgeflock.runtime.fleet.peer.join import join, schema_of, settings_of
+from edgeflock.runtime.fleet.peer.config import Part, PeerConfig, Place
+from edgeflock.runtime.fleet.peer.join import Participant, by_tcp, join, schema_of
+from edgeflock.runtime.fleet.peer.next_plan import NextPlan, write_next_plan
 from edgeflock.runtime.fleet.peer.roster import Roster, write_roster
+from edgeflock.runtime.fleet.peer.settings import Settings, settings_of
 from edgeflock.runtime.fleet.peer.store import Store
-from edgeflock.runtime.fleet.peer.trainer import NICE, Trainer, TrainerDied
+from edgeflock.runtime.fleet.peer.trainer import Trainer, TrainerDied
 from edgeflock.runtime.fleet.plan.schedule import make_plan
 
 sys.path.insert(0, str(Path(__file__).parent))  # the learners' processes look there too
@@ -57,17 +60,22 @@ class Fleet:
             "key": self.folder / f"{name}.pem",
             "roster": self.folder / "roster.json",
             "plan": self.folder / "plan.json",
-            "listen": self.addresses[name],
-            "peers": {other: at for other, at in self.addresses.items() if other != name},
             "out": self.folder / "runs" / name,
             "evaluate": 4,
         }
         return Place(**(fields | changed))
 
-    def join(self, name, rounds=8, settle=4, task=None, settings=None, **changed):
-        config = PeerConfig(rounds=rounds, settle=settle, beat_s=0.3, ceiling_s=10, **(settings or {}))
+    def participant(self, name, rounds=8, settle=4, task=None, addresses=None, private=None, **changed):
+        private = private or {}
+        config = PeerConfig(rounds=rounds, settle=settle, beat_s=0.3, ping_s=0.2, ceiling_s=10, **private)
         task = task or PullTask(silos=1, point=POINTS[name])
-        return join(self.place(name, **changed), config, "pull", task, self.said[name].append)
+        settings = Settings(self.place(name, **changed), config, "pull", task)
+        others = {other: at for other, at in self.addresses.items() if other != name}
+        connect = by_tcp(name, self.addresses[name], others if addresses is None else addresses)
+        return Participant(settings, connect, self.said[name].append)
+
+    def join(self, name, **changed):
+        return join(self.participant(name, **changed))
 
     def model(self, name):
         return load_file(self.folder / "runs" / name / "model.safetensors")["w"]
@@ -104,7 +112,7 @@ def test_three_robots_agree_on_what_none_of_them_has_seen_alone(fleet):
 def test_a_robot_that_clips_and_noises_says_what_that_gives(fleet):
     pytest.importorskip("dp_accounting")
     private = {"clip": 0.5, "noise": 4.0}
-    run(*(fleet.join(name, settings=private if name == "r2" else {}) for name in NAMES))
+    run(*(fleet.join(name, private=private if name == "r2" else {}) for name in NAMES))
     status = json.loads((fleet.folder / "runs" / "r2" / "status.json").read_text())
     assert status["privacy"]["releases"] == 8 and 0 < status["privacy"]["epsilon"] < 10
     assert f"released 8 updates, epsilon {status['privacy']['epsilon']:.2f} at delta 1e-05" in fleet.said["r2"][-1]
@@ -204,13 +212,62 @@ def test_a_revoked_robot_is_shut_out_while_the_fleet_runs(fleet):
     assert all(event["heard"] in ([], ["r1"]) for event in fleet.events("r2", "mixed")[later:])
 
 
+def test_a_robot_that_is_held_leaves_and_comes_back_where_the_others_are(fleet):
+    async def story():
+        held = fleet.participant("r2", rounds=99_999)
+        others = [asyncio.ensure_future(fleet.join(name, rounds=99_999)) for name in ("r1", "r3")]
+        held_one = asyncio.ensure_future(join(held))
+
+        async def until(condition):
+            while not condition():
+                for task in (*others, held_one):
+                    assert not task.done(), task.exception()
+                await asyncio.sleep(0.05)
+
+        def rounds(name):
+            return [event["round"] for event in fleet.events(name, "mixed")]
+
+        await until(lambda: (fleet.folder / "runs" / "r2" / "events.jsonl").exists() and len(rounds("r2")) > 2)
+        held.hold("pause")
+        held.hold("battery")
+        await held.rests()
+        done, others_done = rounds("r2"), rounds("r1")[-1]
+        assert held.status()["phase"] == "left" and held.status()["held"] == ["battery", "pause"]
+        await until(lambda: rounds("r1")[-1] > others_done + 20)  # it holds nobody up
+        held.release("pause")
+        await asyncio.sleep(0)
+        assert rounds("r2") == done and held.held == {"battery"}
+        held.release("battery")
+        await until(lambda: len(rounds("r2")) > len(done) + 2)
+        assert rounds("r2")[len(done)] > others_done + 20 - PeerConfig().behind
+        for task in (*others, held_one):
+            task.cancel()
+        await asyncio.gather(*others, held_one, return_exceptions=True)
+
+    run(story())
+
+
+def test_a_learner_that_may_work_a_quarter_of_the_time_rests_the_other_three():
+    async def story():
+        trainer = Trainer(PullTask(silos=1, lesson_s=0.1), Part(duty=0.25))
+        try:
+            start, _ = await trainer.start()
+            began = time.monotonic()
+            await trainer.train(1, start)
+            assert time.monotonic() - began >= 0.4
+        finally:
+            trainer.close()
+
+    asyncio.run(story())
+
+
 def test_the_learner_stands_back_behind_the_rest_of_the_robot():
     async def story():
-        trainer = Trainer(PullTask(silos=1), steps=1)
+        trainer = Trainer(PullTask(silos=1), Part())
         try:
             start, shapes = await trainer.start()
             figures = await trainer.evaluate(start)
-            assert figures["nice"] == min(os.nice(0) + NICE, 19)
+            assert figures["nice"] == min(os.nice(0) + Part().nice, 19)
             assert (len(start), shapes) == (SIZE, [("w", f"({SIZE},)")])
         finally:
             trainer.close()
@@ -220,7 +277,7 @@ def test_the_learner_stands_back_behind_the_rest_of_the_robot():
 
 def test_a_learner_says_in_its_own_words_what_is_wrong_with_its_data():
     async def story():
-        trainer = Trainer(PullTask(silos=1, broken=True), steps=1)
+        trainer = Trainer(PullTask(silos=1, broken=True), Part())
         try:
             with pytest.raises(DataError, match="frame 7 is broken"):
                 await trainer.start()
@@ -232,7 +289,7 @@ def test_a_learner_says_in_its_own_words_what_is_wrong_with_its_data():
 
 def test_a_learner_that_is_not_there_is_no_hang():
     async def story():
-        trainer = Trainer(PullTask(silos=1), steps=1)
+        trainer = Trainer(PullTask(silos=1), Part())
         with pytest.raises(TrainerDied):
             await trainer.evaluate(np.ones(SIZE, np.float32))
 
@@ -243,7 +300,7 @@ def test_a_wrong_key_and_a_missing_address_are_refused_before_anything_starts(fl
     with pytest.raises(InputError, match=r"r2\.pem .* is not the key of 'r1'"):
         run(fleet.join("r1", key=fleet.folder / "r2.pem"))
     with pytest.raises(InputError, match="--peer r3=HOST:PORT"):
-        run(fleet.join("r1", peers={"r2": fleet.addresses["r2"]}))
+        run(fleet.join("r1", addresses={"r2": fleet.addresses["r2"]}))
 
 
 def test_another_net_is_another_schema():
@@ -259,3 +316,40 @@ def test_an_unknown_setting_names_the_known_ones():
     for text in ("kep=1", "keep"):
         with pytest.raises(InputError, match="one of the keys keep"):
             settings_of([text], {"keep": 1})
+
+
+def test_robots_measure_their_links_and_each_knows_the_whole_matrix(fleet):
+    run(*(fleet.join(name, rounds=8) for name in NAMES))
+    for name in NAMES:
+        status = json.loads((fleet.folder / "runs" / name / "status.json").read_text())
+        delay = status["delays"]["delay_ms"]
+        assert {(a, b) for a, row in delay.items() for b in row} == {(a, b) for a in NAMES for b in NAMES if a != b}
+        assert all(0 < ms < 5000 for row in delay.values() for ms in row.values())
+        assert fleet.events(name, "delays")
+
+
+def test_all_go_over_to_the_next_plan_and_one_that_starts_again_follows_it(fleet):
+    key = read_private_key(fleet.folder / "fleet.pem")
+    ring = make_plan(NAMES, np.array([[0, 3, 9], [3, 0, 4], [9, 4, 0.0]]), 1, "ring")
+    path = fleet.folder / "next-plan.json"
+    write_next_plan(path, NextPlan(ring, 5), fleet.roster, key)
+    run(*(fleet.join(name, rounds=6, settle=2) for name in NAMES))
+    for name in NAMES:
+        assert [(event["plan"], event["round"]) for event in fleet.events(name, "next_plan")] == [(ring.hash, 5)]
+        assert json.loads((fleet.folder / "runs" / name / "status.json").read_text())["plan"] == ring.hash
+    run(*(fleet.join(name, rounds=8, settle=2) for name in NAMES))  # --plan still names the old one
+    for name in NAMES:
+        assert json.loads((fleet.folder / "runs" / name / "status.json").read_text())["plan"] == ring.hash
+        assert not fleet.events(name, "alarm") and len(fleet.events(name, "next_plan")) == 1
+
+
+def test_a_plan_of_another_key_or_run_is_not_taken_and_an_alarm_says_so(fleet):
+    other = generate_key(fleet.folder / "other.pem")
+    ring = make_plan(NAMES, np.array([[0, 3, 9], [3, 0, 4], [9, 4, 0.0]]), 1, "ring")
+    key = read_private_key(fleet.folder / "other.pem")
+    write_next_plan(fleet.folder / "next-plan.json", NextPlan(ring, 3), fleet.roster, key)
+    run(*(fleet.join(name, rounds=4, settle=0) for name in NAMES))
+    for name in NAMES:
+        (alarm,) = fleet.events(name, "alarm")
+        assert alarm["what"] == "next_plan" and other.key_id in alarm["why"]
+        assert json.loads((fleet.folder / "runs" / name / "status.json").read_text())["plan"] != ring.hash

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.fleet.peer.roster import Roster, change_roster, read_roster, sign_roster, write_roster
+from edgeflock.runtime.fleet.peer.roster import Roster, change_roster, read_roster, write_roster
+from edgeflock.runtime.fleet.peer.sealed import seal
 
 
 def test_an_added_robot_is_a_member_from_its_round_on(public):
@@ -50,7 +51,7 @@ def test_a_written_roster_reads_back_verified(tmp_path, roster, keys, public):
 
 
 def test_a_change_after_signing_is_found(tmp_path, roster, keys):
-    content = json.loads(sign_roster(roster, keys["stranger"]))
+    content = json.loads(seal("roster", roster.model_dump(mode="json"), keys["stranger"]))
     content["roster"]["robots"][0]["name"] = "mallory"
     (tmp_path / "roster.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="changed after the fleet's key signed it"):
