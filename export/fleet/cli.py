@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from edgeflock.export.fleet.lab.cli import pace, soak
 from edgeflock.export.fleet.learning_cli import experiments, simulate
 from edgeflock.export.fleet.options import AsJson, Disturbance, LoadOptions, OverlayOptions, check_reports, wrote_json
 from edgeflock.export.recipes.limits import SteeringLimits
@@ -358,6 +359,10 @@ def faults(
     typer.echo(next_command("fleet", "keys", "init", "FLEET", "--run", "RUN"))
 
 
+fleet_app.command(epilog="Example: edgeflock fleet pace --network gaia --slower 40 --out docs/perf/fleet/pace.json")(
+    pace
+)
+fleet_app.command(epilog="Example: edgeflock fleet soak --rounds 2000")(soak)
 fleet_app.command(
     epilog="Example: edgeflock fleet simulate --network gaia --data data/drive/train --val data/drive/val "
     "--rounds 300 --t 5 --out runs/fleet"

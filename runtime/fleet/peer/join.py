@@ -370,7 +370,7 @@ async def join(participant: Participant, fresh: bool = False) -> None:
     """
     try:
         await participant.open(fresh)
-        await participant.run(_stop_on_signals())
+        await participant.run(stop_on_signals())
     finally:
         await participant.close()
 
@@ -393,7 +393,8 @@ def _check_key(place: Place, roster: Roster, public: bytes) -> None:
         )
 
 
-def _stop_on_signals() -> asyncio.Event:
+def stop_on_signals() -> asyncio.Event:
+    """Event that SIGINT, SIGTERM and SIGHUP set: leave in good order."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
