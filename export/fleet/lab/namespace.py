@@ -2,7 +2,7 @@
 
     python -m edgeflock.export.fleet.lab.namespace SOCKET ADDRESS COMMAND...
 
-Started by `links.Relay`, within `unshare --net`. It ends with the relay's process.
+Started by `links.Relay`, within `unshare --net`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h
 PR_SET_PDEATHSIG = 1
 
 
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends, however that comes."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Do what the module says."""
     number, own, *command = sys.argv[1:]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     with socket.socket(fileno=int(number)) as relay:
         device = os.open("/dev/net/tun", os.O_RDWR)
         fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), IFF_TUN | IFF_NO_PI))

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.export.fleet.faults import SCHEMA, laboratory_key, laboratory_roster, towards_points
+from edgeflock.export.fleet.lab.namespace import die_with_parent
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
@@ -235,6 +236,7 @@ async def take_part(spec: Spec) -> None:
 
 def main() -> None:
     """Run the robot of a specification."""
+    die_with_parent()
     spec = Spec.model_validate_json(Path(sys.argv[1]).read_text())
     spec.out.mkdir(parents=True, exist_ok=True)
     asyncio.run(take_part(spec))

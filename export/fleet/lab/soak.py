@@ -91,6 +91,7 @@ def soak(
     began = time.monotonic()
     asleep: dict[str, float] = {}
     dead: dict[str, float] = {}
+    came = dict.fromkeys(names, 0)  # rounds at the last start: who has done none since is not killed again
     next_fault = began + PAUSE_S
     with Crew(folder, plan, config, nice=5, weights=WEIGHTS, faults=FAULTS, seed=seed) as crew:
         crew.start()
@@ -108,14 +109,15 @@ def soak(
             for name in [name for name, until in dead.items() if now >= until]:
                 crew.start(name)
                 found.starts[name] += 1
+                came[name] = done[name]
                 del dead[name]
-            if now < next_fault or max(done.values()) > rounds - CALM_ROUNDS:
+            if now < next_fault or not min(done.values()) or max(done.values()) > rounds - CALM_ROUNDS:
                 continue
             next_fault = now + chance.expovariate(1 / PAUSE_S)
             name = chance.choice(names)
             if name in asleep or name in dead or crew.processes[name].poll() is not None:
                 continue
-            if name in names[-2:] and chance.random() < 0.5:
+            if name in names[-2:] and done[name] > came[name] and chance.random() < 0.5:
                 crew.processes[name].kill()
                 crew.processes[name].wait()
                 dead[name] = now + chance.uniform(0.5, 5)
