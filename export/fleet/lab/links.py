@@ -58,9 +58,12 @@ class Relay:
         Takes the indices of sender and receiver.
     seed : int
         Of what is lost.
+    control : str
+        TCP's congestion control, such as "reno"; the machine's own by default.
     """
 
-    def __init__(self, link: Callable[[int, int], Link], seed: int = 0) -> None:
+    def __init__(self, link: Callable[[int, int], Link], seed: int = 0, control: str = "") -> None:
+        self._control = control
         self._link, self._chance = link, random.Random(seed)
         self._ends: dict[int, int] = {}  # by index: file descriptor of its device
         self._links: dict[tuple[int, int], Link] = {}
@@ -96,7 +99,8 @@ class Relay:
         if shutil.which("unshare") is None:
             raise TransportError(NEEDS)
         ours, theirs = socket.socketpair()
-        inside = [sys.executable, "-m", "edgeflock.export.fleet.lab.namespace", str(theirs.fileno()), address(index)]
+        module = [sys.executable, "-m", "edgeflock.export.fleet.lab.namespace"]
+        inside = [*module, str(theirs.fileno()), address(index), self._control]
         with ours, contextlib.ExitStack() as stack:
             out = stack.enter_context(log.open("ab")) if log else subprocess.DEVNULL
             process = subprocess.Popen(
