@@ -16,9 +16,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from edgeflock.export.fleet.lab.cli import pace, soak
 from edgeflock.export.fleet.learning_cli import experiments, simulate
 from edgeflock.export.fleet.options import AsJson, Disturbance, LoadOptions, OverlayOptions, check_reports, wrote_json
 from edgeflock.export.recipes.limits import SteeringLimits
+from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
 from edgeflock.runtime.fleet.verbs import adopt, delays, join, keys_app, rollback
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from edgeflock.runtime.fleet.plan.network import SiloNetwork
     from edgeflock.runtime.fleet.plan.schedule import Plan
 
-fleet_app = typer.Typer(no_args_is_help=True)
+fleet_app = typer.Typer(cls=verbs("edgeflock fleet", "edgeflock.fleet"), no_args_is_help=True)
 fleet_app.add_typer(keys_app, name="keys")
 INFLUENCE_LINES = {
     "least": "least",
@@ -291,24 +293,37 @@ def promote(
     gate: Annotated[SteeringLimits, Fields("max_rise", "max_ratio")],
     limits: Annotated[ShadowLimits, Fields()],
     trust: Annotated[list[Path] | None, typer.Option(help="A .pub file of the driving bundle; repeat.")] = None,
+    shared: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of another robot's `edgeflock calibrate share`, of these weights; repeat."),
+    ] = None,
+    roster: Annotated[
+        Path | None, typer.Option(help="The fleet's roster.json; it says whose --shared is taken.")
+    ] = None,
 ) -> None:
     """Drive with what the fleet learnt: re-quantise on this robot, gate, shadow run, swap in one step.
 
     A model that gate or shadow refuses changes nothing. No torch is needed where model.onnx lies beside the weights, as
     `fleet join --driving` writes it.
     """
+    from edgeflock.calibration.shared import read_shared
     from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
 
     with needs("Quantising a model", "requantise"):
         from edgeflock.export.fleet.promote import promote as take
     from edgeflock.runtime.bundle.driving import DrivingBundle
+    from edgeflock.runtime.fleet.peer.roster import read_roster
 
     def read(paths: list[Path]) -> SteeringDataset:
         return concatenate([open_dataset(path) for path in paths])
 
+    if bool(shared) != bool(roster):
+        raise InputError("--shared and --roster go together: the roster says by which keys such files are signed.")
+    members = read_roster(roster).roster if roster else None
+    others = [read_shared(path, members.run, members.public_keys()) for path in shared or () if members]
     found = take(
         weights, read(data), read(calib), key, DrivingBundle(driving),
-        gate=gate, limits=limits, trusted=trust, console=Console(),
+        gate=gate, limits=limits, trusted=trust, others=others, console=Console(),
     )  # fmt: skip
     if seen := found.shadow:
         typer.echo(
@@ -357,6 +372,10 @@ def faults(
     typer.echo(next_command("fleet", "keys", "init", "FLEET", "--run", "RUN"))
 
 
+fleet_app.command(epilog="Example: edgeflock fleet pace --network gaia --slower 40 --out docs/perf/fleet/pace.json")(
+    pace
+)
+fleet_app.command(epilog="Example: edgeflock fleet soak --rounds 2000")(soak)
 fleet_app.command(
     epilog="Example: edgeflock fleet simulate --network gaia --data data/drive/train --val data/drive/val "
     "--rounds 300 --t 5 --out runs/fleet"

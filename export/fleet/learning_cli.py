@@ -16,13 +16,12 @@ from edgeflock.export.fleet.options import (
     NetworkOptions,
     OverlayOptions,
     check_reports,
-    refuse_unused,
     wrote_json,
 )
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.model_options import Fields, model_options, validated
-from edgeflock.runtime.options import next_command, this_command, typed_flags
+from edgeflock.runtime.options import next_command, refuse_unused, this_command, typed_flags
 
 Data = Annotated[list[Path], typer.Option(help="Training data, dealt to the silos; repeat to join (docs/data.md).")]
 Val = Annotated[list[Path], typer.Option(help="Validation data, the same for all; repeat to join.")]
@@ -76,11 +75,11 @@ def simulate(
     mode = config.mode
     if mode != "dfl":
         unused = ["base", "t", "tour", "plan"] + (["rule", "robust", "settle"] if mode != "sfl" else [])
-        refuse_unused(context, unused, f"mode '{mode}' has no overlay of peers")
+        refuse_unused(context, f"with --mode {mode}, which has no overlay of peers", *unused)
     if mode == "cll":
-        refuse_unused(context, ["straggler", "jitter", "wifi_bps", "compute_ms"], "mode 'cll' has no clock")
+        refuse_unused(context, "with --mode cll, which has no clock", "straggler", "jitter", "wifi_bps", "compute_ms")
     if plan is not None:
-        refuse_unused(context, ["base", "t", "tour"], f"{plan} says who mixes with whom, and when")
+        refuse_unused(context, "with --plan, which says who mixes with whom, and when", "base", "t", "tour")
     read = [lines.network, overlay.tour, plan, learning.get("init"), *data, *val]
     check_reports(as_json, read=read, folders=[out])
     silos = lines.silos()

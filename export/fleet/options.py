@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.figures import check_picture
 from edgeflock.runtime.files import check_outputs, write_atomically
-from edgeflock.runtime.options import typed_flags
 
 if TYPE_CHECKING:
     from edgeflock.export.fleet.event import Conditions
@@ -134,10 +133,3 @@ def wrote_json(text: str, where: str | None) -> bool:
     if where:
         write_atomically(Path(where), text + "\n")
     return False
-
-
-def refuse_unused(ctx: typer.Context, names: Sequence[str], why: str) -> None:
-    """Refuse options of the command line that would not be used; `why` says what makes them useless."""
-    typed = typed_flags(ctx)
-    if flags := [typed[name] for name in names if name in typed]:
-        raise InputError(f"{', '.join(flags)} would not be used: {why}. Leave it out.")

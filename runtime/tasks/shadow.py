@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgeflock.runtime.tasks.steering import Steering
+if TYPE_CHECKING:
+    from edgeflock.runtime.tasks.steering import Steering  # cv2 and an engine: the limits alone go without
 
-Answer = Callable[[np.ndarray], Steering]
+Answer = Callable[[np.ndarray], "Steering"]
 """A frame to the answer of a policy."""
 
 

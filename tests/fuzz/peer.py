@@ -102,7 +102,7 @@ def seeds(folder: Path) -> None:
     h = "ab" * 32
     offer = dict(
         number=1, mix=1, of=1, view=PLAN.hash, model_schema=SCHEMA, codec="fp32", base=None, raw_bytes=1200,
-        body_bytes=1100, body_sha256=h, model_sha256=h, ttl_ms=60_000,
+        body_bytes=1100, body_sha256=h, model_sha256=h, ttl_ms=60_000, pushed=0,
     )  # fmt: skip
     beat = dict(plan=PLAN.hash, view=PLAN.hash, absent=[], next_plan=None, next_round=0)
     headers = [

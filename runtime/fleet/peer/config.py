@@ -39,9 +39,14 @@ class PeerConfig(Course):
     longest_retry_s: float = Field(4.0, gt=0, description="Longest wait before a message is repeated.")
     ttl_s: int = Field(600, ge=1, description="Time to live of an offer, from its arrival.")
     credit: int = Field(16, ge=2, le=1024, description="Chunks of one model that may be under way.")
+    push: int = Field(16, ge=0, le=1024, description="Chunks that follow an offer unasked: a way to and fro less.")
     behind: int = Field(8, ge=1, description="Rounds behind the others after which a robot skips ahead to them.")
     norm_factor: float = Field(4.0, gt=1, description="A model so many times above or below the usual norm is refused.")
     distance_factor: float = Field(10.0, gt=1, description="Or so many times as far away as usual.")
+
+    clip: float | None = Field(None, gt=0, description="largest L2 norm of what a round changes before it is sent")
+    noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise on it, in units of clip")
+    delta: float = Field(1e-5, gt=0, lt=1, description="of the epsilon that status.json states for clip and noise")
 
     @property
     def last(self) -> int:

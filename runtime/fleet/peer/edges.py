@@ -182,7 +182,7 @@ class Edges:
             return None
         held = [at for at in self._received if at[0] == j] + [at for at in self._exchange.coming if at[0] == j]
         if len(held) >= AT_ONCE and (j, offer.boot, offer.number) not in self._exchange.coming:
-            self._early[j, k] = offer
+            self._early[j, k] = offer.model_copy(update={"pushed": 0})  # its chunks find no room either
             return None
         self._exchange.check(offer, self._size)
         self._exchange.fetch(offer)
@@ -318,6 +318,7 @@ class Edges:
         k = self._context.round
         needed = self.view.needed(k)
         self.own = {r: s for r, s in self.own.items() if r in needed or (r == k and not beyond)}
+        self._exchange.give_up(k)
         self._received = {at: here for at, here in self._received.items() if at[1] > k}
         self._early = {at: offer for at, offer in self._early.items() if at[1] > k}
         self._ready = {at for at in self._ready if at[1] > k}

@@ -94,12 +94,13 @@ class Exchange:
             body_sha256=body.sha256,
             model_sha256=body.model_sha256,
             ttl_ms=self._config.ttl_s * 1000,
+            pushed=0,
         )
         outgoing = Outgoing(offer, body.content, body.model, self._retry())
         self.out[to, offer.number] = outgoing
         self._context.tally["offers"] += 1
         self._context.tally[f"body_bytes_{body.codec}"] += len(body.content)
-        self._say(outgoing)
+        self._say(outgoing, self._config.push)
         return None if body.codec == "fp32" else body.model
 
     def _body(self, codec: Codec, state: np.ndarray, base: tuple[str, np.ndarray] | None) -> Body:
@@ -116,9 +117,14 @@ class Exchange:
             self._bodies = {**dict(list(self._bodies.items())[-1:]), key: body}
         return self._bodies[key]
 
-    def _say(self, outgoing: Outgoing) -> None:
-        assert outgoing.offer.to is not None
-        self._context.put(outgoing.offer.to, self._context.pen.sign(outgoing.offer, self._context.round))
+    def _say(self, outgoing: Outgoing, push: int = 0) -> None:
+        """Send an offer, and its first chunks with it: who mixes it will most likely ask for them."""
+        to, chunks = outgoing.offer.to, outgoing.first(push)
+        assert to is not None
+        offer = outgoing.offer.model_copy(update={"pushed": len(chunks)})
+        self._context.put(to, self._context.pen.sign(offer, self._context.round))
+        for chunk in chunks:
+            self._context.put(to, chunk.encode())
         outgoing.retry.tried(self._context.now)
 
     def wanted(self, want: Want) -> None:
@@ -166,8 +172,10 @@ class Exchange:
         at = offer.sender, offer.boot, offer.number
         if at not in self.coming:
             expires = self._context.now + offer.ttl_ms * 1_000_000
-            self.coming[at] = Incoming(offer, self._config.credit, expires, self._retry())
-            self.ask(self.coming[at])
+            self.coming[at] = incoming = Incoming(offer, self._config.credit, expires, self._retry())
+            if incoming.flying:
+                incoming.retry.tried(self._context.now)
+            self.ask(incoming)
 
     def ask(self, incoming: Incoming, again: bool = False) -> None:
         """Ask for more chunks, if there is room for them."""
@@ -177,6 +185,14 @@ class Exchange:
         offer = incoming.offer
         self._context.write(Want, offer.sender, offer=offer.number, missing=missing, credit=credit)
         incoming.retry.tried(self._context.now)
+
+    def give_up(self, round_: int) -> None:
+        """Fetch no more what was to be mixed up to a round: its room is for the next models."""
+        for at, one in list(self.coming.items()):
+            if 0 < one.offer.mix <= round_:
+                why = f"{one.offer.sender} did not send all of a model before round {one.offer.mix} closed."
+                self._context.refuse(one.offer.sender, Refused(Code.EXPIRED, why))
+                del self.coming[at]
 
     def chunk(self, sender: str, chunk: Chunk) -> Incoming | None:
         """Take a chunk; the transfer, once it is complete."""

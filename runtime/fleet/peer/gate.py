@@ -129,18 +129,24 @@ class Gate:
         A fleet begins with one model and mixes, so its models lie near each other; one of zeros, a sign-flipped or a
         huge one does not. The own norm counts beside the usual one, so that nets may grow in training.
         """
-        if not np.isfinite(model).all():
-            raise Refused(Code.NONFINITE, "a model holds NaN or infinity.")
-        norm, here, apart = _norm(model), _norm(own), _norm(model.astype(np.float64) - own)
-        usual = float(np.median(self._norms)) if self._norms else here
-        factor = self._norm_factor
-        if not min(usual, here) / factor <= norm <= max(usual, here) * factor + 1e-6:
-            raise Refused(Code.NORM, f"a model has the norm {norm:.3g}, usual is {usual:.3g}, the own has {here:.3g}.")
+        norm, here = self.latest(model, own), _norm(own)
+        apart = _norm(model.astype(np.float64) - own)
         common = float(np.median(self._distances)) if self._distances else 0.0
         if apart > max(here, 1e-6) and apart > self._distance_factor * common:
             raise Refused(Code.DISTANCE, f"a model is {apart:.3g} from the own one, usual is {common:.3g}.")
         self._norms.append(norm)
         self._distances.append(apart)
+
+    def latest(self, model: np.ndarray, own: np.ndarray) -> float:
+        """Norm of a model to go on from, which may lie far from the own one; or refuse it: NONFINITE or NORM."""
+        if not np.isfinite(model).all():
+            raise Refused(Code.NONFINITE, "a model holds NaN or infinity.")
+        norm, here = _norm(model), _norm(own)
+        usual = float(np.median(self._norms)) if self._norms else here
+        factor = self._norm_factor
+        if not min(usual, here) / factor <= norm <= max(usual, here) * factor + 1e-6:
+            raise Refused(Code.NORM, f"a model has the norm {norm:.3g}, usual is {usual:.3g}, the own has {here:.3g}.")
+        return norm
 
 
 def _norm(vector: np.ndarray) -> float:

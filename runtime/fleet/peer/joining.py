@@ -28,11 +28,12 @@ class Joining:
         config = context.config
         self._pull = Retry(config.ns("retry_s"), config.ns("longest_retry_s"))
         self._pulled_from: str | None = None
+        self._refused: set[str] = set()  # robots whose latest model was not taken
         self._until_ns = 0
 
     def start(self) -> None:
         """Wait for news of the others, no longer than `join_s`."""
-        self._context.phase, self._pulled_from = "joining", None
+        self._context.phase, self._pulled_from, self._refused = "joining", None, set()
         self._until_ns = self._context.now + self._context.config.ns("join_s")
 
     def wake_ns(self) -> list[int]:
@@ -56,8 +57,9 @@ class Joining:
             return False
         if self._presence.ahead() <= self._context.config.behind:
             return True
-        self._pull.wait_ns = 0
-        self._ask(max(known, key=lambda name: (known[name], name)))
+        if left := known.keys() - self._refused:
+            self._pull.wait_ns = 0
+            self._ask(max(left, key=lambda name: (known[name], name)))
         return False
 
     def _ask(self, name: str) -> None:
@@ -75,21 +77,18 @@ class Joining:
             else:
                 self._exchange.fetch(offer)
 
-    def take(self, offer: Offer, model: np.ndarray) -> bool:
-        """Whether to go on from this model, which was fetched."""
+    def take(self, offer: Offer) -> bool:
+        """Whether to go on from the model of an offer, which was fetched and passed the gate."""
         if self._context.phase != "joining":
-            return False
-        if not np.isfinite(model).all():
-            why = f"the latest model of {offer.sender} holds NaN or infinity."
-            self.refuse(offer, Refused(Code.NONFINITE, why))
             return False
         self._context.ack(offer, Code.ACCEPTED)
         self._context.tally["pulled"] += 1
         return True
 
     def refuse(self, offer: Offer, refused: Refused) -> None:
-        """Do not take a model, and ask another robot, or this one again."""
+        """Do not take a model, and ask another robot."""
         self._context.refuse(offer.sender, refused)
+        self._refused.add(offer.sender)
         self._pulled_from = None
 
     def serve(self, pull: Pull, model: np.ndarray) -> None:

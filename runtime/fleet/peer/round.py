@@ -326,6 +326,8 @@ class Peer:
             model = self._exchange.unpack(incoming, len(self._state) if offer.mix else self._size)
             if offer.mix:
                 self._gate.model(self._form.model(model), self.model)
+            else:
+                self._gate.latest(model, self.model)
         except Refused as refused:
             if offer.mix:
                 self._edges.give_up(offer, refused)
@@ -448,7 +450,7 @@ class Peer:
             self._begin()
 
     def _go_on_from(self, offer: Offer, model: np.ndarray) -> None:
-        if self._joining.take(offer, model):
+        if self._joining.take(offer):
             self._state, self._context.round = self._form.begin(model), offer.of
             self._edges.reset()
             self._begin()

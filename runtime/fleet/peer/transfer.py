@@ -54,6 +54,10 @@ class Outgoing:
         wanted = [index for index in chunks_of(missing, credit) if index < self.offer.chunks]
         return [self._chunk(index) for index in wanted]
 
+    def first(self, count: int) -> list[Chunk]:
+        """The first chunks, at most so many."""
+        return [self._chunk(index) for index in range(min(count, self.offer.chunks))]
+
     def _chunk(self, index: int) -> Chunk:
         data = self.body[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
         return Chunk(self.offer.boot, self.offer.number, index, data)
@@ -73,7 +77,8 @@ class Incoming:
     began_ns: int = field(init=False, default=0)  # when its first chunk came
 
     def __post_init__(self) -> None:
-        self.missing, self.flying = set(range(self.offer.chunks)), set()
+        self.missing = set(range(self.offer.chunks))
+        self.flying = set(range(min(self.offer.pushed, self.offer.chunks)))
         self.body = bytearray(self.offer.body_bytes)
 
     def ask(self, again: bool = False) -> tuple[str, int] | None:

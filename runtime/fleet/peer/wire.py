@@ -119,6 +119,7 @@ class Offer(Header):
     body_sha256: Digest
     model_sha256: Digest
     ttl_ms: Count = Field(description="from its arrival; no two robots need the same clock")
+    pushed: Count = Field(description="first chunks that follow this message unasked")
 
     @property
     def chunks(self) -> int:

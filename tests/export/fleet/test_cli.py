@@ -241,9 +241,9 @@ def test_a_fleet_follows_the_plan_that_plan_prints(point, tmp_path):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--mode", "sfl", "--base", "mst"], "--base would not be used: mode 'sfl' has no overlay of peers"),
-        (["--mode", "local", "--rule", "half", "--settle", 2], "--rule, --settle would not be used: mode 'local'"),
-        (["--mode", "cll", "--straggler", "Tokyo=5"], "--straggler would not be used: mode 'cll' has no clock"),
+        (["--mode", "sfl", "--base", "mst"], "no effect with --mode sfl, which has no overlay of peers: --base"),
+        (["--mode", "local", "--rule", "half", "--settle", 2], "no effect with --mode local, .*: --rule, --settle"),
+        (["--mode", "cll", "--straggler", "Tokyo=5"], "no effect with --mode cll, which has no clock: --straggler"),
         (["--model-bits", 0], "model_bits is 0"),
         (["--seed", -1], None),
     ],
@@ -262,7 +262,7 @@ def test_a_plan_of_other_silos_or_beside_an_overlay_is_refused(point, tmp_path):
     run("plan", "--network", "random:11", "--json", file)
     with pytest.raises(InputError, match=r"plan\.json is for other silos than gaia"):
         run("simulate", *SIMULATE, "--plan", file, "--out", tmp_path / "run")
-    with pytest.raises(InputError, match=r"--t would not be used: .*plan\.json says"):
+    with pytest.raises(InputError, match=r"no effect with --plan, .*: --t"):
         run("simulate", *SIMULATE, "--plan", file, "--t", 3, "--out", tmp_path / "run")
 
 

@@ -53,6 +53,15 @@ def test_a_lossy_codec_does_not_move_the_mean(codec):
     assert not fleet.counts()
 
 
+@pytest.mark.parametrize(("push", "crossings"), [(16, 1), (0, 3)])
+def test_a_model_that_is_pushed_takes_one_way_and_one_that_is_pulled_three(push, crossings):
+    fleet = finished(fleet_of(3, "ring", 1, faults=Faults(delay_ms=(100, 100)), rounds=30, settle=0, push=push))
+    rounds = [mixed for name, mixed in fleet.mixed if name == "r0"]
+    assert all(mixed.heard for mixed in rounds)
+    assert fleet.now_ns / 1e9 == pytest.approx(30 * (crossings * 0.1 + 0.12), rel=0.1)  # training takes 0.08 to 0.12 s
+    assert fleet.now_ns / 1e9 > 30 * (crossings * 0.1 + 0.08)
+
+
 def test_topk_sends_a_full_model_every_so_many_rounds():
     fleet = finished(fleet_of(2, "mst", 1, codec="topk", rounds=10, settle=0, snapshot_every=5))
     assert fleet.tally()["offers"] == 20

@@ -11,13 +11,15 @@ from edgeflock_lab.drive_record import Drive, DriveRecord, DriveTrace, LatencyPe
 
 S = 10**9
 KEYS = {
-    "world", "seed", "duration_s", "distance_m", "collisions", "lateral_error_m", "frames", "frames_dropped",
-    "latency_ms", "engine", "precision", "bundle_sha256",
+    "world", "seed", "duration_s", "distance_m", "collisions", "clear_m", "clear_s", "lateral_error_m", "frames",
+    "frames_dropped", "latency_ms", "engine", "precision", "bundle_sha256",
 }  # fmt: skip
 
 CIRCLE = SimpleNamespace(
     points=np.stack([5 * np.cos(np.linspace(0, 6.2, 80)), 5 * np.sin(np.linspace(0, 6.2, 80))], axis=1),
-    project=lambda x, y: (0.0, 5 - math.hypot(x, y)),  # counter-clockwise: the inside is to the left
+    length=10 * math.pi,
+    # counter-clockwise: the inside is to the left
+    project=lambda x, y: (5 * (math.atan2(y, x) % math.tau), 5 - math.hypot(x, y)),
 )
 
 
@@ -86,11 +88,33 @@ def test_a_collision_ends_the_command_with_3(trace):
     assert record.exit_code == 3
 
 
+def test_the_way_without_collision_is_measured_along_the_path_up_to_the_first(trace):
+    record = drive(trace).record()
+    assert record.clear_m == pytest.approx(9.99 * 5 / 5.2, abs=0.01)  # the circle that was driven is the longer one
+    assert record.clear_s == 10
+    trace.collisions = [(7 * S, 0.0, 0.0), (3 * S, 0.0, 0.0)]
+    record = drive(trace, 1 * S, 10 * S).record()
+    assert (record.clear_m, record.clear_s) == (pytest.approx(2 * 5 / 5.2, abs=0.02), 2)
+
+
+def test_a_lap_counts_on_and_neither_a_leap_nor_driving_back_adds_to_the_way(trace):
+    def clear(turns):
+        trace.odometry = [
+            (n * S // 100, 5 * math.cos(math.tau * t), 5 * math.sin(math.tau * t), 1.0) for n, t in enumerate(turns)
+        ]
+        return drive(trace).record().clear_m / (10 * math.pi)
+
+    assert clear(np.linspace(0.9, 1.4, 500)) == pytest.approx(0.5, abs=0.01)
+    assert clear([*np.linspace(0, 0.2, 300), *np.linspace(0.6, 0.7, 300)]) == pytest.approx(0.3, abs=0.01)
+    assert clear([*np.linspace(0, 0.2, 300), *np.linspace(0.2, 0.1, 300)]) == pytest.approx(0.1, abs=0.01)
+
+
 def test_without_a_world_what_does_not_apply_is_null(trace):
     trace.odometry.clear()
     record = drive(trace, world=None, seed=None, path=None).record()
     assert json.loads(record.model_dump_json()) | {"latency_ms": None} == {
         "world": None, "seed": None, "duration_s": 10.0, "distance_m": None, "collisions": None,
+        "clear_m": None, "clear_s": None,
         "lateral_error_m": {"rms": None, "max": None}, "frames": 100, "frames_dropped": 1, "latency_ms": None,
         "engine": "onnxruntime-cpu", "precision": "int8", "bundle_sha256": "ab" * 32,
     }  # fmt: skip

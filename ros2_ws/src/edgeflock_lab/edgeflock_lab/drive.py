@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from edgeflock_lab.supervisor import Supervisor
     from fadnet_sim.scene import World
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 240.0  # of a machine that does much else; a node that died is noticed at once
 LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 

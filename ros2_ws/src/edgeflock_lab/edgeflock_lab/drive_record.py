@@ -18,11 +18,14 @@ from pydantic import BaseModel, ConfigDict
 
 from edgeflock.runtime.files import write_atomically
 
+LEAP_M = 0.5  # between two odometry messages: far more than a robot drives, far less than it is to the next corridor
+
 
 class Path2D(Protocol):
-    """A reference path: `project(x, y)` gives arc length and signed lateral error, both in metres."""
+    """A closed reference path: `project(x, y)` gives arc length and signed lateral error, both in metres."""
 
     points: np.ndarray
+    length: float
 
     def project(self, x: float, y: float) -> tuple[float, float]:
         """Arc length and lateral error (left positive), m."""
@@ -70,6 +73,8 @@ class DriveRecord(BaseModel):
     duration_s: float
     distance_m: float | None
     collisions: int | None
+    clear_m: float | None
+    clear_s: float | None
     lateral_error_m: LateralError
     frames: int
     frames_dropped: int
@@ -142,6 +147,21 @@ class Drive:
         return float(np.median(np.diff(stamps))) / 1e6 if len(stamps) > 1 else None
 
     @property
+    def clear_ns(self) -> int:
+        """Stamp of the first collision, or of the end where there was none."""
+        return min((stamp for stamp, *_ in self.trace.collisions if self._inside(stamp)), default=self.end_ns)
+
+    @property
+    def clear_m(self) -> float:
+        """Way along the path, in its direction, until the first collision; a leap to another stretch is no way."""
+        assert self.path is not None
+        track = [(x, y) for t, x, y, _ in self.trace.odometry if self._inside(t) and t < self.clear_ns]
+        steps = np.diff([self.path.project(x, y)[0] for x, y in track])
+        half = self.path.length / 2
+        steps = (steps + half) % self.path.length - half
+        return float(steps[np.abs(steps) < LEAP_M].sum())
+
+    @property
     def collisions(self) -> list[tuple[float, float]]:
         """Where the robot was at each collision, m."""
         return [(x, y) for stamp, x, y in self.trace.collisions if self._inside(stamp)]
@@ -156,6 +176,8 @@ class Drive:
             duration_s=round((self.end_ns - self.start_ns) / 1e9, 3),
             distance_m=round(float(np.hypot(*np.diff(self.track, axis=0).T).sum()), 3) if simulated else None,
             collisions=len(self.collisions) if simulated else None,
+            clear_m=round(self.clear_m, 3) if simulated else None,
+            clear_s=round((self.clear_ns - self.start_ns) / 1e9, 3) if simulated else None,
             lateral_error_m=LateralError.of(self.lateral_error),
             frames=len(frames),
             frames_dropped=sum(stamp not in self.trace.steering for stamp in frames),

@@ -110,6 +110,8 @@ def bars(
         write_atomically(json_file, json.dumps(asdict(result), indent=2) + "\n")
     met = result.p99_ms < P99_BAR_MS
     print(f"p99 under {P99_BAR_MS:.0f} ms with {faces} faces: {'met' if met else 'missed'}")
+    if met:
+        print("next: ros2 launch emotion_recognition emotion.launch.py")
     raise typer.Exit(0 if met else 3)
 
 

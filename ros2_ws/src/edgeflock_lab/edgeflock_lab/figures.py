@@ -246,6 +246,7 @@ def rows(record: DriveRecord) -> list[tuple[str, str]]:
         ("driving time", f"{record.duration_s:.1f} s"),
         ("distance", f"{record.distance_m:.2f} m" if record.distance_m is not None else None),
         ("collisions", record.collisions),
+        ("way without collision", f"{record.clear_m:.2f} m" if record.clear_m is not None else None),
         ("lateral error RMS", f"{error.rms:.3f} m" if error.rms is not None else None),
         ("lateral error max", f"{error.max:.3f} m" if error.max is not None else None),
         ("frames", f"{record.frames}" + (f" ({record.frames / record.duration_s:.1f} per second)" if moving else "")),

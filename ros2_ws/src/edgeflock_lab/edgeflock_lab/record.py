@@ -57,7 +57,7 @@ def record(
     # A fresh interpreter per worker: an OpenGL context does not survive a fork.
     with (
         sole_writer(out),
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool,
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=start_worker) as pool,
         Progress(*columns) as progress,
     ):
         bar = progress.add_task("", total=len(todo))
@@ -91,7 +91,8 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))  # two processes must not write one world
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """Set up a process of a pool: one thread, and an end with its parent."""
     os.environ["LP_NUM_THREADS"] = "1"  # the software renderer would start one per core in every worker
     # A worker whose parent was killed would wait for its next world for ever.
     parent = parent_process()
@@ -108,11 +109,23 @@ def record_world(
     out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert", keys: list[Path] | None = None
 ) -> Path:
     """Record one world; returns the folder, which is left alone if it is complete already."""
+    return record_drive(out / ("train" if seed % 2 else "val") / f"{kind}_{seed}", kind, seed, frames, driver, keys)
+
+
+def record_drive(
+    folder: Path,
+    kind: Kind,
+    seed: int,
+    frames: int,
+    driver: str = "expert",
+    keys: list[Path] | None = None,
+    drive_number: int = 0,
+) -> Path:
+    """Record a drive through a world into `folder`, unless it is there; another number is another way through."""
     from edgeflock.runtime.prepare.frame import grey_320x240
     from edgeflock.runtime.recording.dronet import DronetWriter, is_complete
     from fadnet_sim.camera import SimCamera
 
-    folder = out / ("train" if seed % 2 else "val") / f"{kind}_{seed}"
     episode_s = EPISODE_S if driver == "expert" else NET_EPISODE_S
     about = {
         "world": kind,
@@ -128,7 +141,7 @@ def record_world(
     sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
     drive = None if driver == "expert" else _net(driver, keys)
     with DronetWriter(folder, about) as writer:
-        rng = np.random.default_rng([seed, kind == "indoor", writer.frames])
+        rng = np.random.default_rng([seed, kind == "indoor", writer.frames, *([drive_number] * (drive_number > 0))])
         left = 0.0
         while writer.frames < frames:
             if left <= 0 or abs(sim.lateral_error) > 1.1 or sim.collisions:

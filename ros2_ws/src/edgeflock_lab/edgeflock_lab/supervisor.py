@@ -114,10 +114,13 @@ class Supervisor:
                 env={**os.environ, "RCUTILS_COLORIZED_OUTPUT": "0"},
             )
 
-    def start_node(self, name: str, module: str, parameters: dict[str, Any], may_end: bool = False) -> None:
-        """Run a node in the run's namespace."""
+    def start_node(
+        self, name: str, module: str, parameters: dict[str, Any], may_end: bool = False, renamed: bool = False
+    ) -> None:
+        """Run a node in the run's namespace, `renamed` to its process's name where there are others of its kind."""
         settings = [word for k, v in parameters.items() for word in ("-p", f"{k}:={json.dumps(v)}")]
-        self.start(name, module, [*ros_arguments(), *settings], may_end)
+        naming = ["-r", f"__node:={name}"] if renamed else []
+        self.start(name, module, [*ros_arguments(), *naming, *settings], may_end)
 
     def cpu_s(self) -> dict[str, float]:
         """CPU time of each process so far."""

@@ -57,6 +57,7 @@ def make(public):
                 "body_sha256": HASH,
                 "model_sha256": HASH,
                 "ttl_ms": 60_000,
+                "pushed": 0,
             }
         return kind(**(fields | changed))
 

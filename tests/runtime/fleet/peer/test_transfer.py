@@ -50,6 +50,16 @@ def test_no_more_is_under_way_than_was_granted(offer):
     assert into.ask()[1] == 2
 
 
+def test_chunks_that_were_pushed_are_asked_for_only_when_they_do_not_come(make, offer):
+    pushed = offer.model_copy(update={"pushed": 2})
+    into = Incoming(pushed, 4, 10**9, retry())
+    first = Outgoing(pushed, BODY, None, retry()).first(2)
+    assert [chunk.index for chunk in first] == [0, 1]
+    assert into.ask() == ("3c", 2)  # the room that the pushed ones leave
+    into.take(first[0])
+    assert into.ask(again=True) == ("3e", 4)
+
+
 @pytest.mark.parametrize(("index", "data"), [(6, b"x"), (5, b"x"), (0, b"x"), (0, bytes(CHUNK_BYTES + 1))])
 def test_a_chunk_that_does_not_tile_the_body_is_malformed(offer, index, data):
     with pytest.raises(Refused) as refused:
