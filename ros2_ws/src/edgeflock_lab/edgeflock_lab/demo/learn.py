@@ -166,9 +166,9 @@ def part(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:
 
 
 def settings(scene: Scene) -> list[str]:
-    """KEY=VALUE of the task and the peer; the robots share one machine, which may be busy."""
-    given = {"batch": scene.batch, "lr": scene.lr, "bf16": False, "ceiling_s": 600, "silent_s": 120}
-    return [f"{key}={value}" for key, value in given.items()]
+    """KEY=VALUE of the task and the peer: patient, since all robots share one machine, which may be busy."""
+    patience = {"floor_s": 120, "ceiling_s": 600, "silent_s": 120, "join_s": 120}
+    return [f"{k}={v}" for k, v in {"batch": scene.batch, "lr": scene.lr, "bf16": False, **patience}.items()]
 
 
 def node_parameters(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:
