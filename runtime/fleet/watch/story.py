@@ -88,7 +88,7 @@ class Story:
             self.driving[int(event["round"])] = event
             self._note(event, event["why"])
         elif kind == "delays":
-            self.delay_ms[self.last + 1] = event["delay_ms"]
+            self.delay_ms[self.last + 1] = {name: dict(to) for name, to in event["delay_ms"].items()}
         elif kind in ("alarm", "trainer"):
             self._note(event, event["why"])
         elif kind == "finished":
