@@ -14,7 +14,7 @@ import typer
 
 from edgeflock.runtime.engines import REFERENCE
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.files import check_outputs, write_atomically
+from edgeflock.runtime.files import check_outputs, left_over, write_atomically
 from edgeflock.runtime.options import Keys, refuse_unused
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def bars(
     page = markdown(results)
     write_atomically(out / "drive.md", page)
     console.print(page, highlight=False, soft_wrap=True)
+    for line in left_over(out, (out / f"drive-{kind}-{seed}" for kind, seed in chosen), "drive-*"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     code = max(record.exit_code for record, _ in results)
     if code == 0:
         print(launch_line(options))
