@@ -11,6 +11,7 @@ import heapq
 import os
 import random
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +27,10 @@ from edgeflock.runtime.errors import TransportError
 LARGEST = 200
 """Namespaces at most: the last byte of an address."""
 READ_AT_ONCE = 64
+NEEDS = (
+    "no network namespace can be made here: expected Linux with user namespaces (`unshare --user --net`), the command "
+    "`ip` and a readable /dev/net/tun; in a container, add --device /dev/net/tun --privileged."
+)
 
 
 class Link(BaseModel):
@@ -53,9 +58,12 @@ class Relay:
         Takes the indices of sender and receiver.
     seed : int
         Of what is lost.
+    control : str
+        TCP's congestion control, such as "reno"; the machine's own by default.
     """
 
-    def __init__(self, link: Callable[[int, int], Link], seed: int = 0) -> None:
+    def __init__(self, link: Callable[[int, int], Link], seed: int = 0, control: str = "") -> None:
+        self._control = control
         self._link, self._chance = link, random.Random(seed)
         self._ends: dict[int, int] = {}  # by index: file descriptor of its device
         self._links: dict[tuple[int, int], Link] = {}
@@ -88,8 +96,11 @@ class Relay:
             This machine lets nobody make namespaces or TUN devices.
         """
         assert 0 <= index < LARGEST
+        if shutil.which("unshare") is None:
+            raise TransportError(NEEDS)
         ours, theirs = socket.socketpair()
-        inside = [sys.executable, "-m", "edgeflock.export.fleet.lab.namespace", str(theirs.fileno()), address(index)]
+        module = [sys.executable, "-m", "edgeflock.export.fleet.lab.namespace"]
+        inside = [*module, str(theirs.fileno()), address(index), self._control]
         with ours, contextlib.ExitStack() as stack:
             out = stack.enter_context(log.open("ab")) if log else subprocess.DEVNULL
             process = subprocess.Popen(
@@ -100,10 +111,7 @@ class Relay:
             _, ends, _, _ = socket.recv_fds(ours, 1, 1)
         if not ends:
             process.wait()
-            raise TransportError(
-                "no network namespace can be made here: expected Linux with user namespaces (`unshare --user --net`), "
-                "the command `ip` and a readable /dev/net/tun; in a container, add --device /dev/net/tun --privileged."
-            )
+            raise TransportError(NEEDS)
         os.set_blocking(ends[0], False)
         with self._lock:
             if index in self._ends:  # of the process before

@@ -95,12 +95,12 @@ def measure(
     wait_s = 60 + 10 * far_s
     config = PeerConfig(
         rounds=rounds, floor_s=wait_s, ceiling_s=wait_s, silent_s=wait_s, join_s=wait_s,
-        retry_s=4 * far_s + 1, longest_retry_s=8 * far_s + 2, beat_s=max(1, 4 * far_s),
+        retry_s=4 * far_s + 1, longest_retry_s=8 * far_s + 2, beat_s=max(1, 4 * far_s), ping_s=0,
     )  # fmt: skip
     named = replace(plan, roster=tuple(re.sub(r"\W+", "_", name) for name in plan.roster))
     train_ms = delays.compute_ms * slower
     with (
-        Relay(link) as relay,
+        Relay(link, control="reno") as relay,  # BBR spreads even a small model over a long round trip
         Crew(folder, named, config, relay, weights=WEIGHTS, train_ms=train_ms, patience_s=wait_s) as crew,
     ):
         crew.start()

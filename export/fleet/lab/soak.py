@@ -100,7 +100,8 @@ def soak(
             now = time.monotonic()
             on_round(min(done.values()))
             for name, memory in found.memory.items():
-                if done[name] > (memory.rounds[-1] if memory.rounds else 0) + rounds // 200:
+                due = done[name] > (memory.rounds[-1] if memory.rounds else 0) + rounds // 200
+                if due and crew.processes[name].poll() is None:
                     memory.rounds.append(done[name])
                     memory.megabytes.append(psutil.Process(crew.processes[name].pid).memory_info().rss / 1e6)
             for name in [name for name, until in asleep.items() if now >= until]:
