@@ -308,7 +308,7 @@ def _check_environment(options: DriveOptions) -> None:
     if kind == "video":
         from edgeflock.runtime.cameras import open_source
 
-        open_source(kind, path).close()
+        open_source("video", path).close()
     check_environment()
     if "HOME" not in os.environ:  # where rcl would write its logs
         os.environ.setdefault("ROS_LOG_DIR", str((options.out / "logs").absolute()))
