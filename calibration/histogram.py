@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from heapq import merge as merge_sorted
 
 import numpy as np
@@ -24,7 +26,8 @@ _BITS = 12
 HALF = 1 << _BITS
 """Bins of each sign. The largest magnitude lies in the upper half of them, so a bin is at most 1/2048 of it wide."""
 
-_FINEST = -126  # 2^126 is the largest scale that float32 has; all-zero tensors stay here until a value comes
+FINEST = -126
+"""2^126 is the largest scale that float32 has; all-zero tensors stay here until a value comes."""
 _STEP = 1 << 17  # values binned at once: 1 MB of scratch, which stays in the processor's cache
 
 
@@ -43,7 +46,7 @@ class Histogram:
         Smallest and largest value of each sample, ascending.
     """
 
-    exponent: int = _FINEST
+    exponent: int = FINEST
     counts: np.ndarray = field(default_factory=lambda: np.zeros(2 * HALF - 1, np.int64))
     lows: list[float] = field(default_factory=list)
     highs: list[float] = field(default_factory=list)
@@ -94,7 +97,7 @@ class Histogram:
         low, high = (float(flat.min()), float(flat.max())) if flat.size else (math.nan, math.nan)
         if not math.isfinite(low + high):
             raise InputError(f"expected finite values, got a range of [{low}, {high}] in {flat.size} values.")
-        self._coarsen(_exponent(max(-low, high)))
+        self._coarsen(exponent_of(max(-low, high)))
         scale, counts = np.float32(math.ldexp(1.0, -self.exponent)), self.counts
         for start in range(0, flat.size, _STEP):
             index = (flat[start : start + _STEP] * scale).astype(np.intp)  # a cast truncates
@@ -127,9 +130,15 @@ def merge(a: Histogram, b: Histogram) -> Histogram:
     )
 
 
-def _exponent(largest: float) -> int:
+def merged(seen: Sequence[dict[str, Histogram]]) -> dict[str, Histogram]:
+    """Histograms of the samples of all, tensor by tensor; all have the same tensors."""
+    first, *others = seen
+    return {name: reduce(merge, (other[name] for other in others), histogram) for name, histogram in first.items()}
+
+
+def exponent_of(largest: float) -> int:
     """Of the narrowest bins whose HALF hold this magnitude."""
-    return max(math.frexp(largest)[1] - _BITS, _FINEST) if largest else _FINEST
+    return max(math.frexp(largest)[1] - _BITS, FINEST) if largest else FINEST
 
 
 def to_arrays(histograms: dict[str, Histogram]) -> dict[str, np.ndarray]:

@@ -77,7 +77,7 @@ def observe(
     samples = _check(model, feeds)
     key = key_of(given.SerializeToString(deterministic=True), feeds)
     dtypes = {v.name: onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in model.graph.input}
-    sizes = _floats(model)
+    sizes = activations(model)
     total = samples * len(sizes)
     say = on_progress or (lambda done, total, text: None)
 
@@ -127,7 +127,7 @@ def _check(model: ModelProto, feeds: dict[str, np.ndarray]) -> int:
     return next(iter(counts.values()))
 
 
-def _floats(model: ModelProto) -> dict[str, int]:
+def activations(model: ModelProto) -> dict[str, int]:
     """Bytes of each float activation, in the order of the graph."""
     from onnx import TensorProto
 

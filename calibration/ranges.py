@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from edgeflock.calibration.histogram import Histogram
+from edgeflock.calibration.histogram import Histogram, merged
 from edgeflock.calibration.observe import OnProgress, observe
+from edgeflock.calibration.shared import Shared
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
 
@@ -42,6 +43,7 @@ def activation_ranges(
     *,
     symmetric: bool = False,
     output_margin: float = 0.0,
+    others: Sequence[Shared] = (),
     cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> TensorsData:
@@ -59,6 +61,8 @@ def activation_ranges(
         Ranges for a form with zero point 0, which spans [-t, t].
     output_margin : float
         Share of its span by which each end of an output's range goes further out, for a form that quantises outputs.
+    others : sequence of Shared
+        What other robots saw with the same net; the ranges are then those of all.
 
     Returns
     -------
@@ -68,7 +72,7 @@ def activation_ranges(
     Raises
     ------
     InputError
-        Unknown method, feeds that do not fit the net, or an activation that is not finite.
+        Unknown method, feeds that do not fit the net, an activation that is not finite, or others of another net.
     MissingExtra
         The onnx package is not installed.
 
@@ -79,12 +83,27 @@ def activation_ranges(
     """
     if method not in get_args(Method):
         raise InputError(f"calibration method must be one of {', '.join(get_args(Method))}, got {method!r}.")
-    with needs("Calibration", "export"):
-        from onnxruntime.quantization import CalibrationMethod
-        from onnxruntime.quantization.calibrate import TensorsData
+    for other in others:
+        other.check(model)
     seen = observe(model, feeds, cache=cache, on_progress=on_progress)
     for doubt in doubts(feeds):
         warnings.warn(f"calibration: {doubt}", stacklevel=2)
+    return ranges_of(
+        model,
+        merged([seen, *(other.histograms for other in others)]),
+        method,
+        symmetric=symmetric,
+        output_margin=output_margin,
+    )
+
+
+def ranges_of(
+    model: ModelProto, seen: dict[str, Histogram], method: Method, *, symmetric: bool, output_margin: float
+) -> TensorsData:
+    """Ranges of what was seen of a net; parameters and result as for `activation_ranges`."""
+    with needs("Calibration", "export"):
+        from onnxruntime.quantization import CalibrationMethod
+        from onnxruntime.quantization.calibrate import TensorsData
     ranges = {}
     for name, histogram in seen.items():
         low, high = (np.float32(end) for end in range_of(histogram, method, symmetric))

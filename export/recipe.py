@@ -14,6 +14,7 @@ import onnx
 from pydantic import Field
 
 from edgeflock.calibration.ranges import Method
+from edgeflock.calibration.shared import Shared
 from edgeflock.export.graph import ExportedNet
 from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
@@ -103,6 +104,8 @@ class Recipe:
         (answers of fp32, answers of the candidate, validation) -> Judgement.
     references : sequence of int
         Which validation samples become the reference vectors.
+    others : sequence of Shared
+        Histograms of other robots, which calibration merges with its own.
     keep_float : tuple of str
         Operator types or node names that stay float in `int8` and `int8-trt`.
     rewrite : callable, optional
@@ -127,6 +130,7 @@ class Recipe:
     calibration: Samples | None
     judge: Callable[[Answers, Answers, Samples], Judgement]
     references: Sequence[int] | np.ndarray
+    others: Sequence[Shared] = ()
     keep_float: tuple[str, ...] = ()
     rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
     method: Method = "entropy"

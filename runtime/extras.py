@@ -21,6 +21,7 @@ EXTRAS = {
     "scipy": "fleet",
     "zstandard": "fleet",
     "zenoh": "zenoh",
+    "dp_accounting": "privacy",
     "starlette": "watch",
     "uvicorn": "watch",
     "prometheus_client": "watch",

@@ -293,24 +293,37 @@ def promote(
     gate: Annotated[SteeringLimits, Fields("max_rise", "max_ratio")],
     limits: Annotated[ShadowLimits, Fields()],
     trust: Annotated[list[Path] | None, typer.Option(help="A .pub file of the driving bundle; repeat.")] = None,
+    shared: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of another robot's `edgeflock calibrate share`, of these weights; repeat."),
+    ] = None,
+    roster: Annotated[
+        Path | None, typer.Option(help="The fleet's roster.json; it says whose --shared is taken.")
+    ] = None,
 ) -> None:
     """Drive with what the fleet learnt: re-quantise on this robot, gate, shadow run, swap in one step.
 
     A model that gate or shadow refuses changes nothing. No torch is needed where model.onnx lies beside the weights, as
     `fleet join --driving` writes it.
     """
+    from edgeflock.calibration.shared import read_shared
     from edgeflock.export.datasets import SteeringDataset, concatenate, open_dataset
 
     with needs("Quantising a model", "requantise"):
         from edgeflock.export.fleet.promote import promote as take
     from edgeflock.runtime.bundle.driving import DrivingBundle
+    from edgeflock.runtime.fleet.peer.roster import read_roster
 
     def read(paths: list[Path]) -> SteeringDataset:
         return concatenate([open_dataset(path) for path in paths])
 
+    if bool(shared) != bool(roster):
+        raise InputError("--shared and --roster go together: the roster says by which keys such files are signed.")
+    members = read_roster(roster).roster if roster else None
+    others = [read_shared(path, members.run, members.public_keys()) for path in shared or () if members]
     found = take(
         weights, read(data), read(calib), key, DrivingBundle(driving),
-        gate=gate, limits=limits, trusted=trust, console=Console(),
+        gate=gate, limits=limits, trusted=trust, others=others, console=Console(),
     )  # fmt: skip
     if seen := found.shadow:
         typer.echo(

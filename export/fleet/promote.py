@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
+from edgeflock.calibration.shared import Shared
 from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.graph import ExportedNet
 from edgeflock.export.pipeline import export_bundle
@@ -38,6 +40,7 @@ def promote(
     gate: SteeringLimits | None = None,
     limits: ShadowLimits | None = None,
     trusted: list[Path] | None = None,
+    others: Sequence[Shared] = (),
     console: Console | None = None,
 ) -> Promotion:
     """Make a bundle of a fleet's model and drive with it, if gate and shadow let it pass.
@@ -56,6 +59,8 @@ def promote(
     gate, limits : SteeringLimits, ShadowLimits, optional
     trusted : list of Path, optional
         Further `.pub` files, for the bundle that drives now.
+    others : sequence of Shared
+        What the fleet's other robots saw with these weights; INT8 gets the ranges of all.
 
     Raises
     ------
@@ -64,7 +69,8 @@ def promote(
     InputError, DataError, BundleError
         What is wrong with weights, frames or key.
     """
-    recipe = steering_recipe(ExportedNet.beside(weights) or weights, validation, calibration, limits=gate)
+    net = ExportedNet.beside(weights) or weights
+    recipe = steering_recipe(net, validation, calibration, limits=gate, others=others)
     draft = driving.draft()
     report = driving.folder / "report"
     try:

@@ -54,7 +54,10 @@ class Quantiser:
     @property
     def provenance(self) -> dict[str, object]:
         """The samples, as a manifest names them."""
-        return {"samples": len(self.calibration), "data": self.calibration.digest}
+        found: dict[str, object] = {"samples": len(self.calibration), "data": self.calibration.digest}
+        if self.recipe.others:
+            found["others"] = {other.content.robot: other.content.samples for other in self.recipe.others}
+        return found
 
     def form(self, name: str) -> tuple[SearchResult, Method]:
         """The form of a name, and the calibration method that made it.
@@ -94,6 +97,7 @@ class Quantiser:
                 method,
                 symmetric=FORMS[name].symmetric,
                 output_margin=FORMS[name].output_margin,
+                others=self.recipe.others,
                 on_progress=on_progress,
             )
 

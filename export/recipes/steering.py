@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeflock.calibration.frames import representative_frames
+from edgeflock.calibration.shared import Shared
 from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.graph import ExportedNet
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
@@ -38,6 +40,7 @@ def steering_recipe(
     precision: str = "int8",
     training: Training | None = None,
     trained_camera: TrainedCamera | None = None,
+    others: Sequence[Shared] = (),
 ) -> Recipe:
     """Recipe of a trained steering net.
 
@@ -60,6 +63,8 @@ def steering_recipe(
         How the weights came about.
     trained_camera : TrainedCamera, optional
         That the training frames came from; without it a robot's frames are never brought to its view.
+    others : sequence of Shared
+        What other robots saw with this net; INT8 gets the ranges of all.
 
     Raises
     ------
@@ -93,6 +98,7 @@ def steering_recipe(
         default_precision=precision,
         training=training or Training(),
         trained_camera=trained_camera,
+        others=others,
     )
 
 

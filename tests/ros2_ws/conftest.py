@@ -221,7 +221,7 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("colcon")
     command = [sys.executable, "-m", "colcon", "--log-base", folder / "log", "build", "--base-paths", WORKSPACE / "src"]
     command += ["--build-base", folder / "build", "--install-base", folder / "install"]
-    command += ["--packages-skip", "edgeflock_msgs"]
+    command += ["--packages-ignore", "edgeflock_msgs"]
     built = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "AMENT_PREFIX_PATH": sys.prefix})
     assert built.returncode == 0, built.stdout + built.stderr
     return folder / "install"

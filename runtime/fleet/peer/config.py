@@ -44,6 +44,10 @@ class PeerConfig(Course):
     norm_factor: float = Field(4.0, gt=1, description="A model so many times above or below the usual norm is refused.")
     distance_factor: float = Field(10.0, gt=1, description="Or so many times as far away as usual.")
 
+    clip: float | None = Field(None, gt=0, description="largest L2 norm of what a round changes before it is sent")
+    noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise on it, in units of clip")
+    delta: float = Field(1e-5, gt=0, lt=1, description="of the epsilon that status.json states for clip and noise")
+
     @property
     def last(self) -> int:
         """Last round."""

@@ -17,6 +17,7 @@ from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.fleet.peer.actions import Action, Alarm, Finished, Mixed, Rejected, Save, Send, Train
 from edgeflock.runtime.fleet.peer.bucket import Bucket
 from edgeflock.runtime.fleet.peer.next_plan import NextPlan
+from edgeflock.runtime.fleet.peer.privacy import Privacy
 from edgeflock.runtime.fleet.peer.roster import Roster
 from edgeflock.runtime.fleet.peer.round import Peer
 from edgeflock.runtime.fleet.peer.store import Store
@@ -55,6 +56,8 @@ class Driver:
         File that says where the robot stands.
     on_mixed : callable, optional
         Awaited after each round with its `Mixed`.
+    privacy : Privacy, optional
+        What a trained model goes through before the peer has it.
     rate : float
         Bytes of models per second that go out at most; 0: no limit.
     next_plan : callable, optional
@@ -72,12 +75,14 @@ class Driver:
         events: TextIO | None = None,
         status: Path | None = None,
         on_mixed: Callable[[Mixed], Awaitable[None]] | None = None,
+        privacy: Privacy | None = None,
         rate: float = 0.0,
         next_plan: Callable[[], NextPlan | None] | None = None,
     ) -> None:
         self._peer, self._trainer, self._store, self._learner = peer, trainer, store, learner
         self._connect, self._roster, self._events, self._status = connect, roster, events, status
-        self._on_mixed, self._next_plan = on_mixed, next_plan
+        self._on_mixed, self._next_plan, self._privacy = on_mixed, next_plan, privacy
+        self._released: dict[str, Any] = {"privacy": privacy.status()} if privacy else {}
         self._announced: tuple[str, int] | None = None
         self._problems: dict[str, str] = {}
         self._bucket = Bucket(rate, time.monotonic_ns())
@@ -162,7 +167,20 @@ class Driver:
             rest = REST_S[0]
             self._learner = lesson.state
             self._losses = {order.round: lesson.loss}
-            self._do(self._peer.trained(order.round, lesson.model, lesson.loss, time.monotonic_ns()))
+            model = await self._release(order.model, lesson.model)
+            self._do(self._peer.trained(order.round, model, lesson.loss, time.monotonic_ns()))
+
+    async def _release(self, base: np.ndarray, model: np.ndarray) -> np.ndarray:
+        """What may leave this robot of a trained model."""
+        if self._privacy is None:
+            return model
+        try:
+            model = self._privacy.release(base, model)
+        except OSError as error:  # what cannot be counted is not sent
+            self.note({"event": "alarm", "what": "privacy", "peer": self._peer.own, "why": str(error)})
+            return base
+        self._released = {"privacy": await asyncio.to_thread(self._privacy.status)}  # the accountant takes its time
+        return model
 
     async def _look(self) -> None:
         """Take a newer roster and the next plan, and say where this robot stands."""
@@ -274,7 +292,8 @@ class Driver:
     def status(self) -> dict[str, Any]:
         """Where this robot stands, plain JSON values."""
         reachable = sorted(self._transport.reachable()) if self._transport else []
-        return self._peer.status() | {"time": round(time.time(), 3), "reachable": reachable, "links": self._links()}
+        there = {"time": round(time.time(), 3), "reachable": reachable, "links": self._links()}
+        return self._peer.status() | there | self._released
 
     def _write_status(self) -> None:
         if self._status is not None:

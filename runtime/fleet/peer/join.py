@@ -28,6 +28,7 @@ from edgeflock.runtime.fleet.peer.actions import Mixed
 from edgeflock.runtime.fleet.peer.config import Place
 from edgeflock.runtime.fleet.peer.drive import Driver
 from edgeflock.runtime.fleet.peer.next_plan import NEXT_PLAN, NextPlan, read_next_plan
+from edgeflock.runtime.fleet.peer.privacy import Privacy, check_private
 from edgeflock.runtime.fleet.peer.promoter import Promoter
 from edgeflock.runtime.fleet.peer.roster import Roster, read_roster
 from edgeflock.runtime.fleet.peer.round import Peer
@@ -150,6 +151,7 @@ class Participant:
             words = [str(place.driving), *place.promotion]
             self._promoter = Promoter(words, place.out / "promote.log", self._promoted, place.nice)
         self._events: TextIO | None = None
+        self._privacy: Privacy | None = None
         self._ready: Start | None = None
         self._peer: Peer | None = None
         self._driver: Driver | None = None
@@ -245,6 +247,9 @@ class Participant:
         for path in self._store.damaged:
             self._say(f"{path} is damaged and passed over")
         model, shapes = await self._trainer.start(saved.learner if saved else None)
+        check_private(self._config, [name for name, _ in shapes], self._task.layers)
+        if self._config.clip is not None:
+            self._privacy = Privacy(self._config, self._place.out / "privacy.json")
         return Start(saved, model, shapes)
 
     async def _take_part(self, stopped: asyncio.Future) -> None:
@@ -266,7 +271,7 @@ class Participant:
         driver = self._driver = Driver(
             peer, self._trainer, self._store, dict(saved.learner) if saved else {},
             lambda keys: self._connect(self._key, keys), self._newest_roster, self._events, place.out / "status.json",
-            self._mixed, place.rate, self._next_plan,
+            self._mixed, self._privacy, place.rate, self._next_plan,
         )  # fmt: skip
         self._note_driving("join begins")
         leave = asyncio.Event()
@@ -284,6 +289,8 @@ class Participant:
                 await self._look(peer.round, peer.model)
             if self._promoter is not None:
                 await self._promoter.ended()
+        if self._privacy is not None:
+            self._say(f"{place.own} released {self._privacy.status()['releases']} updates{self._privacy.said()}")
         self._trainer.close()
 
     async def _until(self, condition: Callable[[], bool], *futures: asyncio.Future) -> None:
@@ -319,7 +326,7 @@ class Participant:
     async def _mixed(self, found: Mixed) -> None:
         names = ", ".join(found.heard) or "nobody"
         late = f", without {', '.join(found.missing)}" if found.missing else ""
-        self._say(f"round {found.round}: mixed with {names}{late}")
+        self._say(f"round {found.round}: mixed with {names}{late}{self._privacy.said() if self._privacy else ''}")
         if found.round % self._place.evaluate == 0:
             await self._look(found.round, found.model)
 

@@ -62,6 +62,14 @@ class Roster(BaseModel):
         """All keys of a robot, by key id."""
         return {key_id(bytes.fromhex(robot.key)): robot for robot in self.robots if robot.name == name}
 
+    def public_keys(self) -> dict[str, set[bytes]]:
+        """Raw public keys by robot, of those whose end no round names."""
+        found: dict[str, set[bytes]] = {}
+        for robot in self.robots:
+            if robot.until_round is None:
+                found.setdefault(robot.name, set()).add(bytes.fromhex(robot.key))
+        return found
+
     def add(self, name: str, key: bytes, from_round: int = 0) -> Roster:
         """Roster with one more robot, or one that comes back; `InputError` for a bad name, key or name in force."""
         if taken := next((r.name for r in self.robots if r.key == key.hex() and r.until_round is None), None):

@@ -39,6 +39,8 @@ class Story:
         Refusals by round, and (robot, reason).
     driving : dict of int to event
         What drives since that round.
+    delay_ms : dict of int to matrix
+        Time of a small message from robot to robot, as it was known in a round.
     finished : bool
     unreadable : int
         Lines that are no event.
@@ -51,6 +53,7 @@ class Story:
     validated: dict[int, dict[str, Any]] = field(default_factory=dict)
     rejected: dict[int, Counter[tuple[str, str]]] = field(default_factory=dict)
     driving: dict[int, dict[str, Any]] = field(default_factory=dict)
+    delay_ms: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     notes: deque[Note] = field(default_factory=lambda: deque(maxlen=NOTES))
     finished: bool = False
     unreadable: int = 0
@@ -84,6 +87,8 @@ class Story:
         elif kind == "driving":
             self.driving[int(event["round"])] = event
             self._note(event, event["why"])
+        elif kind == "delays":
+            self.delay_ms[self.last + 1] = {name: dict(to) for name, to in event["delay_ms"].items()}
         elif kind in ("alarm", "trainer"):
             self._note(event, event["why"])
         elif kind == "finished":

@@ -308,7 +308,7 @@ def _links(
         ]
         latest = max((k for k, _ in meetings), default=0) if live else shown  # no two robots are in the same round
         now = [met for k, met in meetings if k == latest]
-        there, back = _delay_ms(statuses, a, b), _delay_ms(statuses, b, a)
+        there, back = (_delay_ms(stories, shown + 1, *pair) for pair in ((a, b), (b, a)))
         if ab[0] or ba[0] or meetings or there is not None or back is not None:
             last = max((k for k, met in meetings if met), default=0)
             met = all(now) if now else None
@@ -331,8 +331,13 @@ def _sent(
     return 0, 0
 
 
-def _delay_ms(statuses: dict[str, dict[str, Any]], a: str, b: str) -> float | None:
-    """Time of a small message from a to b, as the robots measured it."""
+def _delay_ms(stories: dict[str, Story], upto: int, a: str, b: str) -> float | None:
+    """Time of a small message from a to b as a measured it, or as it told others."""
+    for own in (a, *stories):
+        rounds = [k for k in stories[own].delay_ms if k <= upto] if own in stories else []
+        known = stories[own].delay_ms[max(rounds)].get(a, {}).get(b) if rounds else None
+        if known is not None:
+            return float(known)
     return None
 
 

@@ -12,14 +12,16 @@ import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
+from edgeflock.calibration.shared import read_shared
 from edgeflock.export.datasets import SteeringDataset
 from edgeflock.export.fleet.promote import promote
 from edgeflock.export.onnx import export_net
 from edgeflock.export.recipes.steering import samples
+from edgeflock.export.shared_calibration import share_histograms
 from edgeflock.runtime.bundle.bundle import read_manifest
 from edgeflock.runtime.bundle.driving import DrivingBundle
 from edgeflock.runtime.bundle.signing import generate_key, read_private_key, read_public_key
-from edgeflock.runtime.errors import GateError
+from edgeflock.runtime.errors import GateError, InputError
 from edgeflock.runtime.fleet.peer.roster import Roster, write_roster
 from edgeflock.runtime.fleet.plan.delay import Delays
 from edgeflock.runtime.fleet.plan.schedule import plan_of
@@ -39,17 +41,28 @@ def frames(lanes):
     return dataset(*lanes(40, 21)), dataset(*lanes(40, 22))
 
 
+def shared(net, frames, folder):
+    """What robot r2 shares of a net, as another robot reads it."""
+    key = read_private_key(folder / "r2.pem")
+    save_file(net.state_dict(), folder / "r2.safetensors")
+    share_histograms(folder / "r2.safetensors", frames, "lab", "r2", key, folder / "r2.hist", 24)
+    return read_shared(folder / "r2.hist", "lab", {"r2": {key.public_key().public_bytes_raw()}})
+
+
 def test_a_good_model_drives_and_one_that_gate_or_shadow_refuse_does_not(trained, frames, tmp_path):
     validation, calibration = frames
     generate_key(tmp_path / "r1.pem")
+    generate_key(tmp_path / "r2.pem")
     driving = DrivingBundle(tmp_path / "driving")
 
-    def take(name, net, worse=0.05):
+    def take(name, net, worse=0.05, others=()):
         save_file(net.state_dict(), tmp_path / name)
         limits = ShadowLimits.model_construct(
             worse=worse, slower=100
         )  # time is not the point, and the machine may be busy
-        return promote(tmp_path / name, validation, calibration, tmp_path / "r1.pem", driving, limits=limits)
+        return promote(
+            tmp_path / name, validation, calibration, tmp_path / "r1.pem", driving, limits=limits, others=others
+        )
 
     first = take("first.safetensors", trained)
     assert first.shadow is None and driving.current.resolve() == first.bundle
@@ -63,6 +76,12 @@ def test_a_good_model_drives_and_one_that_gate_or_shadow_refuse_does_not(trained
 
     again = take("again.safetensors", trained)
     assert again.shadow.apart == 0 and again.shadow.frames == 40
+
+    with pytest.raises(InputError, match="of the net"):
+        take("shared.safetensors", trained, others=[shared(type(trained)().eval(), calibration, tmp_path)])
+    other = shared(trained, calibration, tmp_path)
+    mine = take("shared.safetensors", trained, others=[other])
+    assert read_manifest(mine.bundle)[0].provenance["calibration"]["others"] == {"r2": 24}
 
 
 OUT_OF_BOUNDS = ("torch", "onnxscript", "onnxslim", "sklearn", "tensorboard", "ray", "matplotlib")
@@ -152,7 +171,7 @@ def test_join_promotes_by_itself_with_torch_in_the_learners_process_alone(robot,
     quick = [word for one in ("join_s=0.5", "silent_s=1", "lr=1e-6", "floor_s=0.2") for word in ("--set", one)]
     done = robot.run(
         "join", "r1", "--key", "r1.pem", "--roster", "fleet/roster.json", "--plan", "plan.json", "--out", "r1",
-        "--peer", "r2=127.0.0.1:9", "--listen", "127.0.0.1:0", "--driving", "drives", *learnt, *quick,
+        "--peer", "r2=127.0.0.1:9", "--listen", "127.0.0.1:0", "--driving", "drives", "--nice", "0", *learnt, *quick,
     )  # fmt: skip
     log = robot.folder / "r1" / "promote.log"
     assert done.returncode == 0 and log.exists(), done.stdout + done.stderr

@@ -38,11 +38,11 @@ class Fleet:
         (folder / "plan.json").write_text(plan.to_json())
 
     def parameters(self, name, out="runs", settings="", **changed):
-        """Parameters of a robot's node: small batches, no augmentation, quick signs of life."""
+        """Parameters of a robot's node: small batches, no augmentation, quick signs of life, as urgent as the test."""
         own = {
             "robot": name, "key": self.folder / f"{name}.pem", "roster": self.folder / "roster.json",
             "plan": self.folder / "plan.json", "out": self.folder / out / name, "data": self.folder / name,
-            "val": self.folder / "val",
+            "val": self.folder / "val", "nice": 0,
             "settings": f"batch=4 augment=false bf16=false beat_s=0.3 silent_s=6 {settings}".strip(),
         }  # fmt: skip
         return own | changed

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import edgeflock_ros.before_rclpy  # noqa: F401
+
+# isort: split
 import sys
 from typing import Any
 

@@ -115,7 +115,7 @@ class FleetNode(ManagedNode[FleetParameters]):
         self.hardware_id = p.robot
         self._status = self.create_lifecycle_publisher(FleetStatus, topics.STATUS, qos("reliable", 1))
         self._battery = self.create_subscription(BatteryState, topics.BATTERY, self._on_battery, qos("sensor_data"))
-        self._services = [
+        self._offered = [
             self.create_service(Trigger, "~/start", self._on_resume),
             self.create_service(Trigger, "~/resume", self._on_resume),
             self.create_service(Trigger, "~/pause", self._on_pause),
@@ -144,7 +144,7 @@ class FleetNode(ManagedNode[FleetParameters]):
         self._drop()
         self.destroy_lifecycle_publisher(self._status)
         self.destroy_subscription(self._battery)
-        for service in self._services:
+        for service in self._offered:
             self.destroy_service(service)
 
     def close(self) -> None:

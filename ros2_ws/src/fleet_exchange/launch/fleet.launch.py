@@ -34,7 +34,7 @@ def _nodes(context):
     a = given(context, ARGUMENTS)
     parameters = {name: a[name] for name in NODE if a[name]}  # the others stand in the file
     process = NodeProcess("fleet_exchange", "fleet_node", {"fleet": parameters})
-    node = as_node(process, a["params_file"], prefix=f"nice -n {a['nice']}")
+    node = as_node(process, [a["params_file"]], prefix=f"nice -n {a['nice']}")
     return [GroupAction([PushRosNamespace(a["namespace"] or a["robot"]), node])]
 
 

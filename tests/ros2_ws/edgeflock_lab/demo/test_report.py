@@ -70,6 +70,6 @@ def test_the_page_shows_every_drive_the_exchange_and_how_it_was_compared(scene, 
     assert facts["reached"] and len(facts["drives"]) == 21
     assert {link["bytes"] for link in facts["links"]} == {2_000_000}
     gif = image.open(folder.path / "demo.gif")
-    assert gif.size == (720, 404) and gif.n_frames == 12
+    assert gif.size == (648, 368) and gif.n_frames == 6
     for name in ("ways.png", "exchange.png"):
         assert image.open(folder.path / name).size[0] > 900

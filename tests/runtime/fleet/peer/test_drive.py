@@ -65,8 +65,9 @@ class Fleet:
         }
         return Place(**(fields | changed))
 
-    def participant(self, name, rounds=8, settle=4, task=None, addresses=None, **changed):
-        config = PeerConfig(rounds=rounds, settle=settle, beat_s=0.3, ping_s=0.2, ceiling_s=10)
+    def participant(self, name, rounds=8, settle=4, task=None, addresses=None, private=None, **changed):
+        private = private or {}
+        config = PeerConfig(rounds=rounds, settle=settle, beat_s=0.3, ping_s=0.2, ceiling_s=10, **private)
         task = task or PullTask(silos=1, point=POINTS[name])
         settings = Settings(self.place(name, **changed), config, "pull", task)
         others = {other: at for other, at in self.addresses.items() if other != name}
@@ -106,6 +107,17 @@ def test_three_robots_agree_on_what_none_of_them_has_seen_alone(fleet):
         assert (status["round"], status["in_doubt"]) == (12, 0)
         assert {said["round"] for said in status["peers"].values()} == {12}
         assert {said["plan"] for said in status["peers"].values()} == {status["plan"]}
+
+
+def test_a_robot_that_clips_and_noises_says_what_that_gives(fleet):
+    pytest.importorskip("dp_accounting")
+    private = {"clip": 0.5, "noise": 4.0}
+    run(*(fleet.join(name, private=private if name == "r2" else {}) for name in NAMES))
+    status = json.loads((fleet.folder / "runs" / "r2" / "status.json").read_text())
+    assert status["privacy"]["releases"] == 8 and 0 < status["privacy"]["epsilon"] < 10
+    assert f"released 8 updates, epsilon {status['privacy']['epsilon']:.2f} at delta 1e-05" in fleet.said["r2"][-1]
+    assert "privacy" not in json.loads((fleet.folder / "runs" / "r1" / "status.json").read_text())
+    assert np.abs(fleet.model("r2") - 1.17).std() > 0.1  # the noise is in what they agree on
 
 
 def test_the_event_log_alone_tells_who_joined_what_went_where_and_how_good_the_models_are(fleet):

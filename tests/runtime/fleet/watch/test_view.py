@@ -90,6 +90,18 @@ def test_the_bytes_of_a_link_are_the_senders_count_where_its_folder_is_there(log
     assert (link.bytes_ab, link.bytes_ba) == (1000, 1000)
 
 
+def test_delays_are_those_that_the_sender_measured_last_before_a_round(log):
+    r1, r2 = log("r1"), log("r2")
+    for ms, k in ((3.0, 1), (5.0, 2)):
+        r1.writes("delays", delay_ms={"r1": {"r2": ms}, "r2": {"r1": 9.0}}, bandwidth_bps={})
+        r1.mixes(k, heard=["r2"])
+    r1.writes("delays", delay_ms={"r1": {"r2": 7.0}}, bandwidth_bps={})
+    r2.writes("delays", delay_ms={"r2": {"r1": 4.0}}, bandwidth_bps={})
+    fleet = Fleet([r1.folder, r2.folder])
+    ways = [[(link.ms_ab, link.ms_ba) for link in fleet.look(k).links] for k in (1, None)]
+    assert ways == [[(5.0, 4.0)], [(7.0, 4.0)]]
+
+
 def test_every_reason_of_a_refusal_has_its_meaning():
     assert set(REASONS) == set(Code) - {Code.ACCEPTED, Code.MIXED, Code.SKIPPED}
 

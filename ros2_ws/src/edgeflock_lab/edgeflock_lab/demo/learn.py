@@ -17,6 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from edgeflock.runtime.bundle.signing import generate_key, read_private_key, read_public_key
+from edgeflock.runtime.errors import EdgeflockError
 from edgeflock.runtime.files import write_atomically
 from edgeflock_lab.demo.scene import ALL, HOMES, Folder, Scene, alone, fleet
 
@@ -137,9 +138,15 @@ def learn_together(scene: Scene, folder: Folder, on_round: OnRound) -> None:
                     words = join_arguments(scene, folder, robot, ports)
                     processes.start(robot, "edgeflock.runtime.cli", words, may_end=True)
             while not learnt(folder):
-                processes.check()
                 _tell(folder, on_round)
                 time.sleep(LOOK_S)
+                processes.check()
+                for robot in filter(processes.ended, HOMES):  # its net is written before it ends
+                    if not folder.weights(fleet(robot)).exists():
+                        said = processes.tail(robot)
+                        raise EdgeflockError(
+                            f"{robot} ended without a net. Run the same command again. It said:\n{said}"
+                        )
     _tell(folder, on_round)
 
 
@@ -166,9 +173,9 @@ def part(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:
 
 
 def settings(scene: Scene) -> list[str]:
-    """KEY=VALUE of the task and the peer; the robots share one machine, which may be busy."""
-    given = {"batch": scene.batch, "lr": scene.lr, "bf16": False, "ceiling_s": 600, "silent_s": 120}
-    return [f"{key}={value}" for key, value in given.items()]
+    """KEY=VALUE of the task and the peer: patient, since all robots share one machine, which may be busy."""
+    patience = {"floor_s": 120, "ceiling_s": 600, "silent_s": 120, "join_s": 120}
+    return [f"{k}={v}" for k, v in {"batch": scene.batch, "lr": scene.lr, "bf16": False, **patience}.items()]
 
 
 def node_parameters(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:

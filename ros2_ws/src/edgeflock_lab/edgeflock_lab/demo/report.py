@@ -20,8 +20,10 @@ from edgeflock_lab.demo.learn import apart
 from edgeflock_lab.demo.scene import ALL, HOMES, Folder, Scene, alone, fleet
 from edgeflock_lab.figures import write_gif
 
-CELL = (240, 180)
+CELL = (216, 162)
 CAPTION = 22  # px
+GIF_FPS = 4
+GIF_EVERY = 2  # frames of a drive to one of the GIF, whose noise does not compress
 RGB = {True: (0, 158, 115), False: (213, 94, 0)}  # GREEN, VERMILLION
 
 Outcomes = dict[tuple[str, str], Outcome]
@@ -96,7 +98,7 @@ def write_story(story: Story, folder: Folder) -> None:
     out = folder.path
     way_figure(story, out / "ways.png")
     exchange_figure(story.links, {robot: home.name for robot, home in HOMES.items()}, out / "exchange.png")
-    write_gif(side_by_side(story, folder), out / "demo.gif", fps=8)
+    write_gif(side_by_side(story, folder), out / "demo.gif", fps=GIF_FPS)
     page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
     html = page.render(
         story=story,
@@ -142,19 +144,20 @@ def side_by_side(story: Story, folder: Folder) -> list[np.ndarray]:
     for robot in HOMES:
         strange = [home for home in HOMES if home != robot]
         home = min(strange, key=lambda home: story.found[alone(robot), home].reached_m)
-        cells = [(f"{robot} alone", alone(robot)), (f"{robot} with the fleet", fleet(robot))]
+        cells = [(f"{robot} alone", alone(robot)), (f"{robot}, fleet", fleet(robot))]
         columns.append([_cell(story, folder, words, net, home) for words, net in cells])
     length = min(len(cell) for column in columns for cell in column)
     return [np.hstack([np.vstack([cell[n] for cell in column]) for column in columns]) for n in range(length)]
 
 
 def _cell(story: Story, folder: Folder, words: str, net: str, home: str) -> list[np.ndarray]:
-    """Frames of a drive under a caption; from its first collision on the picture stands in a frame."""
+    """Frames of a drive under a caption with its outcome; from its first collision on the picture stands in a frame."""
     from PIL import Image, ImageSequence
 
-    record = story.found[net, home].record
+    outcome = story.found[net, home]
+    record = outcome.record
     with Image.open(folder.drive(story.drivers[net], home) / "drive.gif") as gif:
-        seen = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
+        seen = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)][::GIF_EVERY]
     frames = []
     clear_s = record.clear_s if record.collisions and record.clear_s is not None else np.inf
     crash = min(int(np.ceil(clear_s / record.duration_s * len(seen))), len(seen) - 1) if record.collisions else None
@@ -165,9 +168,9 @@ def _cell(story: Story, folder: Folder, words: str, net: str, home: str) -> list
             image = cv2.rectangle(image // 2, (2, 2), (CELL[0] - 3, CELL[1] - 3), RGB[False], 5)
             where = (CELL[0] // 2 - 50, CELL[1] // 2)
             cv2.putText(image, "collision", where, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2, cv2.LINE_AA)
-        bar = np.full((CAPTION, CELL[0], 3), RGB[clear], np.uint8)
-        text = f"{words}, {HOMES[home].name}"
-        cv2.putText(bar, text, (6, CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+        bar = np.full((CAPTION, CELL[0], 3), RGB[outcome.whole], np.uint8)
+        text = f"{words}, {HOMES[home].name}: {outcome.reached_m:.1f} m"
+        cv2.putText(bar, text, (4, CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
         frames.append(np.vstack([bar, image]))
     return frames
 
