@@ -216,7 +216,7 @@ def test_a_size_and_a_list_of_worlds_are_checked():
     for wrong in ("640", "axb", "640x", "0x0", "15x480", "640x1081", "²x480"):
         with pytest.raises(InputError, match="640x480"):
             parse_size(wrong)
-    for wrong in ("moon:1", "indoor", "indoor:x", ""):
+    for wrong in ("moon:1", "indoor", "indoor:x", "indoor:²", f"indoor:{10**20}", ""):
         with pytest.raises(InputError, match="kind:seed"):
             parse_worlds(wrong)
 

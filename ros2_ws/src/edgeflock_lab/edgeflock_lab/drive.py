@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 240.0  # of a machine that does much else; a node that died is noticed at once
 LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
+LAST_SEED = 2**31 - 1  # a parameter of ROS holds 64 bits, and rclpy makes a float of more
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
@@ -52,7 +53,7 @@ class DriveOptions(BaseModel):
 
     out: Path
     world: Literal["indoor", "outdoor"] = Field("indoor", description="Kind of world.")
-    seed: int = Field(2, ge=0, description="The world's seed; even ones were not trained on.")
+    seed: int = Field(2, ge=0, le=LAST_SEED, description="The world's seed; even ones were not trained on.")
     duration: float = Field(30.0, ge=0.5, description="Driving time, s; of a recording: at most.")
     source: str = Field("sim", description="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
     image_topic: str | None = Field(None, description="Of the images, where a bag holds several.")
