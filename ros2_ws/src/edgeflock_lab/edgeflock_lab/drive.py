@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 240.0  # of a machine that does much else; a node that died is noticed at once
 LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
-LAST_SEED = 2**31 - 1  # a parameter of ROS holds 64 bits, and rclpy makes a float of more
+LAST_SEED = 2**31 - 1  # a parameter of ROS holds 64 bits; of more its YAML makes a float
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
