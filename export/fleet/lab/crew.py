@@ -87,7 +87,7 @@ class Crew:
                     )
 
     def running(self) -> Iterator[dict[str, int]]:
-        """Rounds of the robots, a few times a second until all have ended.
+        """Rounds that each robot has closed, a few times a second until all have ended.
 
         Raises
         ------
@@ -95,12 +95,16 @@ class Crew:
             A robot ended with an error.
         """
         while any(process.poll() is None for process in self.processes.values()):
-            yield {name: self.status(name).get("round", 0) for name in self.names}
+            yield {name: self._closed(name) for name in self.names}
             time.sleep(0.2)
             for name, process in self.processes.items():
                 if process.poll() not in (None, 0, -signal.SIGKILL):
                     said = (self.folder / f"{name}.log").read_text().strip().splitlines()[-5:]
                     raise EdgeflockError(f"robot {name} ended with {process.returncode}: " + " ".join(said))
+
+    def _closed(self, name: str) -> int:
+        status = self.status(name)
+        return status["round"] - (status["phase"] in ("training", "waiting")) if status else 0
 
     def status(self, name: str) -> dict[str, Any]:
         """What a robot said last of itself; empty before it said anything."""
