@@ -164,7 +164,8 @@ def in_our_words(error: BaseException) -> EdgeflockError | None:
     Returns
     -------
     EdgeflockError or None
-        Itself where it is one; `FileError` for what the system answers; `MissingExtra` for a package; `LibraryError` for what a library raises.
+        Itself where it is one; `FileError` for what the system answers; `MissingExtra` for a package
+        that is not installed; `LibraryError` for what a library raises.
     """
     if isinstance(error, EdgeflockError):
         return error
