@@ -87,7 +87,7 @@ def digest(state: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of tensors by name."""
     found = hashlib.sha256()
     for name in sorted(state):
-        value = np.ascontiguousarray(state[name])
+        value = np.asarray(state[name], order="C")
         found.update(f"{name} {value.dtype.str} {value.shape} ".encode())
         found.update(value.tobytes())
     return found.hexdigest()

@@ -85,7 +85,7 @@ def export_net(
     model = export_specs(net, inputs, outputs)
     some = samples.spread(PARITY_SAMPLES)
     worst = check_parity(net, model, some.feeds, some.names)
-    state = {tensor: np.ascontiguousarray(value.detach().numpy()) for tensor, value in net.state_dict().items()}
+    state = {tensor: np.asarray(value.detach().numpy(), order="C") for tensor, value in net.state_dict().items()}
     return ExportedNet(name, model, state, worst, len(some))
 
 

@@ -164,7 +164,8 @@ def in_our_words(error: BaseException) -> EdgeflockError | None:
     Returns
     -------
     EdgeflockError or None
-        Itself where it is one; `FileError` for what the system answers; `LibraryError` for what a library raises.
+        Itself where it is one; `FileError` for what the system answers; `MissingExtra` for a package
+        that is not installed; `LibraryError` for what a library raises.
     """
     if isinstance(error, EdgeflockError):
         return error
@@ -176,6 +177,11 @@ def in_our_words(error: BaseException) -> EdgeflockError | None:
     if isinstance(error, MemoryError):
         return LibraryError(
             f"not enough memory ({error or 'no size is said'}): take less at a time, or a smaller input."
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith(_OURS):
+        return MissingExtra(
+            f"this needs the Python package {error.name.partition('.')[0]}, which is not installed: `edgeflock doctor` "
+            "shows what is missing, and the line that installs it."
         )
     module = type(error).__module__
     if module == "builtins":

@@ -19,6 +19,7 @@ import typer
 from edgeflock.export.bench.figures import write_figures
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_record
+from edgeflock.runtime.options import next_command
 
 if TYPE_CHECKING:
     import onnx
@@ -139,6 +140,8 @@ def ldr_bars(
     print(table)
     if out:
         write_figures(out, table, rows, "edgeflock", "onnxruntime", "openvino", size=size, rounds=rounds)
+    line = next_command("train", "registration", "--data", "VOLUMES", "--out", "runs/ldr")
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def measure(

@@ -23,6 +23,7 @@ from edgeflock.export.recipes.limits import SteeringLimits
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.fleet.verbs import adopt, delays, join, keys_app, rollback
 from edgeflock.runtime.fleet.watch.verb import watch
 from edgeflock.runtime.model_options import Fields, model_options
@@ -312,11 +313,15 @@ def promote(
     with needs("Quantising a model", "requantise"):
         from edgeflock.export.fleet.promote import promote as take
     from edgeflock.runtime.bundle.driving import DrivingBundle
+    from edgeflock.runtime.bundle.signing import read_private_key, read_public_key
     from edgeflock.runtime.fleet.peer.roster import read_roster
 
     def read(paths: list[Path]) -> SteeringDataset:
         return concatenate([open_dataset(path) for path in paths])
 
+    read_private_key(key)  # key and place first: frames and weights take long
+    read_public_key(key.with_suffix(".pub"))
+    check_outputs(folders=[driving], inputs=[weights, key], whole=[*data, *calib])
     if bool(shared) != bool(roster):
         raise InputError("--shared and --roster go together: the roster says by which keys such files are signed.")
     members = read_roster(roster).roster if roster else None

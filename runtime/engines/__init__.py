@@ -12,7 +12,7 @@ from edgeflock.runtime.errors import EngineError
 if TYPE_CHECKING:
     from edgeflock.runtime.engines.base import Engine
 
-__all__ = ["ENGINES", "PRECISIONS", "REFERENCE", "engine_problems", "open_engine"]
+__all__ = ["ENGINES", "PRECISIONS", "REFERENCE", "check_engine", "engine_problems", "open_engine"]
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "onnxruntime-cpu": ("int8", "fp32"),
@@ -29,6 +29,12 @@ REFERENCE = "onnxruntime-cpu"
 
 ENGINES = tuple(PRECISIONS)
 """Names of the engines, as reports print them and profiles store them."""
+
+
+def check_engine(name: str) -> None:
+    """Refuse a name that no engine has: `EngineError`."""
+    if name not in PRECISIONS:
+        raise EngineError(f"there is no engine '{name}', only {', '.join(ENGINES)}.")
 
 
 def open_engine(name: str, path: str | Path, precision: str, threads: int = 1, allow_fallback: bool = False) -> Engine:
@@ -56,8 +62,7 @@ def open_engine(name: str, path: str | Path, precision: str, threads: int = 1, a
         net would run elsewhere.
     """
     check_threads(threads)
-    if name not in PRECISIONS:
-        raise EngineError(f"there is no engine '{name}', only {', '.join(ENGINES)}.")
+    check_engine(name)
     if precision not in PRECISIONS[name] and name != REFERENCE:
         takers = ", ".join(engine for engine in ENGINES if precision in PRECISIONS[engine]) or "no engine"
         raise EngineError(f"{name} takes {', '.join(PRECISIONS[name])}, not '{precision}', which is for {takers}.")

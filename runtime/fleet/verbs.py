@@ -15,9 +15,10 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_outputs, write_atomically
 from edgeflock.runtime.fleet.learner import LearningTask
 from edgeflock.runtime.fleet.peer.config import Course, Part, PeerConfig, Place
-from edgeflock.runtime.fleet.peer.roster import Roster, change_roster, read_roster, write_roster
+from edgeflock.runtime.fleet.peer.roster import LAST_ROUND, Roster, change_roster, read_roster, write_roster
 from edgeflock.runtime.fleet.peer.settings import address, addresses, configured
 from edgeflock.runtime.model_options import Fields, model_options
+from edgeflock.runtime.options import next_command
 
 keys_app = typer.Typer(no_args_is_help=True)
 
@@ -25,7 +26,7 @@ ROSTER, FLEET_KEY = "roster.json", "fleet.pem"
 Folder = Annotated[Path, typer.Argument(help="Folder of the fleet, with roster.json and fleet.pem.")]
 Name = Annotated[str, typer.Argument(help="Name of the robot.")]
 Key = Annotated[Path, typer.Argument(help="The robot's .pub file, as `edgeflock bundle keygen` writes it.")]
-FromRound = Annotated[int, typer.Option(min=0, help="First round in which it counts.")]
+FromRound = Annotated[int, typer.Option(min=0, max=LAST_ROUND, help="First round in which it counts.")]
 
 
 @keys_app.callback(epilog="Example: edgeflock fleet keys init fleet --run hall-3")
@@ -62,7 +63,9 @@ def add(folder: Folder, name: Name, key: Key, from_round: FromRound = 0) -> None
 def revoke(
     folder: Folder,
     name: Name,
-    at_round: Annotated[int, typer.Option(min=0, help="First round in which its messages are refused.")],
+    at_round: Annotated[
+        int, typer.Option(min=0, max=LAST_ROUND, help="First round in which its messages are refused.")
+    ],
 ) -> None:
     """End a robot's membership, such as of one that was lost or stolen."""
     _tell(folder, _change(folder, lambda roster: roster.revoke(name, at_round)))
@@ -73,7 +76,7 @@ def rotate(
     folder: Folder,
     name: Name,
     key: Key,
-    at_round: Annotated[int, typer.Option(min=0, help="First round that the new key signs.")],
+    at_round: Annotated[int, typer.Option(min=0, max=LAST_ROUND, help="First round that the new key signs.")],
 ) -> None:
     """Let a robot sign with another key from a round on."""
     raw = read_public_key(key).raw
@@ -99,12 +102,15 @@ def _change(folder: Path, change: Callable[[Roster], Roster]) -> Roster:
 
 def _tell(folder: Path, roster: Roster) -> None:
     typer.echo(f"{folder / ROSTER} has serial {roster.serial}: copy it to every robot, each takes it while it runs.")
+    typer.echo(next_command("fleet", "keys", "show", folder))
 
 
 def adopt(
     plan: Annotated[Path, typer.Argument(help="Plan of `edgeflock fleet plan --json`.")],
     fleet: Annotated[Path, typer.Option(help="Folder of the fleet, with roster.json and fleet.pem.")],
-    at_round: Annotated[int, typer.Option(min=1, help="First round of the new plan; all robots have to be before it.")],
+    at_round: Annotated[
+        int, typer.Option(min=1, max=LAST_ROUND, help="First round of the new plan; all robots have to be before it.")
+    ],
 ) -> None:
     """Let a fleet go over to another plan in a named round: writes next-plan.json, signed by the fleet's key.
 
@@ -142,7 +148,6 @@ def delays(
     counts.
     """
     from edgeflock.runtime.fleet.measured import Measured
-    from edgeflock.runtime.options import next_command
 
     check_outputs(files=[as_json], inputs=status)
     found = Measured.of(status)
@@ -192,7 +197,6 @@ def join(
 
     from edgeflock.runtime.fleet.peer.join import Participant, by_tcp
     from edgeflock.runtime.fleet.peer.join import join as take_part
-    from edgeflock.runtime.options import next_command
 
     place = Place(
         own=name, key=key, roster=roster, fleet_key=fleet_key, plan=plan, out=out, data=tuple(data), val=tuple(val),
@@ -214,3 +218,4 @@ def rollback(
     from edgeflock.runtime.bundle.driving import DrivingBundle
 
     typer.echo(f"{driving / 'current'} is {DrivingBundle(driving).roll_back().name}")
+    typer.echo(next_command("tune", driving / "current", "--key", "ROBOT.pub"))

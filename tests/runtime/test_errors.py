@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from edgeflock.runtime import errors
-from edgeflock.runtime.errors import EdgeflockError, FileError, InputError, LibraryError, end_with, in_our_words
+from edgeflock.runtime.errors import (
+    EdgeflockError,
+    FileError,
+    InputError,
+    LibraryError,
+    MissingExtra,
+    end_with,
+    in_our_words,
+)
 
 
 def caught(call) -> BaseException:
@@ -96,3 +104,9 @@ def test_the_command_line_ends_with_one_line_and_with_the_traceback_where_asked(
     )
     assert done.returncode == 17 and "edgeflock: out.json: No space left on device. Make room" in done.stderr
     assert ("Traceback" in done.stderr) == (trace == "1")
+
+
+def test_a_package_that_is_not_installed_is_named_but_not_a_module_of_our_own():
+    told = in_our_words(ModuleNotFoundError("No module named 'cv2.aruco'", name="cv2.aruco"))
+    assert isinstance(told, MissingExtra) and "package cv2, which" in str(told) and "edgeflock doctor" in str(told)
+    assert in_our_words(ModuleNotFoundError("no", name="edgeflock.nowhere")) is None

@@ -21,6 +21,9 @@ from edgeflock.runtime.fleet.peer.sealed import seal, unseal
 from edgeflock.runtime.fleet.peer.wire import Name, Run
 from edgeflock.runtime.fleet.transports.base import check_name
 
+LAST_ROUND = 10**9
+"""A round a second for thirty years: a number beyond it was not meant."""
+
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -31,8 +34,8 @@ class RobotKey(BaseModel):
 
     name: Name
     key: PublicKey
-    from_round: int = Field(0, ge=0)
-    until_round: int | None = Field(None, ge=0)
+    from_round: int = Field(0, ge=0, le=LAST_ROUND)
+    until_round: int | None = Field(None, ge=0, le=LAST_ROUND)
 
     def holds(self, round_: int) -> bool:
         """Whether the key is in force in a round."""

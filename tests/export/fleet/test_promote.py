@@ -154,6 +154,16 @@ def test_a_robot_without_torch_promotes_what_its_learner_exported_and_rolls_back
     assert back.returncode == 0 and driving.current.resolve() == before, back.stderr
 
 
+def test_key_and_place_are_checked_before_frames_and_weights_are_read(robot):
+    (robot.folder / "broken.safetensors").write_bytes(b"no weights")
+    (robot.folder / "taken").touch()
+    sets = ["--weights", "broken.safetensors", "--data", "nowhere", "--calib", "nowhere"]
+    keyless = robot.run("promote", "driving", *sets, "--key", "none.pem")
+    assert keyless.returncode != 0 and "none.pem" in keyless.stderr and "nowhere" not in keyless.stderr
+    placeless = robot.run("promote", "taken", *sets, "--key", "r1.pem")
+    assert placeless.returncode == InputError.exit_code and "expected a folder to write into" in placeless.stderr
+
+
 def test_without_torch_and_graph_the_way_out_is_named_and_a_graph_of_other_weights_is_refused(robot, trained, lanes):
     save_file(trained.state_dict(), robot.folder / "alone.safetensors")
     missing = robot.promote("alone.safetensors")

@@ -19,7 +19,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
-from edgeflock.runtime.errors import BundleError, EdgeflockError, FileError, InputError
+from edgeflock.runtime.errors import BundleError, CameraError, EdgeflockError, EngineError, FileError, InputError
 from edgeflock.runtime.mount import Mount, write_mount
 from edgeflock.runtime.prepare.frame import STEERING_INPUT
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
@@ -178,10 +178,10 @@ def test_ctrl_c_still_writes_the_report_and_leaves_nobody_behind(drive, constant
 
 
 def test_a_node_that_cannot_start_ends_the_drive_with_its_words_and_its_code(drive, constant):
-    process = drive("--duration", 3, "--bundle", constant(0.0), "--precision", "fp16", *SMALL)
+    process = drive("--duration", 3, "--bundle", constant(0.0), "--engine", "onnxruntime-qnn", *SMALL)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 5, out + err  # InputError
-    assert "steering" in err and "has no precision 'fp16'" in err
+    assert process.returncode == 9, out + err  # EngineError
+    assert "steering" in err and "onnxruntime-qnn takes int8-qnn" in err
 
 
 def test_a_bundle_that_does_not_verify_is_refused_before_anything_starts(drive, constant, tmp_path):
@@ -213,10 +213,10 @@ def test_lock_step_needs_a_world(drive, tmp_path):
 def test_a_size_and_a_list_of_worlds_are_checked():
     assert parse_size("640x480") == (640, 480)
     assert parse_worlds("indoor:100, outdoor:2") == [("indoor", 100), ("outdoor", 2)]
-    for wrong in ("640", "axb", "640x"):
+    for wrong in ("640", "axb", "640x", "0x0", "15x480", "640x1081", "²x480"):
         with pytest.raises(InputError, match="640x480"):
             parse_size(wrong)
-    for wrong in ("moon:1", "indoor", "indoor:x", ""):
+    for wrong in ("moon:1", "indoor", "indoor:x", "indoor:²", f"indoor:{10**20}", ""):
         with pytest.raises(InputError, match="kind:seed"):
             parse_worlds(wrong)
 
@@ -294,6 +294,27 @@ def test_paths_that_cannot_be_used_are_refused_before_anything_starts(tmp_path):
     options = DriveOptions(out=tmp_path / "report", bundle=tmp_path / "best.safetensors")
     with pytest.raises(BundleError, match=r"got weights .*best.safetensors: `edgeflock export steering --weights"):
         run_drive(options, Console())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error", "message"),
+    [
+        ("precision", "int3", InputError, "has no precision 'int3'"),
+        ("engine", "onnx", EngineError, "there is no engine 'onnx', only onnxruntime-cpu"),
+        ("source", "nowhere.mp4", CameraError, "nowhere.mp4"),
+        ("source", "notes.txt", CameraError, "notes.txt"),
+        ("source", "empty", CameraError, "empty"),
+    ],
+)
+def test_what_no_node_could_open_is_refused_before_anything_starts(
+    monkeypatch, tmp_path, option, value, error, message
+):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("no video")
+    Path("empty").mkdir()
+    with pytest.raises(error, match=message):
+        run_drive(DriveOptions(out=tmp_path / "report", **{option: value}), Console())
+    assert not (tmp_path / "report").exists()
 
 
 def test_the_keys_to_trust_reach_the_steering(tmp_path):

@@ -32,6 +32,12 @@ def roster_of(fleet):
     return read_roster(fleet / "roster.json").roster
 
 
+def test_a_round_that_no_fleet_reaches_is_refused_and_the_roster_stays(fleet, tmp_path):
+    before = (fleet / "roster.json").read_bytes()
+    done = run("add", fleet, "r1", tmp_path / "r1.pub", "--from-round", 10**20)
+    assert done.exit_code == 2 and (fleet / "roster.json").read_bytes() == before
+
+
 def test_a_roster_grows_shrinks_and_changes_keys(fleet, tmp_path):
     run("add", fleet, "r1", tmp_path / "r1.pub")
     run("rotate", fleet, "r1", tmp_path / "r2.pub", "--at-round", 5)

@@ -23,8 +23,9 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle, read_manifest
+from edgeflock.runtime.engines import check_engine
 from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
-from edgeflock.runtime.files import check_outputs
+from edgeflock.runtime.files import check_outputs, left_over
 from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.mount import Mount, read_mount
 from edgeflock.runtime.options import Keys
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 240.0  # of a machine that does much else; a node that died is noticed at once
 LISTENERS = 2  # the monitor, and of images the steering, of steering the guard
+LAST_SEED = 2**31 - 1  # a parameter of ROS holds 64 bits; of more its YAML makes a float
 SETTLE_S = 0.5  # wall time for the answers to the last frames
 
 
@@ -51,7 +53,7 @@ class DriveOptions(BaseModel):
 
     out: Path
     world: Literal["indoor", "outdoor"] = Field("indoor", description="Kind of world.")
-    seed: int = Field(2, ge=0, description="The world's seed; even ones were not trained on.")
+    seed: int = Field(2, ge=0, le=LAST_SEED, description="The world's seed; even ones were not trained on.")
     duration: float = Field(30.0, ge=0.5, description="Driving time, s; of a recording: at most.")
     source: str = Field("sim", description="sim, realsense, or PATH: recording, video, pictures, /dev/video0")
     image_topic: str | None = Field(None, description="Of the images, where a bag holds several.")
@@ -144,8 +146,8 @@ def launch_line(options: DriveOptions) -> str:
 def parse_size(text: str) -> tuple[int, int]:
     """`640x480` -> (640, 480); InputError for anything else."""
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise InputError(f"Expected --size WIDTHxHEIGHT in px, for instance 640x480, got {text!r}.")
+    if not (width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 1920 and 16 <= int(height) <= 1080):
+        raise InputError(f"Expected --size WIDTHxHEIGHT from 16x16 to 1920x1080 px, such as 640x480, got {text!r}.")
     return int(width), int(height)
 
 
@@ -300,8 +302,14 @@ def _check_environment(options: DriveOptions) -> None:
     source = None if options.source in ("sim", "realsense") else Path(options.source).expanduser()
     read = [source] if source is None or source.is_dir() else []
     check_outputs([options.json_file], [options.out], [source], [options.bundle, *read])
-    if options.bundle is not None:
-        Bundle.open(options.bundle, options.keys)
+    Bundle.open(options.bundle or default_bundle(), options.keys).artefact(options.precision)
+    if options.engine:
+        check_engine(options.engine)
+    kind, path = _camera(options)
+    if kind == "video":
+        from edgeflock.runtime.cameras import open_source
+
+        open_source("video", path).close()
     check_environment()
     if "HOME" not in os.environ:  # where rcl would write its logs
         os.environ.setdefault("ROS_LOG_DIR", str((options.out / "logs").absolute()))
@@ -435,9 +443,12 @@ def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns
         for stamp, image in monitor.pictures
     ]
     record = write_report(result, gif, options.out)
+    made = ["latency.png", *(["trajectory.png"] if world else []), *(["drive.gif"] if gif else [])]
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows(record):
         table.add_row(f"[dim]{name}[/]", value)
     console.print(table)
     console.print(f"Report: {options.out / 'report.html'}", highlight=False, soft_wrap=True)
+    for line in left_over(options.out, [options.out / name for name in made], "*.png", "*.gif"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return record

@@ -14,7 +14,7 @@ import typer
 
 from edgeflock.runtime.engines import REFERENCE
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.files import check_outputs, write_atomically
+from edgeflock.runtime.files import check_outputs, left_over, write_atomically
 from edgeflock.runtime.options import Keys, refuse_unused
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def bars(
     page = markdown(results)
     write_atomically(out / "drive.md", page)
     console.print(page, highlight=False, soft_wrap=True)
+    for line in left_over(out, (out / f"drive-{kind}-{seed}" for kind, seed in chosen), "drive-*"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     code = max(record.exit_code for record, _ in results)
     if code == 0:
         print(launch_line(options))
@@ -103,10 +105,12 @@ def _mounts(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ..
 
 def parse_worlds(text: str) -> list[tuple[Kind, int]]:
     """`indoor:100,outdoor:2` -> [("indoor", 100), ("outdoor", 2)]; InputError for anything else."""
+    from edgeflock_lab.drive import LAST_SEED
+
     worlds: list[tuple[Kind, int]] = []
     for word in text.split(","):
         kind, _, seed = word.strip().partition(":")
-        if kind not in ("indoor", "outdoor") or not seed.isdigit():
+        if kind not in ("indoor", "outdoor") or not seed.isdecimal() or int(seed) > LAST_SEED:
             raise InputError(f"Expected --worlds kind:seed,..., for instance indoor:100,outdoor:2, got {word!r}.")
         worlds.append((cast("Kind", kind), int(seed)))
     return worlds

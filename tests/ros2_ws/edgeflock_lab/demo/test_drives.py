@@ -13,16 +13,16 @@ from edgeflock_lab.drive_record import DriveRecord
 
 @pytest.fixture
 def nodes(driven, monkeypatch, tmp_path):
-    """``nodes(seconds)``: drives end after so many seconds; returns the options of each."""
+    """``nodes(seconds, frames=400)``: drives end after so many seconds; returns the options of each."""
     example = json.loads((driven({}).drive(alone("r1"), "r1") / "drive.json").read_text())
     seen = []
 
-    def last(seconds):
+    def last(seconds, frames=400):
         def run(options, console):
             seen.append(options)
             options.out.mkdir(parents=True)
             (options.out / "drive.json").write_text(json.dumps(example))
-            return DriveRecord.model_validate(example | {"duration_s": seconds})
+            return DriveRecord.model_validate(example | {"duration_s": seconds, "frames": frames})
 
         monkeypatch.setattr(driving, "run_drive", run)
         return seen
@@ -51,3 +51,11 @@ def test_a_drive_that_was_interrupted_is_no_result_and_is_driven_again(scene, fo
     drive(scene, folder, "all", "r1")
     assert folder.drive("all", "r1").exists()
     assert [path.name for path in folder.drive("all", "r1").parent.iterdir()] == ["r1"]
+
+
+def test_a_drive_without_many_of_its_frames_is_no_result_the_guard_stopped_for_the_machines_sake(scene, folder, nodes):
+    folder = type(folder)(folder.path / "other")
+    nodes(scene.drive_s, frames=186)
+    with pytest.raises(EdgeflockError, match="48% of its frames: the machine is too busy"):
+        drive(scene, folder, "all", "r1")
+    assert not folder.drive("all", "r1").exists()

@@ -11,6 +11,9 @@ from edgeflock_lab.demo.learn import SAME, apart
 from edgeflock_lab.demo.scene import ALL, HOMES, Folder, Scene, alone, fleet
 from edgeflock_lab.drive_record import DriveRecord
 
+LEAST_FRAMES = 0.98
+"""Share of the frames without which a drive says more about the machine than about the net."""
+
 
 def drivers(folder: Folder) -> dict[str, str]:
     """Every net, and the one that drives for it: where the fleet's robots agree, one drives for all of them."""
@@ -67,6 +70,12 @@ def drive(scene: Scene, folder: Folder, net: str, home: str) -> None:
     record = run_drive(options, Console(quiet=True))
     if record.duration_s < scene.drive_s:
         raise EdgeflockError(f"The drive of {net} in {world.name} was interrupted: run the same command again.")
+    seen = record.frames / (scene.drive_s * scene.fps)
+    if seen < LEAST_FRAMES:  # a guard that waits for seconds stops the robot, in lock-step too
+        raise EdgeflockError(
+            f"The drive of {net} in {world.name} had {seen:.0%} of its frames: the machine is too busy to judge a net. "
+            "Run the same command again when it is calmer, or with --jobs 1."
+        )
     draft.rename(out)
 
 

@@ -27,7 +27,7 @@ def demo(
         "fleet-demo"
     ),
     brief: Annotated[
-        bool, typer.Option("--brief", help="Three minutes: shows how it goes, learns too little.")
+        bool, typer.Option("--brief", help="A short one: shows how it goes, learns too little to drive.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that work at the same time.")] = os.cpu_count() or 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although the folder holds results.")] = False,
