@@ -7,7 +7,7 @@ from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 
 def test_engine_notices_the_missing_vnni_and_answers_as_elsewhere(emulate_haswell, here, checked, tmp_path):
     bundle = Bundle.open(default_bundle())
-    np.savez(tmp_path / "frames.npz", **{"mono8-x": np.zeros((240, 320), np.uint8)})
+    np.savez(tmp_path / "frames.npz", **{"rgb8-camera": np.zeros((480, 640, 3), np.uint8)})
     arguments = (bundle.path, "int8", tmp_path / "frames.npz", tmp_path / "prepared.npz")
 
     told = emulate_haswell("runtime.py", *arguments)

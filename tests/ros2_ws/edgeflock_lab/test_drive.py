@@ -344,9 +344,9 @@ def test_a_recording_without_depth_does_not_stop_the_guard(tmp_path):
 @pytest.mark.parametrize(("rms", "verdict"), [(0.1, "met"), (0.3, "missed")])
 def test_the_table_of_bars_says_whether_they_are_met(rms, verdict):
     record = DriveRecord(
-        world="indoor", seed=100, duration_s=60, distance_m=58.2, collisions=0, frames=1800, frames_dropped=0,
-        lateral_error_m=LateralError(rms=rms, max=0.4), latency_ms=LatencyPercentiles(), engine="e", precision="int8",
-        bundle_sha256="ab",
+        world="indoor", seed=100, duration_s=60, distance_m=58.2, collisions=0, clear_m=58.2, clear_s=60, frames=1800,
+        frames_dropped=0, lateral_error_m=LateralError(rms=rms, max=0.4), latency_ms=LatencyPercentiles(), engine="e",
+        precision="int8", bundle_sha256="ab",
     )  # fmt: skip
     page = markdown([(record, Rollout(distance_m=5.0, collisions=0, lateral_rms_m=0.02, lateral_max_m=0.05))])
     assert f"| indoor | 100 | 60 s, 58.2 m | 0 | {rms:.3f} m | 0.400 m | 0.020 m | 0.050 m | 0 of 1800 |" in page
