@@ -228,8 +228,11 @@ def installed(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def bundle(signed):
-    """A signed bundle whose net says mean brightness / 255 - 0.5 rad, and NaN to a black image."""
+def steering_bundle(signed):
+    """``steering_bundle(name, nodes, constants, images, answers)``: a signed bundle of a net of a few operators.
+
+    `nodes` lead from `mean`, the image's mean, shape (1, 1), to `steering`.
+    """
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
     from safetensors.numpy import save
@@ -238,37 +241,45 @@ def bundle(signed):
     from edgeflock.runtime.prepare.frame import STEERING_INPUT
     from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
-    constants = {"scale": np.array([[255.0]], np.float32), "offset": np.array([[0.5]], np.float32)}
+    def make(name, nodes, constants, images, answers):
+        mean = [("GlobalAveragePool", ["image"], ["pooled"]), ("Flatten", ["pooled"], ["mean"])]
+        graph = helper.make_graph(
+            [helper.make_node(*node) for node in [*mean, *nodes]],
+            name,
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 200, 200])],
+            [helper.make_tensor_value_info("steering", TensorProto.FLOAT, [1, 1])],
+            [numpy_helper.from_array(np.array([[value]], np.float32), key) for key, value in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(model)
+        manifest = Manifest(
+            name=name,
+            net="none",
+            task="steering",
+            inputs=[STEERING_INPUT],
+            outputs=[STEERING_OUTPUT],
+            artefacts={"fp32": Artefact(file="net.onnx", opset=17, ir=8)},
+            default_precision="fp32",
+            training={},
+        )
+        vectors = {"image": images, "steering_fp32": answers}
+        return signed(manifest, {"net.onnx": model.SerializeToString(), "vectors.safetensors": save(vectors)})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(steering_bundle):
+    """A signed bundle whose net says mean brightness / 255 - 0.5 rad, and NaN to a black image."""
     nodes = [
-        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["mean"]),
-        helper.make_node("Div", ["mean", "mean"], ["one"]),  # 0 / 0 for a black image
-        helper.make_node("Div", ["mean", "scale"], ["brightness"]),
-        helper.make_node("Sub", ["brightness", "offset"], ["angle"]),
-        helper.make_node("Mul", ["angle", "one"], ["steering"]),
+        ("Div", ["mean", "mean"], ["one"]),  # 0 / 0 for a black image
+        ("Div", ["mean", "scale"], ["brightness"]),
+        ("Sub", ["brightness", "offset"], ["angle"]),
+        ("Mul", ["angle", "one"], ["steering"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "brightness",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 200, 200])],
-        [helper.make_tensor_value_info("steering", TensorProto.FLOAT, [1, 1])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
     images = np.stack([np.full((1, 200, 200), grey, np.float32) for grey in (100, 200)])
-    vectors = {"image": images, "steering_fp32": images.mean((1, 2, 3))[:, None].astype(np.float32) / 255 - 0.5}
-    manifest = Manifest(
-        name="brightness",
-        net="none",
-        task="steering",
-        inputs=[STEERING_INPUT],
-        outputs=[STEERING_OUTPUT],
-        artefacts={"fp32": Artefact(file="net.onnx", opset=17, ir=8)},
-        default_precision="fp32",
-        training={},
-    )
-    return signed(manifest, {"net.onnx": model.SerializeToString(), "vectors.safetensors": save(vectors)})
+    answers = images.mean((1, 2, 3))[:, None].astype(np.float32) / 255 - 0.5
+    return steering_bundle("brightness", nodes, {"scale": 255.0, "offset": 0.5}, images, answers)
 
 
 @pytest.fixture(scope="session")

@@ -8,52 +8,27 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("onnx")
 
-import onnx
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
-from edgeflock.runtime.bundle.bundle import Artefact, Manifest
-from edgeflock.runtime.prepare.frame import STEERING_INPUT
-from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 from edgeflock_ros.messages import to_ns, to_stamp
 
 
-def constant(signed, angle, tells=None):
-    """Signed bundle of a net that says one angle; with `tells`, its reference answers say another."""
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["mean"]),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-        helper.make_node("Add", ["nothing", "angle"], ["steering"]),
-    ]
-    values = {"zero": np.zeros((1, 1), np.float32), "angle": np.full((1, 1), angle, np.float32)}
-    graph = helper.make_graph(
-        nodes,
-        "constant",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 200, 200])],
-        [helper.make_tensor_value_info("steering", TensorProto.FLOAT, [1, 1])],
-        [numpy_helper.from_array(value, name) for name, value in values.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    answers = np.full((2, 1), angle if tells is None else tells, np.float32)
-    manifest = Manifest(
-        name=f"constant{angle:+.1f}{'' if tells is None else '_broken'}",
-        net="none",
-        task="steering",
-        inputs=[STEERING_INPUT],
-        outputs=[STEERING_OUTPUT],
-        artefacts={"fp32": Artefact(file="net.onnx", opset=17, ir=8)},
-        default_precision="fp32",
-        training={},
-    )
-    vectors = {"image": np.ones((2, 1, 200, 200), np.float32), "steering_fp32": answers}
-    return signed(manifest, {"net.onnx": model.SerializeToString(), "vectors.safetensors": save(vectors)})
+@pytest.fixture
+def constant(steering_bundle):
+    """``constant(angle, tells=None)``: a net that says one angle; with `tells`, its reference answers say another."""
+
+    def make(angle, tells=None):
+        nodes = [("Mul", ["mean", "zero"], ["nothing"]), ("Add", ["nothing", "angle"], ["steering"])]
+        name = f"constant{angle:+.1f}{'' if tells is None else '_broken'}"
+        answers = np.full((2, 1), angle if tells is None else tells, np.float32)
+        images = np.ones((2, 1, 200, 200), np.float32)
+        return steering_bundle(name, nodes, {"zero": 0.0, "angle": angle}, images, answers)
+
+    return make
 
 
 class Robot:
@@ -89,15 +64,15 @@ class Robot:
 
 
 @pytest.fixture
-def robot(graph, signed, tmp_path):
+def robot(graph, constant, tmp_path):
     link = tmp_path / "current"
-    link.symlink_to(constant(signed, 0.1))
+    link.symlink_to(constant(0.1))
     return lambda **parameters: Robot(graph, link, **parameters)
 
 
-def test_a_new_bundle_steers_after_reload_and_each_frame_is_answered_by_one_net_or_the_other(robot, signed):
+def test_a_new_bundle_steers_after_reload_and_each_frame_is_answered_by_one_net_or_the_other(robot, constant):
     robot = robot()
-    robot.drive_with(constant(signed, 0.2))
+    robot.drive_with(constant(0.2))
     assert robot.steers(0.1)  # not before it is asked to
     answer = robot.reload()
     assert answer.success and "onnxruntime" in answer.message, answer.message
@@ -106,26 +81,26 @@ def test_a_new_bundle_steers_after_reload_and_each_frame_is_answered_by_one_net_
     assert by_time == sorted(by_time) and set(by_time) == {0.1, 0.2}
 
 
-def test_a_bundle_that_is_refused_changes_nothing_and_the_answer_says_why(robot, signed, tmp_path):
+def test_a_bundle_that_is_refused_changes_nothing_and_the_answer_says_why(robot, constant, tmp_path):
     robot = robot()
     for bad, why in (
-        (constant(signed, 0.3, tells=0.4), "answers reference input 0"),
+        (constant(0.3, tells=0.4), "answers reference input 0"),
         (tmp_path / "nowhere", "where nothing is"),
     ):
         robot.drive_with(bad)
         answer = robot.reload()
         assert not answer.success and why in answer.message and "The bundle before drives on" in answer.message
         assert robot.steers(0.1)
-    robot.drive_with(constant(signed, 0.2))
+    robot.drive_with(constant(0.2))
     assert robot.reload().success and robot.steers(0.2)
 
 
-def test_with_follow_it_takes_what_the_link_points_to_by_itself_and_says_what_it_refused(robot, signed):
+def test_with_follow_it_takes_what_the_link_points_to_by_itself_and_says_what_it_refused(robot, constant):
     robot = robot(follow=True)
     heard = robot.graph.listen(DiagnosticArray, "/diagnostics")
-    robot.drive_with(constant(signed, 0.2))
+    robot.drive_with(constant(0.2))
     assert robot.graph.until(lambda: robot.joints[-1][1].position[0] == pytest.approx(0.2))
-    robot.drive_with(constant(signed, 0.3, tells=0.4))
+    robot.drive_with(constant(0.3, tells=0.4))
 
     def refused():
         return any("drives on" in v.value for _, m in heard[-3:] for v in m.status[0].values if v.key == "reload")
