@@ -443,7 +443,8 @@ def _report(options: DriveOptions, world: World | None, monitor: Monitor, end_ns
         for stamp, image in monitor.pictures
     ]
     record = write_report(result, gif, options.out)
-    made = ["latency.png", *(["trajectory.png"] if world else []), *(["drive.gif", "drive.png"] if gif else [])]
+    made = ["latency.png", *(["trajectory.png"] if world else []), *(["drive.gif"] if gif else [])]
+    made += ["drive.png"] if gif and world else []
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows(record):
         table.add_row(f"[dim]{name}[/]", value)
