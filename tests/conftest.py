@@ -26,10 +26,6 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "export/fleet")]
 pytest_plugins = ["fixtures.bundles", "fixtures.fleets", "fixtures.nets"]
 
-SERIAL = ("ros2_ws", "boards", "runtime/bench", "runtime/cameras", "runtime/fleet/transports")
-"""Folders of tests that start processes or look at the clock: one worker runs them one after the other."""
-
-
 @pytest.hookimpl(optionalhook=True)  # xdist is not there where the runtime is tested alone
 def pytest_xdist_auto_num_workers(config):
     """Workers of `-n auto` (pyproject.toml): the whole suite is dealt out, a part of it runs in this process."""
@@ -39,14 +35,6 @@ def pytest_xdist_auto_num_workers(config):
     # Workers would start as many threads as there are cores each; BLAS reads this when a worker loads numpy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     return min(os.cpu_count() or 1, 4)
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    for item in items:
-        path = item.path.relative_to(Path(__file__).parent).as_posix()
-        # A file's tests stay together: what its fixtures make is made once.
-        item.add_marker(pytest.mark.xdist_group("serial" if path.startswith(SERIAL) else path))
 
 
 @pytest.fixture(scope="session")
