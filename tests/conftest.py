@@ -26,15 +26,19 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "export/fleet")]
 pytest_plugins = ["fixtures.bundles", "fixtures.fleets", "fixtures.nets"]
 
+
 @pytest.hookimpl(optionalhook=True)  # xdist is not there where the runtime is tested alone
 def pytest_xdist_auto_num_workers(config):
-    """Workers of `-n auto` (pyproject.toml): the whole suite is dealt out, a part of it runs in this process."""
+    """Workers of `-n auto` (pyproject.toml): the whole suite is dealt out, a part of it runs in this process.
+
+    One more than there are cores: many a test waits for its processes.
+    """
     whole = {Path(argument).resolve() for argument in config.args} == {Path(__file__).parent}
     if not whole or config.option.usepdb:
         return 0
     # Workers would start as many threads as there are cores each; BLAS reads this when a worker loads numpy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return min(os.cpu_count() or 1, 4)
+    return min(os.cpu_count() or 1, 4) + 1
 
 
 @pytest.fixture(scope="session")

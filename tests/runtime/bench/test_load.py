@@ -1,7 +1,6 @@
 """The load generator: absolute schedules, dropped slots, late starts, queues that grow."""
 
 import gc
-import time
 import tracemalloc
 
 import numpy as np
@@ -101,7 +100,7 @@ def test_the_throughput_is_the_back_to_back_rate_where_that_can_be_sustained(clo
 
 
 def test_the_throughput_is_a_rate_whose_queue_does_not_grow(clock):
-    found = max_throughput(clock.busy(5), 0.3, run_ns=4_000_000, trial_s=0.5)  # back to back was faster than a stream is
+    found = max_throughput(clock.busy(5), 0.3, run_ns=4_000_000, trial_s=0.5)  # back to back it was faster
     assert found.rate_hz == pytest.approx(200, rel=0.03)
     assert not found.trials[0].sustained and found.trials[-1].sustained
     assert grown_ns(found.timing) <= 1e9 / found.rate_hz
