@@ -114,8 +114,7 @@ def _function(module: str, name: str) -> Any:
 
 
 def _set_back(data: SteeringDataset) -> str | None:
-    back = [] if data.stamps is None else course(data.stamps, data.groups).back
-    if not len(back):
+    if data.stamps is None or not len(back := course(data.stamps, data.groups).back):
         return None
     return (
         f"expected times that go forward, got {len(back)} that go back, the first at {data.names[back[0]]}: the clock "

@@ -205,14 +205,14 @@ def write_donkey(data: SteeringDataset, folder: Path, options: ReadOptions) -> N
             content["_timestamp_ms"] = round(1000 * data.stamps[index])
         lines.append(json.dumps(content, sort_keys=True) + "\n")
     created = time.time()
-    catalogs = []
+    catalogs: list[str] = []
     for start in range(0, len(lines), CATALOG_LENGTH):
         part, name = lines[start : start + CATALOG_LENGTH], f"catalog_{len(catalogs)}.catalog"
         about = {"created_at": created, "line_lengths": list(map(len, part)), "path": f"{name}_manifest"}
         (folder / name).write_text("".join(part))
         (folder / f"{name}_manifest").write_text(json.dumps(about | {"start_index": start}) + "\n")
         catalogs.append(name)
-    manifest = (
+    manifest: tuple[Any, ...] = (
         [IMAGE, ANGLE, THROTTLE, MODE],
         ["image_array", "float", "float", "str"],
         {},
