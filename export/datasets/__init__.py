@@ -23,11 +23,16 @@ FORMATS = {
     "DroNet": (("sync_steering.txt", "labels.txt", "*/sync_steering.txt", "*/labels.txt"), "dronet", "read_dronet"),
     "Udacity": (("interpolated.csv", "*/interpolated.csv"), "udacity", "read_udacity"),
     "donkey tub": (("*.catalog", "record_*.json", "*/*.catalog", "*/record_*.json"), "donkey", "read_donkey"),
+    "LeRobot": (("meta/info.json", "*/meta/info.json"), "lerobot", "read_lerobot"),
     "FADNet npz": (("*.npz",), "npz", "read_npz"),
     "ROS bag": (("metadata.yaml", "*.mcap", "*.db3", "*.bag", "*/metadata.yaml"), "rosbag2", "read_rosbag2"),
 }
 
-WRITERS = {"dronet": ("dronet", "write_dronet"), "donkey": ("donkey", "write_donkey")}
+WRITERS = {
+    "dronet": ("dronet", "write_dronet"),
+    "donkey": ("donkey", "write_donkey"),
+    "lerobot": ("lerobot", "write_lerobot"),
+}
 """Format -> module and function of its writer."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -88,9 +88,12 @@ def _clock(data: SteeringDataset) -> Iterator[str]:
 @model_options
 def convert(
     folder: Annotated[Path, typer.Argument(help="Recording, any format of docs/data.md.")],
-    to: Annotated[Literal["donkey", "dronet"], typer.Option(help="Format to write.")],
+    to: Annotated[Literal["donkey", "dronet", "lerobot"], typer.Option(help="Format to write.")],
     out: Annotated[Path, typer.Option(help="New folder.")],
     reading: Annotated[ReadOptions, Fields()],
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames per second, for lerobot where the recording has no times.")
+    ] = None,
     holdout: Annotated[
         float, typer.Option(min=0, max=0.5, help="Share at the end of every sequence that becomes val/, beside train/.")
     ] = 0,
@@ -104,6 +107,8 @@ def convert(
     """
     check_outputs(folders=[out], whole=[folder])
     found, console = open_dataset(folder, options=reading), Console(highlight=False, soft_wrap=True)
+    if found.stamps is None and fps:
+        found = replace(found, stamps=np.arange(len(found)) / fps)
     held = _at_the_end(found, holdout)
     parts = {out / "train": found.take(~held), out / "val": found.take(held)} if holdout else {out: found}
     for place, part in parts.items():

@@ -18,8 +18,12 @@ class ReadOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image_topic: str | None = Field(None, description="Topic of the images, where a bag holds several.")
-    steering_topic: str | None = Field(None, description="Topic of the steering, where a bag holds several.")
+    image_topic: str | None = Field(
+        None, description="Topic (bag) or feature (LeRobot) of the images, where there are several."
+    )
+    steering_topic: str | None = Field(
+        None, description="Topic (bag) or feature:component (LeRobot) of the steering, where there are several."
+    )
     wheelbase: float | None = Field(None, ge=0.01, description="Of the robot, m: for steering by Twist.")
     unit: Unit | None = Field(
         None, description="Of the steering angles (default: rad); normalised: -1 to 1, with --full-lock."
