@@ -22,6 +22,7 @@ SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "test"), 
 FORMATS = {
     "DroNet": (("sync_steering.txt", "labels.txt", "*/sync_steering.txt", "*/labels.txt"), "dronet", "read_dronet"),
     "Udacity": (("interpolated.csv", "*/interpolated.csv"), "udacity", "read_udacity"),
+    "Udacity simulator": (("driving_log.csv", "*/driving_log.csv"), "udacity_simulator", "read_simulator"),
     "donkey tub": (("*.catalog", "record_*.json", "*/*.catalog", "*/record_*.json"), "donkey", "read_donkey"),
     "LeRobot": (("meta/info.json", "*/meta/info.json"), "lerobot", "read_lerobot"),
     "FADNet npz": (("*.npz",), "npz", "read_npz"),

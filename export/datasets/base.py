@@ -152,7 +152,8 @@ def parse_angle(text: str, where: str, options: ReadOptions | None = None) -> fl
     try:
         angle = float(text)
     except ValueError:
-        raise DataError(f"{where}: expected a steering angle in {unit}, got {text!r}") from None
+        what = "steering from -1 to 1" if unit == "normalised" else f"a steering angle in {unit}"
+        raise DataError(f"{where}: expected {what}, got {text!r}") from None
     if unit == "normalised":
         if not abs(angle) <= 1 + 1e-6:  # stored as float32, 1 can be more
             raise DataError(f"{where}: expected steering from -1 to 1, got {text.strip()}")
