@@ -2,6 +2,7 @@
 
 import math
 import signal
+import struct
 import time
 
 import numpy as np
@@ -14,7 +15,7 @@ from geometry_msgs.msg import Twist, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock_ros.messages import ImagePublisher, to_ns, to_stamp
@@ -123,6 +124,48 @@ def test_lost_depth_stops_because_it_is_required(driving):
     assert driving.until(lambda: "depth is stale" in state(driving)["reason"])
     driving.robot.metres = 6.0
     drives(driving)
+
+
+def test_depth_comes_in_metres_and_compressed_from_other_drivers(graph):
+    """A ZED sends 32FC1, image_transport compresses it to a / depth + b in a PNG after a header of 12 bytes."""
+    cv2 = pytest.importorskip("cv2")
+    robot, commands = FakeRobot(graph), graph.listen(TwistStamped, "cmd_vel")
+    sent = graph.node.create_publisher(CompressedImage, "/zed/depth/image/compressedDepth", 1)
+    infos = graph.node.create_publisher(CameraInfo, "/zed/depth/info", 1)
+    k, a, b = [100.0, 0, 80.0, 0, 100.0, 60.0, 0, 0, 1], 1000.0, 0.5
+
+    def look(metres=6.0):
+        png = cv2.imencode(".png", np.full((120, 160), round(a / metres + b), np.uint16))[1].tobytes()
+        depth = CompressedImage(format="32FC1; compressedDepth png", data=struct.pack("<iff", 0, a, b) + png)
+        depth.header.stamp = to_stamp(time.time_ns())
+        infos.publish(CameraInfo(width=160, height=120, k=k))
+        sent.publish(depth)
+
+    robot.metres, near = None, []
+    graph.node.create_timer(1 / 30, lambda: look(0.5 if near else 6.0))
+    remap = {"image_raw": "/zed/depth/image/compressedDepth", "camera_info": "/zed/depth/info"}
+    renamed = [x for n, t in remap.items() for x in ("-r", f"camera/aligned_depth_to_color/{n}:={t}")]
+    guard = graph.start("guard_node", arguments=renamed, **LIMITS)
+    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x == 1.0), guard.log.read_text()
+    near.append(True)
+    assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0)
+    assert graph.until(lambda: "obstacle 0.38 m" in guard.log.read_text()), guard.log.read_text()
+
+
+def test_without_depth_the_reason_names_the_topic_and_where_depth_comes(graph):
+    robot, diagnostics = FakeRobot(graph), graph.listen(DiagnosticArray, "/diagnostics")
+    robot.metres = None
+    elsewhere = graph.node.create_publisher(Image, "/zed/depth/image", 1)
+    graph.start("guard_node", arguments=["-r", "camera/aligned_depth_to_color/image_raw:=/zed/depths"], **LIMITS)
+    waits = "no depth image on /zed/depths: nobody sends there; such messages come on "
+
+    def reason():
+        return (
+            next((v.value for v in diagnostics[-1][1].status[0].values if v.key == "reason"), "") if diagnostics else ""
+        )
+
+    assert graph.until(lambda: "no depth image yet" in reason() and waits in reason()), reason()
+    assert elsewhere.topic_name in reason()
 
 
 def test_steering_is_found_by_the_name_of_its_joint(driving):

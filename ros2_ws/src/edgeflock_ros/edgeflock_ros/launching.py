@@ -27,8 +27,13 @@ from edgeflock_ros import topics
 from edgeflock_ros.nodes import KEPT, NodeProcess
 
 TOPICS = [
-    DeclareLaunchArgument("image_topic", default_value="", description="another camera driver's colour images"),
-    DeclareLaunchArgument("depth_topic", default_value="", description="its depth images, registered to the colour"),
+    DeclareLaunchArgument(name, default_value="", description=text)
+    for name, text in {
+        "image_topic": "another camera driver's colour images; .../compressed too",
+        "camera_info_topic": "their camera_info; empty = beside the images",
+        "depth_topic": "its depth images, registered to the colour; .../compressedDepth too",
+        "depth_info_topic": "their camera_info; empty = beside the images",
+    }.items()
 ]
 
 _numbers = itertools.count()
@@ -54,13 +59,26 @@ def shared_memory() -> list[SetEnvironmentVariable]:
     return [SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))]
 
 
-def renamed(image_topic: str, depth_topic: str) -> list[SetRemap]:
-    """All nodes read images, and the camera_info beside them, by these names."""
+def renamed(arguments: dict[str, str]) -> list[SetRemap]:
+    """All nodes read images, and the camera_info that is told or lies beside them, by the names in `TOPICS`.
+
+    Raises
+    ------
+    ValueError
+        Compressed images of a camera of ours, which sends raw ones.
+    """
     pairs = []
-    for stream, topic in ((topics.COLOR, image_topic), (topics.DEPTH, depth_topic)):
-        if topic:
-            beside = topics.info(topic.rpartition("/")[0])
-            pairs += [(topics.image(stream), topic), (topics.info(stream), beside)]
+    for stream, image, info in (
+        (topics.COLOR, arguments["image_topic"], arguments["camera_info_topic"]),
+        (topics.DEPTH, arguments["depth_topic"], arguments["depth_info_topic"]),
+    ):
+        if topics.is_compressed(image) and arguments["camera"] != "none":
+            raise ValueError(f"expected compressed images from another driver, got {image}: give camera:=none.")
+        if image:
+            pairs.append((topics.image(stream), image))
+            info = info or topics.info_beside(image)
+        if info:
+            pairs.append((topics.info(stream), info))
     return [SetRemap(src, dst) for src, dst in pairs]
 
 

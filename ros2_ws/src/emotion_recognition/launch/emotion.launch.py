@@ -66,7 +66,7 @@ def _nodes(context):
     first = []
     if flag("steering", a["steering"]):
         file = Path(get_package_share_directory("fadnet_nav")) / "launch/fadnet_nav.launch.py"
-        names = ("camera", "camera_path", "image_topic", "depth_topic", "namespace", "use_sim_time", *DRIVING)
+        names = ("camera", "camera_path", *(t.name for t in TOPICS), "namespace", "use_sim_time", *DRIVING)
         arguments = [*((name, a[name]) for name in names), ("more_readers", "1")]
         drive = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(file)), launch_arguments=arguments)
         # Arguments of the same name, such as bundle, are not meant for the steering.
@@ -75,8 +75,7 @@ def _nodes(context):
         raise ValueError("camera: sim needs the simulated base, which comes with steering:=true")
     elif a["camera"] != "none":
         nodes.append(as_node(camera(a["camera"], a["camera_path"], readers=1, **clock)))
-    renaming = renamed(a["image_topic"], a["depth_topic"])
-    return [*first, GroupAction([PushRosNamespace(a["namespace"]), *renaming, *nodes])]
+    return [*first, GroupAction([PushRosNamespace(a["namespace"]), *renamed(a), *nodes])]
 
 
 def generate_launch_description():

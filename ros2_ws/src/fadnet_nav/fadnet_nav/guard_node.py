@@ -5,8 +5,9 @@
 Subscribes (relative names)
     steering                                               sensor_msgs/JointState, rad, stamp of the frame; the joint is
                                                            found by its name, `joint`
-    camera/aligned_depth_to_color/image_raw, camera_info   any of `encodings.DEPTH_ENCODINGS`; a camera without depth
-                                                           needs `require_depth:=false`
+    camera/aligned_depth_to_color/image_raw, camera_info   any of `encodings.DEPTH_ENCODINGS`, or CompressedImage where
+                                                           it is remapped to a topic `.../compressedDepth`; a camera
+                                                           without depth needs `require_depth:=false`
     camera/color/camera_info                               only whether the camera lives
 Publishes
     cmd_vel          geometry_msgs/TwistStamped (`stamped:=false`: Twist), one per steering message with the stamp of
@@ -40,7 +41,7 @@ from rclpy.duration import Duration
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from edgeflock.runtime.cameras.encodings import decode_depth
 from edgeflock.runtime.errors import EdgeflockError
@@ -49,9 +50,9 @@ from edgeflock.runtime.safety.guard import Command, Guard
 from edgeflock.runtime.safety.limits import GuardLimits
 from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, ManagedParameters
-from edgeflock_ros.messages import ERROR, NUMBERED, OK, WARN, qos, to_intrinsics, to_ns, to_stamp
+from edgeflock_ros.messages import ERROR, NUMBERED, OK, WARN, image_kind, qos, to_intrinsics, to_ns, to_stamp
 from edgeflock_ros.process import run
-from edgeflock_ros.senders import Senders
+from edgeflock_ros.senders import IMAGES, INFOS, Senders
 from edgeflock_ros.timers import steady_timer
 
 WATCHDOG_S = 0.02
@@ -93,10 +94,11 @@ class GuardNode(ManagedNode[GuardParameters]):
         steer: Any = self._on_numbered_steering if NUMBERED else self._on_steering
         color = self.create_subscription(CameraInfo, topics.info(topics.COLOR), self._on_color, qos("sensor_data"))
         info = self.create_subscription(CameraInfo, topics.info(topics.DEPTH), self._on_info, qos("sensor_data"))
-        depth = topics.image(topics.DEPTH), self._on_depth, qos(self.settings.value.qos)
+        depth = self.create_subscription(*image_kind(self, topics.DEPTH), self._on_depth, qos(self.settings.value.qos))
         steering = self.create_subscription(JointState, topics.STEERING, steer, qos("reliable"))
-        self._inputs = [color, info, self.create_subscription(Image, *depth), steering]
-        self._info_topic = info.topic_name
+        self._inputs = [color, info, depth, steering]
+        self._depths = Senders(self, depth.topic_name)
+        self._depth_infos = Senders(self, info.topic_name)
         self._camera = Senders(self, color.topic_name)
         self._steerers = Senders(self, steering.topic_name)
         self._commanders = Senders(self, self._commands.topic_name)
@@ -134,8 +136,9 @@ class GuardNode(ManagedNode[GuardParameters]):
     def _on_info(self, info: CameraInfo) -> None:
         self._intrinsics = to_intrinsics(info)
 
-    def _on_depth(self, image: Image) -> None:
+    def _on_depth(self, image: Image | CompressedImage) -> None:
         self._camera.hear()
+        self._depths.hear()
         stamp_ns = to_ns(image.header.stamp)
         try:
             depth = decode_depth(image)
@@ -144,7 +147,8 @@ class GuardNode(ManagedNode[GuardParameters]):
             self._guard.look_in_vain(str(error), stamp_ns)
             return
         if self._intrinsics is None:
-            self._guard.look_in_vain(f"images come, but no camera_info on {self._info_topic}", stamp_ns)
+            absence = self._depth_infos.absence("camera_info", INFOS)
+            self._guard.look_in_vain(f"images come, but {absence}", stamp_ns)
         else:
             self._guard.look(depth, self._intrinsics, stamp_ns)
 
@@ -203,6 +207,8 @@ class GuardNode(ManagedNode[GuardParameters]):
         silence = self._steerers.silence(limit_s)
         if silence and (self._camera.heard or not self._steerers.heard):  # not every camera calibrates its colour
             silence = self._camera.silence(limit_s) or silence
+        if not (silence or self._depths.heard) and self.settings.value.require_depth:
+            silence = self._depths.absence("depth image", IMAGES)
         return f"{reason}; {silence}" if reason and silence else reason or ""
 
     def report(self) -> None:

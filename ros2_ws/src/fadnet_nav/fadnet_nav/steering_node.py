@@ -5,8 +5,9 @@
 
 Subscribes (relative names)
     camera/color/camera_info    lens of the frames, where the mount is known
-    camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`; keep-last 1: the middleware overwrites a frame that
-                                was not taken yet, so a slow net always gets the newest one
+    camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`, or CompressedImage where it is remapped to a topic
+                                `.../compressed`; keep-last 1: the middleware overwrites a frame that was not taken
+                                yet, so a slow net always gets the newest one
 Publishes
     steering                    sensor_msgs/JointState: name "steering", position in rad (left positive), stamp of the
                                 frame; position NaN when the net gave none: the guard then stops
@@ -45,7 +46,7 @@ from pydantic import Field
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_srvs.srv import Trigger
 
 from edgeflock.runtime.cameras.encodings import decode_color
@@ -56,7 +57,7 @@ from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_intrinsics, to_ns
 from edgeflock_ros.process import run
-from edgeflock_ros.senders import Senders
+from edgeflock_ros.senders import IMAGES, INFOS, Senders
 
 if TYPE_CHECKING:
     from edgeflock.runtime.prepare.frame import Encoding
@@ -261,7 +262,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self.get_logger().info(said)
         return f"canonical, {seen:.0%} seen"
 
-    def _on_image(self, image: Image) -> None:
+    def _on_image(self, image: Image | CompressedImage) -> None:
         if self._awaits_lens:
             self._held = image
             return
@@ -337,8 +338,9 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             return "no image from the camera of this process"
         if self._held is not None:
             assert self._infos is not None
-            return f"images come, but no camera_info on {self._infos.topic_name}: the mount needs the lens"
-        return Senders(self, self._reader.topic).absence("image")
+            absence = Senders(self, self._infos.topic_name).absence("camera_info", INFOS)
+            return f"the mount needs the lens: images come, but {absence}"
+        return Senders(self, self._reader.topic).absence("image", IMAGES)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -13,8 +13,9 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
-from launch_ros.actions import PushRosNamespace
+from launch_ros.actions import PushRosNamespace, SetRemap
 
+from edgeflock_ros import topics
 from edgeflock_ros.launching import TOPICS, as_node, flag, given, renamed, shared_memory
 from fadnet_nav.nodes import CAMERAS, robot
 
@@ -24,6 +25,7 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
     *TOPICS,
+    DeclareLaunchArgument("cmd_vel_topic", default_value="", description="another name of the guard's commands"),
     DeclareLaunchArgument(
         "require_depth",
         default_value="",
@@ -78,7 +80,8 @@ def _nodes(context):
     )
     files = [str(params), *([a["mount"]] if a["mount"] else [])]  # the later one holds
     nodes = [as_node(p, [] if p.executable == "base_node" else files) for p in processes]
-    return [GroupAction([PushRosNamespace(a["namespace"]), *renamed(a["image_topic"], a["depth_topic"]), *nodes])]
+    renaming = renamed(a) + ([SetRemap(topics.COMMAND, a["cmd_vel_topic"])] if a["cmd_vel_topic"] else [])
+    return [GroupAction([PushRosNamespace(a["namespace"]), *renaming, *nodes])]
 
 
 def generate_launch_description():
