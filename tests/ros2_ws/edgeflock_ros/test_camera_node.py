@@ -9,6 +9,7 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
 from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
@@ -27,6 +28,17 @@ def listen(graph):
 
 def stamps(heard):
     return [to_ns(message.header.stamp) for _, message in heard]
+
+
+def test_it_tells_tf_of_its_optical_frame_as_every_driver_does(graph, road_bag):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    told, images = graph.listen(kind, "/tf_static", latched), graph.listen(Image, f"{COLOR}/image_raw")
+    graph.start(CAMERA, source="bag", path=road_bag(150), frame_prefix="robot1/")
+    assert graph.until(lambda: told and images)
+    [frame] = told[-1][1].transforms
+    assert (frame.header.frame_id, frame.child_frame_id) == ("robot1/camera_link", images[0][1].header.frame_id)
+    assert frame.child_frame_id == "robot1/camera_color_optical_frame"
 
 
 def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(graph, realsense_recording):

@@ -14,10 +14,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Twist, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
+from edgeflock_ros.frames import mounted, optical
 from edgeflock_ros.messages import ImagePublisher, to_ns, to_stamp
 
 LENS = Intrinsics(160, 120, 100.0, 100.0, 80.0, 60.0)
@@ -246,7 +249,7 @@ def test_limits_change_while_driving_and_bad_ones_are_refused_with_the_reason(dr
     successful, reason = driving.set_parameter("/guard", "frame_timeout", math.nan)
     assert not successful and "frame_timeout" in reason
     successful, reason = driving.set_parameter("/guard", "stamped", False)
-    assert not successful and "stamped and qos are in use: deactivate and clean up first" in reason
+    assert not successful and "stamped, qos and the names of frames are in use: deactivate and clean up" in reason
     wheelbase, require = driving.describe("/guard", ["wheelbase", "require_depth"])
     assert wheelbase.description and wheelbase.floating_point_range[0].to_value == 5.0 and require.description
 
@@ -348,3 +351,36 @@ def test_twist_by_parameter_and_simulated_time(graph):
     time.sleep(0.6)
     assert commands[-1][1].linear.x == 1.0
     assert graph.until(lambda: tick(20) or time.sleep(0.02) or commands[-1][1].linear.x == 0.0)
+
+
+LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def test_it_tells_tf_where_the_mount_has_the_camera_and_tells_it_anew(graph):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    heard = graph.listen(kind, "/tf_static", LATCHED)
+    guard = graph.start("guard_node", camera_height=0.3, camera_forward=0.2, frame_prefix="robot1/", **LIMITS)
+    assert graph.until(lambda: heard), guard.log.read_text()
+    [camera] = heard[-1][1].transforms
+    assert (camera.header.frame_id, camera.child_frame_id) == ("robot1/base_link", "robot1/camera_link")
+    at = camera.transform.translation
+    assert (at.x, at.y, at.z) == pytest.approx((0.2, 0.0, 0.3))
+    assert graph.set_parameter("/guard", "camera_pitch", 0.4) == (True, "")
+    assert graph.until(lambda: heard[-1][1].transforms[0].transform.rotation.y == pytest.approx(math.sin(0.2)))
+
+
+def test_the_mount_may_come_from_tf_and_until_it_does_the_robot_stands(graph):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    robot, commands = FakeRobot(graph), graph.listen(TwistStamped, "cmd_vel")
+    graph.diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
+    guard = graph.start("guard_node", mount_from="tf", camera_height=0.4, **LIMITS)
+    waits = "not usable: no static transform from base_link to camera in TF (it has none)"
+    assert graph.until(lambda: graph.diagnostics and waits in state(graph)["reason"]), guard.log.read_text()
+    assert not any(m.twist.linear.x for _, m in commands)
+    tell = graph.node.create_publisher(kind, "/tf_static", LATCHED)
+    mount = Mount(height=0.3, pitch=0.1)
+    tell.publish(kind(transforms=[mounted("base_link", "camera_link", 0.2, mount), optical("camera_link", "camera")]))
+    assert graph.until(lambda: commands[-1][1].twist.linear.x == 1.0), guard.log.read_text()
+    assert "the camera by TF: 0.200 m ahead, 0.300 m high, 5.7 degrees down" in guard.log.read_text()
+    robot.metres = 0.45  # 0.15 m less far from the front than by the parameters
+    assert graph.until(lambda: "obstacle 0.2" in state(graph)["reason"])

@@ -78,6 +78,16 @@ def test_simulated_time_is_for_all_but_the_base():
     assert [p.name for p in processes if p.parameters[p.name].get("use_sim_time")] == ["steering", "guard", "camera"]
 
 
+def test_the_frames_of_a_robot_have_one_prefix_in_all_nodes_that_name_some():
+    processes = robot("sim", frames={"frame_prefix": "robot1/"}, record="data")
+    assert [p.name for p in processes if "frame_prefix" in p.parameters[p.name]] == [
+        "base",
+        "steering",
+        "guard",
+        "camera",
+    ]
+
+
 @pytest.mark.parametrize(
     ("camera", "given", "message"),
     [

@@ -14,10 +14,13 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from edgeflock.runtime.bundle.bundle import read_manifest
 from edgeflock.runtime.bundle.manifest import TrainedCamera
+from edgeflock.runtime.mount import Mount
+from edgeflock_ros.frames import mounted, optical
 from edgeflock_ros.messages import to_ns, to_stamp
 
 CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "bgra8": 4, "bayer_rggb8": 1, "16UC1": 2}
@@ -192,6 +195,29 @@ def test_with_a_mount_frames_wait_for_the_lens_and_are_then_brought_to_the_view(
     assert graph.set_parameter("/steering", "camera_pitch", 1.2) == (True, "")  # while it drives
     assert graph.until(lambda: said() not in (before, "waits for camera_info"))
     assert "deactivate and clean up first" in graph.set_parameter("/steering", "camera_height", 0.0)[1]
+
+
+def test_the_mount_may_come_from_tf_and_frames_wait_for_it(graph, seeing):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    _, joints = FakeCamera(graph), graph.listen(JointState, "steering")
+    diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
+    steering = graph.start("steering_node", bundle=seeing, mount_from="tf")
+    lens = CameraInfo(width=64, height=48, k=[40.0, 0, 31.5, 0, 40.0, 23.5, 0, 0, 1])
+    lens.header.frame_id = "front_optical"
+    infos = graph.node.create_publisher(CameraInfo, "camera/color/camera_info", 1)
+    graph.node.create_timer(1 / 30, lambda: infos.publish(lens))
+    waits = "no static transform from base_link to front_optical in TF (it has none)"
+    assert graph.until(lambda: any(d.status[0].message == waits for _, d in diagnostics)), steering.log.read_text()
+    assert not joints
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    tell, mount = graph.node.create_publisher(kind, "/tf_static", latched), Mount(height=0.25, pitch=0.3)
+    camera = mounted("base_link", "front", 0.2, mount)
+    tell.publish(kind(transforms=[camera, optical("front", "front_optical")]))
+    assert graph.until(lambda: joints), steering.log.read_text()
+    assert "this one, 0.250 m high, 17.2 degrees down, sees " in steering.log.read_text()
+    camera.transform.translation.z = 0.3  # it was moved, and the new place is told
+    tell.publish(kind(transforms=[camera, optical("front", "front_optical")]))
+    assert graph.until(lambda: "this one, 0.300 m high" in steering.log.read_text())
 
 
 def test_without_a_mount_it_says_once_and_loudly_what_it_assumes(graph, seeing):

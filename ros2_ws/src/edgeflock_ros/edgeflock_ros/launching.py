@@ -36,12 +36,26 @@ TOPICS = [
     }.items()
 ]
 
+PREFIX = DeclareLaunchArgument(
+    "frame_prefix",
+    default_value="namespace",
+    description="before the names of TF's frames, as robot1/; namespace: that one; empty = none",
+)
+
 _numbers = itertools.count()
 
 
 def given(context: LaunchContext, arguments: Iterable[DeclareLaunchArgument]) -> dict[str, str]:
     """What the user gave, or the defaults."""
     return {a.name: LaunchConfiguration(a.name).perform(context) for a in arguments}
+
+
+def frames(arguments: dict[str, str]) -> dict[str, str]:
+    """Parameters of the nodes that name frames: two robots have one TF tree, so each has its own names there."""
+    prefix, namespace = arguments["frame_prefix"], arguments["namespace"].strip("/")
+    if prefix == "namespace":
+        prefix = f"{namespace}/" if namespace else ""
+    return {"frame_prefix": prefix} if prefix else {}
 
 
 def flag(name: str, text: str) -> bool:

@@ -39,6 +39,9 @@ COLLISIONS = "sim/collisions"
 START = "sim/start"
 
 DIAGNOSTICS = "/diagnostics"
+TF = "/tf"
+TF_STATIC = "/tf_static"
+DESCRIPTION = "robot_description"
 CLOCK = "/clock"
 
 HUMANS = "/humans"  # namespace of the faces, in which the next four are; see REP-155

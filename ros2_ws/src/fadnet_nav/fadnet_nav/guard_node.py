@@ -12,14 +12,16 @@ Subscribes (relative names)
 Publishes
     cmd_vel          geometry_msgs/TwistStamped (`stamped:=false`: Twist), one per steering message with the stamp of
                      its frame; linear.x = v, angular.z = v tan(angle) / wheelbase; a stop is all zero, stamped now
+    /tf_static       base_link -> camera_link by the mount, unless `mount_from` is tf: then it is asked where the frame
+                     of the depth images is, and without an answer there is no depth
     /diagnostics     at every change and at 1 Hz: state (driving, stopped), reason, speed, steering; WARN also when
                      others publish `cmd_vel` or `steering`
 
 A stop because nothing comes names who is silent: the camera, or the steering while the camera sends (`senders`).
 Two nodes that send on `steering` stop the robot until one is left: the base would swing between them.
 
-Parameters: `GuardParameters`, all may change while driving (a refusal says why), except `stamped` and `qos`;
-see `edgeflock_ros.managed`.
+Parameters: `GuardParameters`, all may change while driving (a refusal says why) but those of `GuardNode.fixed`;
+see `edgeflock_ros.managed`. Without tf2_msgs there is no TF.
 
 A timer looks every 20 ms, so that a camera or steering process killed with -9 leads to a stop within frame_timeout +
 20 ms. SIGINT, SIGTERM and SIGHUP send a zero command and wait until the base has it. Against kill -9 of the guard the
@@ -44,11 +46,13 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from edgeflock.runtime.cameras.encodings import decode_depth
-from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
 from edgeflock.runtime.safety.guard import Command, Guard
 from edgeflock.runtime.safety.limits import GuardLimits
 from edgeflock_ros import topics
+from edgeflock_ros.frames import CAMERA, MAX_SIDE, MountInTree, StaticFrames, TreeParameters, mounted
 from edgeflock_ros.managed import ManagedNode, ManagedParameters
 from edgeflock_ros.messages import ERROR, NUMBERED, OK, WARN, image_kind, qos, to_intrinsics, to_ns, to_stamp
 from edgeflock_ros.process import run
@@ -60,35 +64,48 @@ REPEAT_STOP_S = 0.1
 SILENCE = 0.5  # of frame_timeout: what was not heard for so long has missed its turn when the stop is due
 
 
-class GuardParameters(GuardLimits, ManagedParameters):
+class GuardParameters(TreeParameters, GuardLimits, ManagedParameters):
     """Parameters of the guard node: the limits, and how to talk."""
 
     stamped: bool = Field(default=True, description="cmd_vel is TwistStamped; false: Twist")
     qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the depth subscription")
     joint: str = Field(default="steering", min_length=1, description="name of the steering joint in `steering`")
+    camera_frame: str = Field(default=CAMERA, description="told to TF where the mount says; empty = not")
 
 
 class GuardNode(ManagedNode[GuardParameters]):
     """Messages and time for a `Guard`; see the module."""
 
-    held = "stamped and qos are in use"
+    held = "stamped, qos and the names of frames are in use"
+    fixed = ("stamped", "qos", "mount_from", "base_frame", "camera_frame", "frame_prefix")
 
     def __init__(self) -> None:
         super().__init__("guard", GuardParameters, "state")
         self._guard = Guard(self.settings.value)
         self._inputs: list[Subscription] = []
+        self._tree: MountInTree | None = None
+        self._in_tree: dict[str, float] = {}
         self._watchdog: Timer | None = None
         self.start()
 
     def load(self) -> None:
-        """Offer commands."""
-        self._kind = TwistStamped if self.settings.value.stamped else Twist
+        """Offer commands, and tell TF of the mount or ask it."""
+        p = self.settings.value
+        self._base = p.frame_prefix + p.base_frame
+        self._frames: StaticFrames | None = None
+        if p.mount_from == "tf":
+            self._tree = MountInTree(self, self._base, self._ask_tree)
+        elif p.camera_frame:
+            self._frames = StaticFrames(self)
+        self._tell_mount(p)
+        self._kind = TwistStamped if p.stamped else Twist
         self._commands: Publisher = self.create_publisher(self._kind, topics.COMMAND, qos("reliable", 5))
 
     def begin(self) -> None:
         """Watch and command, from rest."""
-        self._guard = Guard(self.settings.value)
+        self._guard = Guard(self._limits(self.settings.value))
         self._intrinsics: Intrinsics | None = None
+        self._seen_from = ""
         self._command: Command | None = None
         self._sent_ns = 0
         steer: Any = self._on_numbered_steering if NUMBERED else self._on_steering
@@ -116,16 +133,49 @@ class GuardNode(ManagedNode[GuardParameters]):
             self.destroy_subscription(subscription)
 
     def unload(self) -> None:
-        """Offer no commands any more."""
+        """Offer no commands any more, and leave TF."""
         self.destroy_publisher(self._commands)
+        for part in (self._frames, self._tree):
+            if part is not None:
+                part.close()
+        self._tree, self._in_tree = None, {}
 
     def accept(self, new: GuardParameters) -> str | None:
         """Limits may change at any time."""
-        old = self.settings.value
-        if (new.stamped, new.qos) != (old.stamped, old.qos) and (reason := super().accept(new)):
-            return reason
-        self._guard.limits = new
+        if any(getattr(new, name) != getattr(self.settings.value, name) for name in self.fixed):
+            if reason := super().accept(new):
+                return reason
+        elif self._loaded:
+            self._tell_mount(new)
+        self._guard.limits = self._limits(new)
         return None
+
+    def _limits(self, p: GuardParameters) -> GuardLimits:
+        return p.model_copy(update=self._in_tree)
+
+    def _tell_mount(self, p: GuardParameters) -> None:
+        if self._frames is not None:
+            camera = p.frame_prefix + p.camera_frame
+            self._frames.tell(mounted(self._base, camera, p.camera_forward, Mount.of(p)))
+
+    def _ask_tree(self) -> None:
+        """Take the mount of the depth images' frame from TF; nothing where it does not have it."""
+        if self._tree is None or not self._seen_from:
+            return
+        try:
+            found = self._tree.find(self._seen_from)
+        except InputError as error:
+            self.get_logger().error(f"TF of {self._seen_from}: {error}", throttle_duration_sec=1.0)
+            found = None
+        if found is None:
+            self._in_tree = {}
+            return
+        forward, left, mount = found
+        self._in_tree = {"camera_forward": forward, **mount.parameters}
+        self._guard.limits = self._limits(self.settings.value)
+        self.get_logger().info(f"the camera by TF: {forward:.3f} m ahead, {mount}")
+        if abs(left) > MAX_SIDE:
+            self.get_logger().warning(f"the camera is {left:.3f} m left of the middle, and is taken to be in it")
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -135,6 +185,9 @@ class GuardNode(ManagedNode[GuardParameters]):
 
     def _on_info(self, info: CameraInfo) -> None:
         self._intrinsics = to_intrinsics(info)
+        if self._seen_from != info.header.frame_id:
+            self._seen_from = info.header.frame_id
+            self._ask_tree()
 
     def _on_depth(self, image: Image | CompressedImage) -> None:
         self._camera.hear()
@@ -149,6 +202,8 @@ class GuardNode(ManagedNode[GuardParameters]):
         if self._intrinsics is None:
             absence = self._depth_infos.absence("camera_info", INFOS)
             self._guard.look_in_vain(f"images come, but {absence}", stamp_ns)
+        elif self._tree is not None and not self._in_tree:
+            self._guard.look_in_vain(self._tree.absence(self._seen_from), stamp_ns)
         else:
             self._guard.look(depth, self._intrinsics, stamp_ns)
 
@@ -187,7 +242,7 @@ class GuardNode(ManagedNode[GuardParameters]):
         twist = message
         if self._kind is TwistStamped:
             message.header.stamp = to_stamp(command.stamp_ns)
-            message.header.frame_id = "base_link"
+            message.header.frame_id = self._base
             twist = message.twist
         twist.linear.x, twist.angular.z = command.speed, command.yaw_rate
         self._commands.publish(message)

@@ -16,7 +16,7 @@ from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace, SetRemap
 
 from edgeflock_ros import topics
-from edgeflock_ros.launching import TOPICS, as_node, flag, given, renamed, shared_memory
+from edgeflock_ros.launching import PREFIX, TOPICS, as_node, flag, frames, given, renamed, shared_memory
 from fadnet_nav.nodes import CAMERAS, robot
 
 ARGUMENTS = [
@@ -37,6 +37,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
+    PREFIX,
     DeclareLaunchArgument("params_file", default_value="sim.yaml", description="path, or a name in share/.../config"),
     DeclareLaunchArgument("mount", default_value="", description="of the camera: what edgeflock calibrate mount wrote"),
     DeclareLaunchArgument("composed", default_value="false", description="camera and steering in one process"),
@@ -77,6 +78,7 @@ def _nodes(context):
         use_sim_time=flag("use_sim_time", a["use_sim_time"]),
         more_readers=int(a["more_readers"]),
         record=a["record"],
+        frames=frames(a),
     )
     files = [str(params), *([a["mount"]] if a["mount"] else [])]  # the later one holds
     nodes = [as_node(p, [] if p.executable == "base_node" else files) for p in processes]

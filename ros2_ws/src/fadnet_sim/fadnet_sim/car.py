@@ -8,17 +8,19 @@ from .expert import MAX_STEERING, WHEELBASE
 
 WHEEL_RADIUS = 0.07  # m
 TRACK = 0.30  # m between the wheels' middles
+WHEEL_WIDTH = 0.04  # m
 WIDTH = 0.36  # m over the wheels
+CHASSIS = (0.18, 0.0, 0.11), (0.25, 0.13, 0.04)  # m: middle and half the sides of the box
 
 _WHEEL = (
     '<joint name="{name}_spin" axis="0 1 0" damping=".01" armature=".002"/>'
-    '<geom type="cylinder" size="{r} .02" euler="1.5708 0 0" mass=".2" friction="1.2" contype="1" conaffinity="1" '
+    '<geom type="cylinder" size="{r} {half}" euler="1.5708 0 0" mass=".2" friction="1.2" contype="1" conaffinity="1" '
     'rgba=".1 .1 .1 1"/>'
 )
 
 
 def _wheel(name: str, x: float, y: float, steered: bool) -> str:
-    wheel = _WHEEL.format(name=name, r=WHEEL_RADIUS)
+    wheel = _WHEEL.format(name=name, r=WHEEL_RADIUS, half=WHEEL_WIDTH / 2)
     if not steered:
         return f'<body name="{name}" pos="{x} {y} {WHEEL_RADIUS}">{wheel}</body>'
     return (
@@ -32,8 +34,8 @@ def _wheel(name: str, x: float, y: float, steered: bool) -> str:
 # The frame `car` is the base_link of REP 105 for Ackermann drive: the rear axle's middle, on the ground.
 CAR_XML = (
     '<body name="car" pos="0 0 0.002"><freejoint/>'
-    '<geom name="chassis" type="box" pos=".18 0 .11" size=".25 .13 .04" mass="4" contype="1" conaffinity="1" '
-    'rgba=".8 .15 .1 1"/>'
+    f'<geom name="chassis" type="box" pos="{" ".join(map(str, CHASSIS[0]))}" size="{" ".join(map(str, CHASSIS[1]))}" '
+    'mass="4" contype="1" conaffinity="1" rgba=".8 .15 .1 1"/>'
     '<camera name="front" pos="{camera_pos}" xyaxes="{camera_axes}" fovy="{camera_fovy}"/>'
     + _wheel("fl", WHEELBASE, TRACK / 2, True)
     + _wheel("fr", WHEELBASE, -TRACK / 2, True)
