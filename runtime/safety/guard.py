@@ -59,10 +59,16 @@ class Guard:
     ----------
     limits : GuardLimits
         May be replaced while driving (`guard.limits = ...`).
+
+    Attributes
+    ----------
+    halt : str or None
+        Why the robot has to stand, whatever comes, until this is None again: an emergency stop does not release itself.
     """
 
     def __init__(self, limits: GuardLimits | None = None) -> None:
         self._obstacles = Obstacles(limits or GuardLimits())
+        self.halt: str | None = None
         self._now_ns: int | None = None
         self._forget()
 
@@ -128,6 +134,8 @@ class Guard:
     def _fault(self, now_ns: int) -> str | None:
         """Why not to drive at all."""
         limits = self.limits
+        if self.halt:
+            return self.halt
         if now_ns == 0:
             return "there is no time yet: use_sim_time is on, and nothing comes on /clock"
         if self._stamp_ns is None:

@@ -14,14 +14,17 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Twist, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool
 
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount
 from edgeflock_ros.frames import mounted, optical
 from edgeflock_ros.messages import ImagePublisher, to_ns, to_stamp
+from edgeflock_ros.nodes import KEPT
 
 LENS = Intrinsics(160, 120, 100.0, 100.0, 80.0, 60.0)
 
@@ -249,7 +252,10 @@ def test_limits_change_while_driving_and_bad_ones_are_refused_with_the_reason(dr
     successful, reason = driving.set_parameter("/guard", "frame_timeout", math.nan)
     assert not successful and "frame_timeout" in reason
     successful, reason = driving.set_parameter("/guard", "stamped", False)
-    assert not successful and "stamped, qos and the names of frames are in use: deactivate and clean up" in reason
+    assert (
+        not successful
+        and "stamped, ackermann, qos and the names of frames are in use: deactivate and clean up" in reason
+    )
     wheelbase, require = driving.describe("/guard", ["wheelbase", "require_depth"])
     assert wheelbase.description and wheelbase.floating_point_range[0].to_value == 5.0 and require.description
 
@@ -384,3 +390,66 @@ def test_the_mount_may_come_from_tf_and_until_it_does_the_robot_stands(graph):
     assert "the camera by TF: 0.200 m ahead, 0.300 m high, 5.7 degrees down" in guard.log.read_text()
     robot.metres = 0.45  # 0.15 m less far from the front than by the parameters
     assert graph.until(lambda: "obstacle 0.2" in state(graph)["reason"])
+
+
+def say(driving, **request):
+    return driving.call(SetBool, "/guard/estop", SetBool.Request(**request))
+
+
+def test_an_emergency_stop_stands_until_it_is_released_also_when_the_guard_dies(graph):
+    """By service; what a launch keeps for the process that comes next is told in `edgeflock_ros.kept`."""
+    robot, commands = FakeRobot(graph), graph.listen(TwistStamped, "cmd_vel")
+    graph.diagnostics, graph.commands = graph.listen(DiagnosticArray, "/diagnostics"), commands
+    kept = graph.folder / "kept"
+    kept.mkdir()
+    graph.env[KEPT] = str(kept)
+    graph.guard = graph.start("guard_node", **LIMITS)
+    drives(graph)
+    assert say(graph, data=True).success
+    assert graph.until(lambda: speed(graph) == 0.0)
+    assert graph.until(lambda: "emergency stop, it stands until released: ros2 service call" in state(graph)["reason"])
+    graph.guard.kill()
+    graph.guard.wait(60)
+    died = time.time_ns()
+    graph.guard = graph.start("guard_node", **LIMITS)
+    assert graph.until(lambda: sum(to_ns(m.header.stamp) > died for _, m in commands) > 20)
+    assert not any(m.twist.linear.x for _, m in commands if to_ns(m.header.stamp) > died), len(robot.sent)
+    assert say(graph, data=False).success
+    drives(graph)
+
+
+def test_a_button_stops_and_only_a_person_releases_and_not_while_it_is_pressed(graph):
+    FakeRobot(graph)
+    graph.commands = graph.listen(TwistStamped, "cmd_vel")
+    graph.guard = graph.start("guard_node", **LIMITS)
+    drives(graph)
+    best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+    for qos in (best_effort, 1):
+        button = graph.node.create_publisher(Bool, "estop", qos)
+        assert graph.until(lambda: button.publish(Bool(data=True)) or speed(graph) == 0.0)  # noqa: B023
+        refused = say(graph, data=False)
+        assert not refused.success and "/estop says true: release the button first" in refused.message
+        assert "release the button first" in graph.set_parameter("/guard", "estop", False)[1]
+        count = len(graph.commands)
+        button.publish(Bool(data=False))
+        assert graph.until(lambda: len(graph.commands) > count + 20)  # noqa: B023
+        assert not any(m.twist.linear.x for _, m in graph.commands[count:])
+        assert graph.until(lambda: button.publish(Bool(data=False)) or say(graph, data=False).success)  # noqa: B023
+        drives(graph)
+
+
+def test_an_f1tenth_car_gets_the_same_commands_as_ackermann_drive(graph):
+    kind = pytest.importorskip("ackermann_msgs.msg").AckermannDriveStamped
+    robot, drive = FakeRobot(graph), graph.listen(kind, "drive")
+    twists = graph.listen(Twist, "cmd_vel")
+    guard = graph.start("guard_node", ackermann=True, stamped=False, **LIMITS)
+    assert graph.until(lambda: drive and drive[-1][1].drive.speed == 1.0), guard.log.read_text()
+    assert drive[-1][1].drive.steering_angle == pytest.approx(0.2)
+    assert drive[-1][1].header.frame_id == "base_link" and to_ns(drive[-1][1].header.stamp) in robot.sent
+    robot.metres = 0.3
+    assert graph.until(lambda: drive[-1][1].drive.speed == 0.0 and twists[-1][1].linear.x == 0.0)
+    robot.metres = 6.0
+    assert graph.until(lambda: drive[-1][1].drive.speed == 1.0)
+    guard.send_signal(signal.SIGINT)
+    assert guard.wait(60) == 0
+    assert graph.until(lambda: drive[-1][1].drive.speed == 0.0)

@@ -42,6 +42,18 @@ def test_it_drives_at_cruising_speed_on_fresh_steering():
     assert last.stamp_ns == now
 
 
+def test_a_halt_stands_whatever_comes_until_it_is_taken_back():
+    guard = Guard(limits())
+    _, now = drive(guard)
+    guard.halt = "somebody pressed the button"
+    commands, now = drive(guard, start=now)
+    assert {(c.speed, c.yaw_rate, c.reason) for c in commands} == {(0.0, 0.0, "somebody pressed the button")}
+    assert guard.command(NOW - 10**9).reason == "somebody pressed the button"  # a simulation starts over
+    guard.halt = None
+    commands, _ = drive(guard, start=now)
+    assert commands[0].speed <= 0.15 and commands[-1].speed == 1.0  # from rest
+
+
 def test_it_stands_still_before_the_first_steering():
     assert "no steering yet" in Guard(limits()).command(NOW).reason
 

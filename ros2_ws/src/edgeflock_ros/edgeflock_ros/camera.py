@@ -27,6 +27,7 @@ from pydantic import Field
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock_ros import topics
 from edgeflock_ros.frames import CAMERA, PrefixParameters, StaticFrames, optical
 from edgeflock_ros.managed import ManagedNode, ManagedParameters
@@ -81,6 +82,10 @@ class Camera(ManagedNode[Model]):
     def open(self) -> FrameSource:
         """Open the source; called in the thread that reads it."""
 
+    def lens(self, source: FrameSource) -> Intrinsics:
+        """Of the colour images."""
+        return source.intrinsics
+
     def awaited(self, color: ImagePublisher, depth: ImagePublisher | None) -> bool:
         """Whether all are there for whom the first frame of a recording has to wait."""
         return True
@@ -99,18 +104,22 @@ class Camera(ManagedNode[Model]):
             assert self._error is not None
             raise self._error
         source, p = self._source, self.settings.value
+        try:
+            lens = self.lens(source)
+        except EdgeflockError:
+            self.unload()
+            raise
         frame = p.frame_prefix + p.frame_id
         if p.camera_frame:
             self._static = StaticFrames(self)
             self._static.tell(optical(p.frame_prefix + p.camera_frame, frame))
-        self._color = ImagePublisher(self, topics.COLOR, source.intrinsics, "rgb8", frame, p.qos)
+        self._color = ImagePublisher(self, topics.COLOR, lens, "rgb8", frame, p.qos)
         if source.depth_intrinsics is not None:
             self._depth = ImagePublisher(self, topics.DEPTH, source.depth_intrinsics, "16UC1", frame, p.qos)
         kind, which = self.origin
         self.hardware_id = f"{kind} {which}"
-        i = source.intrinsics
         self.get_logger().info(
-            f"{kind} ({which}): {i.width}x{i.height} at {source.fps:.1f} Hz, depth: {self._depth is not None}"
+            f"{kind} ({which}): {lens.width}x{lens.height} at {source.fps:.1f} Hz, depth: {self._depth is not None}"
         )
         for note in getattr(source, "notes", ()):
             self.get_logger().warning(note)

@@ -33,6 +33,8 @@ ACKERMANN = "ackermann_cmd"
 DRIVER = "driver/steering"
 DEADMAN = "driver/deadman"
 COMMAND = "cmd_vel"
+DRIVE = "drive"
+ESTOP = "estop"
 ODOMETRY = "odom"
 
 COLLISIONS = "sim/collisions"

@@ -9,9 +9,13 @@ Subscribes (relative names)
                                                            it is remapped to a topic `.../compressedDepth`; a camera
                                                            without depth needs `require_depth:=false`
     camera/color/camera_info                               only whether the camera lives
+    estop                                                  std_msgs/Bool: true stops until `~/estop` is called with
+                                                           false (or the parameter set so); false alone releases
+                                                           nothing, but no release is taken before it
 Publishes
     cmd_vel          geometry_msgs/TwistStamped (`stamped:=false`: Twist), one per steering message with the stamp of
                      its frame; linear.x = v, angular.z = v tan(angle) / wheelbase; a stop is all zero, stamped now
+    drive            ackermann_msgs/AckermannDriveStamped with `ackermann`: speed and angle of the same command
     /tf_static       base_link -> camera_link by the mount, unless `mount_from` is tf: then it is asked where the frame
                      of the depth images is, and without an answer there is no depth
     /diagnostics     at every change and at 1 Hz: state (driving, stopped), reason, speed, steering; WARN also when
@@ -39,11 +43,15 @@ from typing import Any, Literal
 
 from geometry_msgs.msg import Twist, TwistStamped
 from pydantic import Field
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.duration import Duration
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_msgs.msg import Bool, Header
+from std_srvs.srv import SetBool
 
 from edgeflock.runtime.cameras.encodings import decode_depth
 from edgeflock.runtime.errors import EdgeflockError, InputError
@@ -59,6 +67,11 @@ from edgeflock_ros.process import run
 from edgeflock_ros.senders import IMAGES, INFOS, Senders
 from edgeflock_ros.timers import steady_timer
 
+try:
+    from ackermann_msgs.msg import AckermannDriveStamped
+except ImportError:  # optional: not among the common interfaces
+    AckermannDriveStamped = None
+
 WATCHDOG_S = 0.02
 REPEAT_STOP_S = 0.1
 SILENCE = 0.5  # of frame_timeout: what was not heard for so long has missed its turn when the stop is due
@@ -70,14 +83,16 @@ class GuardParameters(TreeParameters, GuardLimits, ManagedParameters):
     stamped: bool = Field(default=True, description="cmd_vel is TwistStamped; false: Twist")
     qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the depth subscription")
     joint: str = Field(default="steering", min_length=1, description="name of the steering joint in `steering`")
+    estop: bool = Field(default=False, description="emergency stop: stands until this is false again")
+    ackermann: bool = Field(default=False, description="send `drive`, too: an AckermannDriveStamped, for F1TENTH")
     camera_frame: str = Field(default=CAMERA, description="told to TF where the mount says; empty = not")
 
 
 class GuardNode(ManagedNode[GuardParameters]):
     """Messages and time for a `Guard`; see the module."""
 
-    held = "stamped, qos and the names of frames are in use"
-    fixed = ("stamped", "qos", "mount_from", "base_frame", "camera_frame", "frame_prefix")
+    held = "stamped, ackermann, qos and the names of frames are in use"
+    fixed = ("stamped", "ackermann", "qos", "mount_from", "base_frame", "camera_frame", "frame_prefix")
 
     def __init__(self) -> None:
         super().__init__("guard", GuardParameters, "state")
@@ -85,6 +100,7 @@ class GuardNode(ManagedNode[GuardParameters]):
         self._inputs: list[Subscription] = []
         self._tree: MountInTree | None = None
         self._in_tree: dict[str, float] = {}
+        self._pressed = False
         self._watchdog: Timer | None = None
         self.start()
 
@@ -100,10 +116,25 @@ class GuardNode(ManagedNode[GuardParameters]):
         self._tell_mount(p)
         self._kind = TwistStamped if p.stamped else Twist
         self._commands: Publisher = self.create_publisher(self._kind, topics.COMMAND, qos("reliable", 5))
+        self._drives: Publisher | None = None
+        if p.ackermann:
+            if AckermannDriveStamped is None:
+                raise InputError(
+                    "guard: expected ackermann_msgs for ackermann:=true, it is not installed: apt install "
+                    "ros-<distro>-ackermann-msgs."
+                )
+            self._drives = self.create_publisher(AckermannDriveStamped, topics.DRIVE, qos("reliable", 5))
+        # A reliable reader does not hear a best-effort button, and the other one may lose a reliable button's word.
+        self._buttons = [
+            self.create_subscription(Bool, topics.ESTOP, self._on_button, qos(kind, 10))
+            for kind in ("reliable", "sensor_data")
+        ]
+        self._estop = self.create_service(SetBool, "~/estop", self._on_estop)
 
     def begin(self) -> None:
         """Watch and command, from rest."""
         self._guard = Guard(self._limits(self.settings.value))
+        self._guard.halt = self._halt(self.settings.value)
         self._intrinsics: Intrinsics | None = None
         self._seen_from = ""
         self._command: Command | None = None
@@ -118,7 +149,7 @@ class GuardNode(ManagedNode[GuardParameters]):
         self._depth_infos = Senders(self, info.topic_name)
         self._camera = Senders(self, color.topic_name)
         self._steerers = Senders(self, steering.topic_name)
-        self._commanders = Senders(self, self._commands.topic_name)
+        self._commanders = [Senders(self, p.topic_name) for p in (self._commands, self._drives) if p]
         self._watchdog = steady_timer(self, WATCHDOG_S, self._watch)
 
     def release(self) -> None:
@@ -126,7 +157,9 @@ class GuardNode(ManagedNode[GuardParameters]):
         if self._watchdog is None:
             return
         self._send(Command(0.0, 0.0, 0.0, self._now_ns(), "the guard ends"))
-        self._commands.wait_for_all_acked(Duration(seconds=0.2))
+        for publisher in (self._commands, self._drives):
+            if publisher is not None:
+                publisher.wait_for_all_acked(Duration(seconds=0.2))
         self.destroy_timer(self._watchdog)
         self._watchdog = None
         for subscription in self._inputs:
@@ -134,21 +167,51 @@ class GuardNode(ManagedNode[GuardParameters]):
 
     def unload(self) -> None:
         """Offer no commands any more, and leave TF."""
-        self.destroy_publisher(self._commands)
+        for publisher in (self._commands, self._drives):
+            if publisher is not None:
+                self.destroy_publisher(publisher)
+        for button in self._buttons:
+            self.destroy_subscription(button)
+        self.destroy_service(self._estop)
         for part in (self._frames, self._tree):
             if part is not None:
                 part.close()
         self._tree, self._in_tree = None, {}
 
     def accept(self, new: GuardParameters) -> str | None:
-        """Limits may change at any time."""
+        """Limits may change at any time; an emergency stop ends when nobody presses the button any more."""
+        if self._pressed and not new.estop:
+            return f"estop: {self.resolve_topic_name(topics.ESTOP)} says true: release the button first (send false)"
         if any(getattr(new, name) != getattr(self.settings.value, name) for name in self.fixed):
             if reason := super().accept(new):
                 return reason
         elif self._loaded:
             self._tell_mount(new)
         self._guard.limits = self._limits(new)
+        if self._guard.halt != self._halt(new):
+            self._guard.halt = self._halt(new)
+            if self.active:
+                self._send(self._guard.command(self._now_ns()))
         return None
+
+    def _halt(self, p: GuardParameters) -> str | None:
+        way_out = f"ros2 service call {self.get_fully_qualified_name()}/estop std_srvs/srv/SetBool '{{data: false}}'"
+        return f"emergency stop, it stands until released: {way_out}" if p.estop else None
+
+    def _on_button(self, message: Bool) -> None:
+        """True stops; false only says that the button is released: the robot stands until somebody wants it to go."""
+        self._pressed = message.data
+        if message.data and not self.settings.value.estop:
+            self._set_estop(True)
+
+    def _on_estop(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        result = self._set_estop(request.data)
+        response.success, response.message = result.successful, result.reason
+        return response
+
+    def _set_estop(self, value: bool) -> SetParametersResult:
+        """As a parameter it is seen, and outlives this process (`edgeflock_ros.kept`)."""
+        return self.set_parameters([Parameter("estop", value=value)])[0]
 
     def _limits(self, p: GuardParameters) -> GuardLimits:
         return p.model_copy(update=self._in_tree)
@@ -238,14 +301,14 @@ class GuardNode(ManagedNode[GuardParameters]):
             self._send(command)
 
     def _send(self, command: Command) -> None:
-        message = self._kind()
-        twist = message
-        if self._kind is TwistStamped:
-            message.header.stamp = to_stamp(command.stamp_ns)
-            message.header.frame_id = self._base
-            twist = message.twist
+        header = Header(stamp=to_stamp(command.stamp_ns), frame_id=self._base)
+        twist = Twist()
         twist.linear.x, twist.angular.z = command.speed, command.yaw_rate
-        self._commands.publish(message)
+        self._commands.publish(TwistStamped(header=header, twist=twist) if self._kind is TwistStamped else twist)
+        if self._drives is not None:
+            drive = AckermannDriveStamped(header=header)
+            drive.drive.speed, drive.drive.steering_angle = command.speed, command.steering
+            self._drives.publish(drive)
         self._sent_ns = self._now_ns()
         before, self._command = self._command, command
         if before is None or (before.reason is None) != (command.reason is None):
@@ -269,7 +332,7 @@ class GuardNode(ManagedNode[GuardParameters]):
     def report(self) -> None:
         """State, reason and speed."""
         c = self._command or Command(0.0, 0.0, 0.0, 0, "no steering yet")
-        reason, crowds = self._reason(), (self._steerers.crowd(), self._commanders.crowd())
+        reason, crowds = self._reason(), [senders.crowd() for senders in (self._steerers, *self._commanders)]
         warning = "; ".join(filter(None, (c.warning, *crowds)))
         self.say(
             ERROR if reason else WARN if warning else OK,

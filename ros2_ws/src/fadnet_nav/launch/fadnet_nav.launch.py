@@ -24,6 +24,9 @@ ARGUMENTS = [
         "camera", default_value="sim", choices=CAMERAS, description="none: the images come from another driver"
     ),
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
+    DeclareLaunchArgument(
+        "camera_info_url", default_value="", description="lens: what edgeflock calibrate camera wrote"
+    ),
     *TOPICS,
     DeclareLaunchArgument("cmd_vel_topic", default_value="", description="another name of the guard's commands"),
     DeclareLaunchArgument(
@@ -78,6 +81,7 @@ def _nodes(context):
         use_sim_time=flag("use_sim_time", a["use_sim_time"]),
         more_readers=int(a["more_readers"]),
         record=a["record"],
+        camera_info_url=a["camera_info_url"],
         frames=frames(a),
     )
     files = [str(params), *([a["mount"]] if a["mount"] else [])]  # the later one holds
