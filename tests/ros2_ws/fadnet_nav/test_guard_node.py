@@ -22,6 +22,8 @@ from std_srvs.srv import SetBool
 
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount
+from edgeflock.runtime.safety.limits import GuardLimits
+from edgeflock.runtime.safety.obstacles import Obstacles
 from edgeflock_ros.frames import mounted, optical
 from edgeflock_ros.messages import ImagePublisher, to_ns, to_stamp
 from edgeflock_ros.nodes import KEPT
@@ -388,8 +390,10 @@ def test_the_mount_may_come_from_tf_and_until_it_does_the_robot_stands(graph):
     tell.publish(kind(transforms=[mounted("base_link", "camera_link", 0.2, mount), optical("camera_link", "camera")]))
     assert graph.until(lambda: commands[-1][1].twist.linear.x == 1.0), guard.log.read_text()
     assert "the camera by TF: 0.200 m ahead, 0.300 m high, 5.7 degrees down" in guard.log.read_text()
-    robot.metres = 0.45  # 0.15 m less far from the front than by the parameters
-    assert graph.until(lambda: "obstacle 0.2" in state(graph)["reason"])
+    seen = Obstacles(GuardLimits(camera_forward=0.2, **mount.parameters))  # 0.15 m nearer than by the parameters
+    seen.update(np.full((120, 160), 450, np.uint16), LENS)
+    robot.metres = 0.45
+    assert graph.until(lambda: f"obstacle {seen.distance(robot.angle):.2f} m ahead" in state(graph)["reason"])
 
 
 def say(driving, **request):

@@ -9,6 +9,7 @@ pytest.importorskip("rclpy")
 
 from rcl_interfaces.srv import GetParameters
 
+from edgeflock_ros import topics
 from edgeflock_ros.camera_node import CameraParameters
 from fadnet_nav.guard_node import GuardParameters
 from fadnet_nav.recorder_node import RecorderParameters
@@ -28,13 +29,32 @@ def test_colcon_installs_nodes_launch_file_parameters_and_profiles(installed):
     share = installed / "fadnet_nav/share"
     assert (share / "ament_index/resource_index/packages/fadnet_nav").exists()
     assert (share / "fadnet_nav/launch/fadnet_nav.launch.py").exists()
-    assert {f.name for f in (share / "fadnet_nav/config").iterdir()} == {
-        f.name for f in (PACKAGE / "fadnet_nav/config").iterdir()
-    }
+    for folder in ("config", "viewers"):
+        brought = {f.name for f in (share / "fadnet_nav" / folder).iterdir()}
+        assert brought == {f.name for f in (PACKAGE / "fadnet_nav" / folder).iterdir()}
     executables = {f.name for f in (installed / "fadnet_nav/lib/fadnet_nav").iterdir()}
     assert executables == {"steering_node", "guard_node", "recorder_node", "composed"}
     simulated = installed / "fadnet_sim/lib/fadnet_sim"
     assert {f.name for f in simulated.iterdir()} == {"base_node", "camera_node"}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "fadnet_nav/viewers").iterdir()), ids=lambda p: p.name)
+def test_a_viewers_layout_shows_topics_that_a_robot_has(path):
+    """RViz and Foxglove themselves are on no package index."""
+    said = [word for word in words(yaml.safe_load(path.read_text())) if word.startswith("/")]  # JSON is YAML
+    names = {topics.ODOMETRY, topics.STEERING, topics.COMMAND, topics.DESCRIPTION, topics.DIAGNOSTICS[1:]}
+    names |= {of(stream) for of in (topics.image, topics.info) for stream in (topics.COLOR, topics.DEPTH)}
+    shown = {word[1:].split(".")[0] for word in said}
+    assert shown <= names and shown >= {topics.ODOMETRY, topics.DESCRIPTION, topics.image(topics.COLOR)}
+
+
+def words(content):
+    """All texts of a layout, keys too."""
+    if isinstance(content, dict):
+        return [w for key, value in content.items() for w in (key, *words(value))]
+    if isinstance(content, list):
+        return [w for value in content for w in words(value)]
+    return [content] if isinstance(content, str) else []
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "fadnet_nav/config").glob("*.yaml")), ids=lambda p: p.name)

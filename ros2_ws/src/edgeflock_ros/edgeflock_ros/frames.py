@@ -63,7 +63,7 @@ def transform(parent: str, child: str, place: Any, rotation: Any, stamp: Time | 
 
 
 def quaternion(matrix: np.ndarray) -> np.ndarray:
-    """x, y, z, w of a rotation (3, 3), w >= 0; by the largest of the four (Shepperd 1978)."""
+    """x, y, z, w of a rotation (3, 3), w >= 0; from the largest of the four, which loses no digits."""
     m, trace = matrix, np.trace(matrix)
     squares = np.array([*(1 + 2 * np.diag(m) - trace), 1 + trace])  # 4 x^2, 4 y^2, 4 z^2, 4 w^2
     largest = int(np.argmax(squares))
