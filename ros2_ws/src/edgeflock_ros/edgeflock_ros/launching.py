@@ -26,15 +26,13 @@ from launch_ros.parameter_descriptions import ParameterValue
 from edgeflock_ros import topics
 from edgeflock_ros.nodes import KEPT, NodeProcess
 
-TOPICS = [
-    DeclareLaunchArgument(name, default_value="", description=text)
-    for name, text in {
-        "image_topic": "another camera driver's colour images; .../compressed too",
-        "camera_info_topic": "their camera_info; empty = beside the images",
-        "depth_topic": "its depth images, registered to the colour; .../compressedDepth too",
-        "depth_info_topic": "their camera_info; empty = beside the images",
-    }.items()
-]
+_FOREIGN = {
+    "image_topic": "another camera driver's colour images; .../compressed too",
+    "camera_info_topic": "their camera_info; empty = beside the images",
+    "depth_topic": "its depth images, registered to the colour; .../compressedDepth too",
+    "depth_info_topic": "their camera_info; empty = beside the images",
+}
+TOPICS = [DeclareLaunchArgument(name, default_value="", description=text) for name, text in _FOREIGN.items()]
 
 PREFIX = DeclareLaunchArgument(
     "frame_prefix",
