@@ -14,6 +14,7 @@ setup(
         *((f"share/fadnet_nav/{d}", [str(p) for p in Path("fadnet_nav", d).iterdir()]) for d in ("config", "viewers")),
     ],
     install_requires=["setuptools"],  # checked at every start: what pip installs elsewhere must not be listed
+    extras_require={"test": ["pytest"]},  # how colcon test knows of test/
     zip_safe=False,
     license="Apache-2.0",
     entry_points={

@@ -256,7 +256,7 @@ def test_limits_change_while_driving_and_bad_ones_are_refused_with_the_reason(dr
     successful, reason = driving.set_parameter("/guard", "stamped", False)
     assert (
         not successful
-        and "stamped, ackermann, qos and the names of frames are in use: deactivate and clean up" in reason
+        and "stamped, ackermann, follows, qos and the names of frames are in use: deactivate and clean up" in reason
     )
     wheelbase, require = driving.describe("/guard", ["wheelbase", "require_depth"])
     assert wheelbase.description and wheelbase.floating_point_range[0].to_value == 5.0 and require.description
@@ -457,3 +457,32 @@ def test_an_f1tenth_car_gets_the_same_commands_as_ackermann_drive(graph):
     guard.send_signal(signal.SIGINT)
     assert guard.wait(60) == 0
     assert graph.until(lambda: drive[-1][1].drive.speed == 0.0)
+
+
+def test_it_stands_between_nav2_and_the_base(graph):
+    """Nav2's controller at 20 Hz; the base gets its commands, but none that the camera does not see the way of."""
+    robot = FakeRobot(graph)
+    robot.steers = False
+    graph.commands, graph.diagnostics = graph.listen(Twist, "cmd_vel"), graph.listen(DiagnosticArray, "/diagnostics")
+    asked, wanted = graph.node.create_publisher(Twist, "cmd_vel_nav", 1), Twist()
+    wanted.linear.x, wanted.angular.z = 0.4, 0.2
+    timer = graph.node.create_timer(1 / 20, lambda: asked.publish(wanted))
+    guard = graph.start("guard_node", follows="twist", stamped=False, speed=0.6, **LIMITS)
+
+    def sent():
+        return (graph.commands[-1][1].linear.x, graph.commands[-1][1].angular.z) if graph.commands else None
+
+    assert graph.until(lambda: sent() == pytest.approx((0.4, 0.2))), guard.log.read_text()
+    wanted.linear.x = wanted.angular.z = 2.0
+    assert graph.until(lambda: sent() == pytest.approx((0.6, 0.6)))  # its own speed, on the same curve
+    for speed, turn, reason in ((-0.3, 0.0, "nothing guards the way back"), (0.0, 1.0, "nothing guards the sides")):
+        wanted.linear.x, wanted.angular.z = speed, turn
+        assert graph.until(lambda: sent() == (0.0, 0.0) and reason in state(graph)["reason"])  # noqa: B023
+    wanted.linear.x, wanted.angular.z = 0.4, 0.0
+    assert graph.until(lambda: sent() == pytest.approx((0.4, 0.0)))
+    robot.metres = 0.3
+    assert graph.until(lambda: sent() == (0.0, 0.0) and "obstacle" in state(graph)["reason"])
+    robot.metres = 6.0
+    assert graph.until(lambda: sent() == pytest.approx((0.4, 0.0)))
+    graph.node.destroy_timer(timer)
+    assert graph.until(lambda: sent() == (0.0, 0.0) and "/cmd_vel_nav is silent" in state(graph)["reason"])

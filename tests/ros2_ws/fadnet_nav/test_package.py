@@ -1,5 +1,8 @@
 """The ROS packages build with colcon, bring their files, and their parameter files hold what the nodes accept."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,20 @@ def test_a_parameter_file_holds_what_the_nodes_accept(path):
         for model in [GuardParameters, SteeringParameters] if node == "/**" else [MODELS[node]]:  # the mount is both's
             assert set(values) <= set(model.model_fields), node
             model(**values)
+
+
+def test_colcon_test_runs_a_guard(installed, tmp_path):
+    command = [sys.executable, "-m", "colcon", "--log-base", tmp_path, "test", "--base-paths", WORKSPACE / "src"]
+    command += ["--build-base", installed.parent / "build", "--install-base", installed]
+    command += [
+        "--packages-select",
+        "fadnet_nav",
+        "--return-code-on-test-failure",
+        "--event-handlers",
+        "console_direct+",
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "AMENT_PREFIX_PATH": sys.prefix})
+    assert ran.returncode == 0 and "2 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_a_parameter_file_reaches_a_node_in_any_namespace(graph):

@@ -54,6 +54,23 @@ def test_a_halt_stands_whatever_comes_until_it_is_taken_back():
     assert commands[0].speed <= 0.15 and commands[-1].speed == 1.0  # from rest
 
 
+@pytest.mark.parametrize(("asked", "given"), [(0.3, 0.3), (3.0, 1.0), (0.0, 0.0)])
+def test_less_speed_may_be_asked_for_and_never_more_than_the_limit(asked, given):
+    guard = Guard(limits())
+    drive(guard)
+    guard.steer(0.1, NOW + 2 * 10**9, speed=asked)
+    command = guard.command(NOW + 2 * 10**9)
+    assert command.speed == given and command.reason is None
+
+
+@pytest.mark.parametrize("asked", [-0.1, math.nan, -math.inf])
+def test_no_way_back_is_driven(asked):
+    guard = Guard(limits())
+    _, now = drive(guard)
+    guard.steer(0.1, now, speed=asked)
+    assert guard.command(now).speed == 0.0 and "nothing guards the way back" in guard.command(now).reason
+
+
 def test_it_stands_still_before_the_first_steering():
     assert "no steering yet" in Guard(limits()).command(NOW).reason
 

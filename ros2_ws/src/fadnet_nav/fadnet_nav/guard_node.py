@@ -5,6 +5,8 @@
 Subscribes (relative names)
     steering                                               sensor_msgs/JointState, rad, stamp of the frame; the joint is
                                                            found by its name, `joint`
+    cmd_vel_nav                                            with `follows` twist instead: a message like those on
+                                                           `cmd_vel`, whose speed and angle it lets through or less
     camera/aligned_depth_to_color/image_raw, camera_info   any of `encodings.DEPTH_ENCODINGS`, or CompressedImage where
                                                            it is remapped to a topic `.../compressedDepth`; a camera
                                                            without depth needs `require_depth:=false`
@@ -38,6 +40,7 @@ from __future__ import annotations
 import edgeflock_ros.before_rclpy  # noqa: F401
 
 # isort: split
+import math
 import sys
 from typing import Any, Literal
 
@@ -83,6 +86,9 @@ class GuardParameters(TreeParameters, GuardLimits, ManagedParameters):
     stamped: bool = Field(default=True, description="cmd_vel is TwistStamped; false: Twist")
     qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the depth subscription")
     joint: str = Field(default="steering", min_length=1, description="name of the steering joint in `steering`")
+    follows: Literal["steering", "twist"] = Field(
+        default="steering", description="whom it lets drive: the net's `steering`, or `cmd_vel_nav` as of Nav2"
+    )
     estop: bool = Field(default=False, description="emergency stop: stands until this is false again")
     ackermann: bool = Field(default=False, description="send `drive`, too: an AckermannDriveStamped, for F1TENTH")
     camera_frame: str = Field(default=CAMERA, description="told to TF where the mount says; empty = not")
@@ -91,8 +97,8 @@ class GuardParameters(TreeParameters, GuardLimits, ManagedParameters):
 class GuardNode(ManagedNode[GuardParameters]):
     """Messages and time for a `Guard`; see the module."""
 
-    held = "stamped, ackermann, qos and the names of frames are in use"
-    fixed = ("stamped", "ackermann", "qos", "mount_from", "base_frame", "camera_frame", "frame_prefix")
+    held = "stamped, ackermann, follows, qos and the names of frames are in use"
+    fixed = ("stamped", "ackermann", "follows", "qos", "mount_from", "base_frame", "camera_frame", "frame_prefix")
 
     def __init__(self) -> None:
         super().__init__("guard", GuardParameters, "state")
@@ -139,11 +145,13 @@ class GuardNode(ManagedNode[GuardParameters]):
         self._seen_from = ""
         self._command: Command | None = None
         self._sent_ns = 0
+        p = self.settings.value
         steer: Any = self._on_numbered_steering if NUMBERED else self._on_steering
         color = self.create_subscription(CameraInfo, topics.info(topics.COLOR), self._on_color, qos("sensor_data"))
         info = self.create_subscription(CameraInfo, topics.info(topics.DEPTH), self._on_info, qos("sensor_data"))
         depth = self.create_subscription(*image_kind(self, topics.DEPTH), self._on_depth, qos(self.settings.value.qos))
-        steering = self.create_subscription(JointState, topics.STEERING, steer, qos("reliable"))
+        driver = (JointState, topics.STEERING) if p.follows == "steering" else (self._kind, topics.ASKED)
+        steering = self.create_subscription(*driver, steer, qos("reliable"))
         self._inputs = [color, info, depth, steering]
         self._depths = Senders(self, depth.topic_name)
         self._depth_infos = Senders(self, info.topic_name)
@@ -270,21 +278,35 @@ class GuardNode(ManagedNode[GuardParameters]):
         else:
             self._guard.look(depth, self._intrinsics, stamp_ns)
 
-    def _on_numbered_steering(self, joints: JointState, info: dict[str, int]) -> None:
-        self._take(joints, info)
+    def _on_numbered_steering(self, message: JointState | TwistStamped | Twist, info: dict[str, int]) -> None:
+        self._take(message, info)
 
-    def _on_steering(self, joints: JointState) -> None:
-        self._take(joints, None)
+    def _on_steering(self, message: JointState | TwistStamped | Twist) -> None:
+        self._take(message, None)
 
-    def _take(self, joints: JointState, info: dict[str, int] | None) -> None:
+    def _take(self, message: JointState | TwistStamped | Twist, info: dict[str, int] | None) -> None:
         self._steerers.hear(info)
-        fault, angle, joint = self._steerers.quarrel(), float("nan"), self.settings.value.joint
-        if joint in joints.name[: len(joints.position)]:
-            angle = joints.position[joints.name.index(joint)]
+        fault = self._steerers.quarrel()
+        if isinstance(message, JointState):
+            angle, wrong = self._of_joint(message)
+            self._guard.steer(angle, to_ns(message.header.stamp), fault or wrong)
         else:
-            fault = fault or f"steering has no position of the joint {joint!r}, but of {list(joints.name)}"
-        self._guard.steer(angle, to_ns(joints.header.stamp), fault)
+            stamp_ns = self._now_ns() if isinstance(message, Twist) else to_ns(message.header.stamp)
+            twist = message if isinstance(message, Twist) else message.twist
+            angle, wrong = self._of_twist(twist)
+            self._guard.steer(angle, stamp_ns, fault or wrong, twist.linear.x)
         self._send(self._guard.command(self._now_ns()))
+
+    def _of_joint(self, joints: JointState) -> tuple[float, str | None]:
+        joint = self.settings.value.joint
+        if joint in joints.name[: len(joints.position)]:
+            return joints.position[joints.name.index(joint)], None
+        return math.nan, f"steering has no position of the joint {joint!r}, but of {list(joints.name)}"
+
+    def _of_twist(self, twist: Twist) -> tuple[float, str | None]:
+        if twist.linear.x:
+            return math.atan(self.settings.value.wheelbase * twist.angular.z / twist.linear.x), None
+        return 0.0, "a turn on the spot is asked for: nothing guards the sides" if twist.angular.z else None
 
     def _watch(self) -> None:
         """Stop when nothing comes any more.
