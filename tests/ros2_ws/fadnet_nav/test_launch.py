@@ -17,6 +17,7 @@ from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from edgeflock_ros.messages import to_ns, to_stamp
@@ -95,6 +96,25 @@ def test_another_driver_may_bring_the_images_under_its_own_name(graph, installed
     assert graph.until(lambda: publish() or steered, 60), launched.log.read_text()
     assert steered[-1][1].position[0] == pytest.approx(120 / 255 - 0.5, abs=0.005)
     assert graph.node.count_publishers("/front/image") == 1
+    assert ends(launched) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"), [({}, "robot1/"), ({"frame_prefix": "car_"}, "car_"), ({"frame_prefix": ""}, "")]
+)
+def test_each_robot_has_frames_of_its_own_in_one_tree(graph, installed, road_bag, bundle, given, prefix):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    told = graph.listen(kind, "/tf_static", latched)
+    given = {"camera": "bag", "camera_path": road_bag(150), "bundle": bundle, "namespace": "robot1", **given}
+    launched = graph.launch(installed, "fadnet_nav", **given)
+    names = ("base_link", "camera_link"), ("camera_link", "camera_color_optical_frame")
+
+    def tree():
+        return {(t.header.frame_id, t.child_frame_id) for _, message in told for t in message.transforms}
+
+    expected = {(prefix + parent, prefix + child) for parent, child in names}
+    assert graph.until(lambda: tree() == expected), launched.log.read_text()
     assert ends(launched) == 0
 
 

@@ -33,8 +33,8 @@ from edgeflock_ros import topics
 from edgeflock_ros.frames import BASE, LATCHED, ODOM, TFMessage, transform
 from edgeflock_ros.process import run
 
-from .car import MAX_STEERING, WHEELBASE
-from .description import urdf, wheel_poses
+from .car import MAX_STEERING, WHEELBASE, WHEELS
+from .description import urdf
 from .sim import Simulation
 from .world import make_world
 
@@ -193,10 +193,9 @@ class BaseNode(Node):
     def _transforms(self) -> list[TransformStamped]:
         stamp, base = self.state.header.stamp, self.state.child_frame_id
         w, *xyz = self.sim.qpos[3:7]
-        wheels = wheel_poses(self.sim).items()
         return [
             transform(self.state.header.frame_id, base, self.sim.qpos[:3], (*xyz, w), stamp),
-            *(transform(base, self.prefix + name, *pose, stamp) for name, pose in wheels),
+            *(transform(base, self.prefix + name, *self.sim.pose_in_car(name), stamp) for name in WHEELS),
         ]
 
     def close(self) -> None:

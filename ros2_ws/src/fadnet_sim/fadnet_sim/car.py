@@ -11,6 +11,13 @@ TRACK = 0.30  # m between the wheels' middles
 WHEEL_WIDTH = 0.04  # m
 WIDTH = 0.36  # m over the wheels
 CHASSIS = (0.18, 0.0, 0.11), (0.25, 0.13, 0.04)  # m: middle and half the sides of the box
+WHEELS = {
+    "fl": (WHEELBASE, TRACK / 2),
+    "fr": (WHEELBASE, -TRACK / 2),
+    "rl": (0.0, TRACK / 2),
+    "rr": (0.0, -TRACK / 2),
+}
+"""x and y of each wheel, m."""
 
 _WHEEL = (
     '<joint name="{name}_spin" axis="0 1 0" damping=".01" armature=".002"/>'
@@ -37,17 +44,12 @@ CAR_XML = (
     f'<geom name="chassis" type="box" pos="{" ".join(map(str, CHASSIS[0]))}" size="{" ".join(map(str, CHASSIS[1]))}" '
     'mass="4" contype="1" conaffinity="1" rgba=".8 .15 .1 1"/>'
     '<camera name="front" pos="{camera_pos}" xyaxes="{camera_axes}" fovy="{camera_fovy}"/>'
-    + _wheel("fl", WHEELBASE, TRACK / 2, True)
-    + _wheel("fr", WHEELBASE, -TRACK / 2, True)
-    + _wheel("rl", 0.0, TRACK / 2, False)
-    + _wheel("rr", 0.0, -TRACK / 2, False)
+    + "".join(_wheel(name, x, y, steered=name.startswith("f")) for name, (x, y) in WHEELS.items())
     + "</body></worldbody><actuator>"
     '<position joint="fl_steer" kp="30" kv=".6"/><position joint="fr_steer" kp="30" kv=".6"/>'
     '<velocity joint="rl_spin" kv="1.5"/><velocity joint="rr_spin" kv="1.5"/></actuator>'
     # Chassis and wheels must not push each other apart.
-    "<contact>"
-    + "".join(f'<exclude body1="car" body2="{w}"/>' for w in ("fl", "fr", "rl", "rr"))
-    + "</contact></mujoco>"
+    "<contact>" + "".join(f'<exclude body1="car" body2="{w}"/>' for w in WHEELS) + "</contact></mujoco>"
 )
 
 

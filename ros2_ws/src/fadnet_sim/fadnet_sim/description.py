@@ -1,20 +1,8 @@
-"""The simulated car for RViz, Foxglove and robot_localization: URDF, and poses of its links for TF."""
+"""The simulated car for RViz and Foxglove: its URDF."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from .car import CHASSIS, TRACK, WHEEL_RADIUS, WHEEL_WIDTH
-from .expert import WHEELBASE
-from .sim import Simulation
-
-WHEELS = {
-    "fl": (WHEELBASE, TRACK / 2),
-    "fr": (WHEELBASE, -TRACK / 2),
-    "rl": (0.0, TRACK / 2),
-    "rr": (0.0, -TRACK / 2),
-}
-"""x and y of each wheel, m."""
+from .car import CHASSIS, WHEEL_RADIUS, WHEEL_WIDTH, WHEELS
 
 _VISUAL = (
     '<visual><origin xyz="{xyz}" rpy="{rpy}"/><geometry>{shape}</geometry>'
@@ -23,7 +11,7 @@ _VISUAL = (
 
 
 def urdf() -> str:
-    """robot_description: `base_link` with the chassis, and a link per wheel, whose pose `wheel_poses` gives to TF.
+    """robot_description: `base_link` with the chassis, and a link per wheel, whose pose the base tells TF.
 
     The camera is not in it: whoever knows the mount tells TF (`edgeflock_ros.frames`).
     """
@@ -39,8 +27,3 @@ def urdf() -> str:
             f'<child link="{name}"/><origin xyz="{ahead} {left} {WHEEL_RADIUS}"/></joint>'
         )
     return f'<?xml version="1.0"?><robot name="fadnet_sim">{"".join(parts)}</robot>'
-
-
-def wheel_poses(sim: Simulation) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Place (3,) in m and quaternion (4,) x, y, z, w of each wheel in `base_link`: steered and turned."""
-    return {name: sim.pose_in_car(name) for name in WHEELS}
