@@ -21,10 +21,10 @@ Publishes
     /tf_static       base_link -> camera_link by the mount, unless `mount_from` is tf: then it is asked where the frame
                      of the depth images is, and without an answer there is no depth
     /diagnostics     at every change and at 1 Hz: state (driving, stopped), reason, speed, steering; WARN also when
-                     others publish `cmd_vel` or `steering`
+                     others publish `cmd_vel`, `drive` or `steering`
 
 A stop because nothing comes names who is silent: the camera, or the steering while the camera sends (`senders`).
-Two nodes that send on `steering` stop the robot until one is left: the base would swing between them.
+Two nodes that send on `steering` (or `cmd_vel_nav`) stop the robot until one is left: the base would swing between them.
 
 Parameters: `GuardParameters`, all may change while driving (a refusal says why) but those of `GuardNode.fixed`;
 see `edgeflock_ros.managed`. Without tf2_msgs there is no TF.
@@ -113,6 +113,11 @@ class GuardNode(ManagedNode[GuardParameters]):
     def load(self) -> None:
         """Offer commands, and tell TF of the mount or ask it."""
         p = self.settings.value
+        if p.ackermann and AckermannDriveStamped is None:
+            raise InputError(
+                "guard: expected ackermann_msgs for ackermann:=true, it is not installed: apt install "
+                "ros-<distro>-ackermann-msgs."
+            )
         self._base = p.frame_prefix + p.base_frame
         self._frames: StaticFrames | None = None
         if p.mount_from == "tf":
@@ -124,11 +129,6 @@ class GuardNode(ManagedNode[GuardParameters]):
         self._commands: Publisher = self.create_publisher(self._kind, topics.COMMAND, qos("reliable", 5))
         self._drives: Publisher | None = None
         if p.ackermann:
-            if AckermannDriveStamped is None:
-                raise InputError(
-                    "guard: expected ackermann_msgs for ackermann:=true, it is not installed: apt install "
-                    "ros-<distro>-ackermann-msgs."
-                )
             self._drives = self.create_publisher(AckermannDriveStamped, topics.DRIVE, qos("reliable", 5))
         # A reliable reader does not hear a best-effort button, and the other one may lose a reliable button's word.
         self._buttons = [
