@@ -24,7 +24,7 @@ Publishes
                      others publish `cmd_vel`, `drive` or `steering`
 
 A stop because nothing comes names who is silent: the camera, or the steering while the camera sends (`senders`).
-Two nodes that send on `steering` (or `cmd_vel_nav`) stop the robot until one is left: the base would swing between them.
+Two nodes that send on `steering` (`cmd_vel_nav`) stop the robot until one is left: the base would swing between them.
 
 Parameters: `GuardParameters`, all may change while driving (a refusal says why) but those of `GuardNode.fixed`;
 see `edgeflock_ros.managed`. Without tf2_msgs there is no TF.
