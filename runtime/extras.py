@@ -14,6 +14,7 @@ EXTRAS = {
     "onnxslim": "export",
     "sklearn": "export",
     "rosbags": "export",
+    "pyarrow": "lerobot",
     "nibabel": "registration",
     "h5py": "registration",
     "pi_heif": "heic",

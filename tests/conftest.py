@@ -12,38 +12,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Two workers would start as many threads as there are cores each.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Calibration keeps what it saw by content: tests neither find nor leave anything in the home of whoever runs them.
 os.environ["EDGEFLOCK_CACHE"] = tempfile.mkdtemp(prefix="edgeflock-cache-")
 atexit.register(shutil.rmtree, os.environ["EDGEFLOCK_CACHE"], ignore_errors=True)
 # mujoco chooses its renderer when it is imported, and any test module may import it first.
 os.environ.setdefault("MUJOCO_GL", "egl")
-# A shell without job control starts `pytest &` with SIGINT ignored, and every process that a test starts inherits that.
+# A shell without job control starts `pytest &` with SIGINT ignored, nohup ignores SIGHUP, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # Fixtures of several rooms, and `quadratic`, which processes of simulations import too.
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "export/fleet")]
 pytest_plugins = ["fixtures.bundles", "fixtures.fleets", "fixtures.nets"]
 
-SERIAL = ("ros2_ws", "boards", "runtime/bench", "runtime/cameras", "runtime/fleet/transports")
-"""Folders of tests that start processes or look at the clock: one worker runs them one after the other."""
-
 
 @pytest.hookimpl(optionalhook=True)  # xdist is not there where the runtime is tested alone
 def pytest_xdist_auto_num_workers(config):
-    """Workers of `-n auto` (pyproject.toml): the whole suite is dealt out, a part of it runs in this process."""
+    """Workers of `-n auto` (pyproject.toml): the whole suite is dealt out, a part of it runs in this process.
+
+    One more than there are cores: many a test waits for its processes.
+    """
     whole = {Path(argument).resolve() for argument in config.args} == {Path(__file__).parent}
-    return min(os.cpu_count() or 1, 4) if whole and not config.option.usepdb else 0
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SERIAL):
-            item.add_marker(pytest.mark.xdist_group("serial"))
+    if not whole or config.option.usepdb:
+        return 0
+    # Workers would start as many threads as there are cores each; BLAS reads this when a worker loads numpy.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return min(os.cpu_count() or 1, 4) + 1
 
 
 @pytest.fixture(scope="session")

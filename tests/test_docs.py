@@ -268,7 +268,6 @@ def test_nothing_points_to_a_document_outside_the_repository():
 RUN = {page: [block for block in blocks(page) if block.mark] for page in PAGES}
 
 
-@pytest.mark.xdist_group("serial")
 @pytest.mark.parametrize("page", [page for page, marked in RUN.items() if marked], ids=name_of)
 def test_the_marked_commands_run(page, tmp_path):
     for block in RUN[page]:

@@ -1,16 +1,19 @@
-"""One file per on-disk format, and `open_dataset`, which tells them apart."""
+"""One file per on-disk format, `open_dataset`, which tells them apart, and `write_dataset`."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from shutil import rmtree
+from typing import Any
 
 from edgeflock.export.datasets.base import SteeringDataset, concatenate, implausible
+from edgeflock.export.datasets.clocks import course
 from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.cameras.rosbag import is_recording
 from edgeflock.runtime.errors import InputError
 
-__all__ = ["ReadOptions", "SteeringDataset", "concatenate", "open_dataset"]
+__all__ = ["ReadOptions", "SteeringDataset", "concatenate", "open_dataset", "write_dataset"]
 
 # Folder names of each split. The authors' npz have no validation split; their published figures are on test.
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "test"), "test": ("test", "testing")}
@@ -19,9 +22,19 @@ SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "test"), 
 FORMATS = {
     "DroNet": (("sync_steering.txt", "labels.txt", "*/sync_steering.txt", "*/labels.txt"), "dronet", "read_dronet"),
     "Udacity": (("interpolated.csv", "*/interpolated.csv"), "udacity", "read_udacity"),
+    "Udacity simulator": (("driving_log.csv", "*/driving_log.csv"), "udacity_simulator", "read_simulator"),
+    "donkey tub": (("*.catalog", "record_*.json", "*/*.catalog", "*/record_*.json"), "donkey", "read_donkey"),
+    "LeRobot": (("meta/info.json", "*/meta/info.json"), "lerobot", "read_lerobot"),
     "FADNet npz": (("*.npz",), "npz", "read_npz"),
     "ROS bag": (("metadata.yaml", "*.mcap", "*.db3", "*.bag", "*/metadata.yaml"), "rosbag2", "read_rosbag2"),
 }
+
+WRITERS = {
+    "dronet": ("dronet", "write_dronet"),
+    "donkey": ("donkey", "write_donkey"),
+    "lerobot": ("lerobot", "write_lerobot"),
+}
+"""Format -> module and function of its writer."""
 
 
 def open_dataset(path: str | Path, split: str | None = None, options: ReadOptions | None = None) -> SteeringDataset:
@@ -64,13 +77,55 @@ def open_dataset(path: str | Path, split: str | None = None, options: ReadOption
         )
     [(module, function)] = found.values()
     options = options or ReadOptions()
-    data = getattr(import_module(f"{__name__}.formats.{module}"), function)(folder, options)
-    problem = None if options.unit else implausible(data)
-    if problem:
-        from edgeflock.export.datasets.images import console
+    data: SteeringDataset = _function(module, function)(folder, options)
+    for problem in (None if options.unit else implausible(data), _set_back(data)):
+        if problem:
+            from edgeflock.export.datasets.images import console
 
-        console.print(f"{folder}: {problem}", soft_wrap=True)
+            console.print(f"{folder}: {problem}", soft_wrap=True)
     return data
+
+
+def write_dataset(data: SteeringDataset, folder: Path, to: str, options: ReadOptions) -> None:
+    """Write a data set in a format of `WRITERS`, whole or not at all.
+
+    Parameters
+    ----------
+    data : SteeringDataset
+    folder : pathlib.Path
+        New, or empty.
+    to : str
+    options : ReadOptions
+        What the format asks for.
+
+    Raises
+    ------
+    InputError
+        The folder holds something, or the format cannot hold the data.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: expected a new folder, it holds files: choose another one.")
+    draft = folder.with_name(f".{folder.name}.part")
+    rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        _function(*WRITERS[to])(data, draft, options)
+        draft.replace(folder)
+    finally:
+        rmtree(draft, ignore_errors=True)
+
+
+def _function(module: str, name: str) -> Any:
+    return getattr(import_module(f"{__name__}.formats.{module}"), name)
+
+
+def _set_back(data: SteeringDataset) -> str | None:
+    if data.stamps is None or not len(back := course(data.stamps, data.groups).back):
+        return None
+    return (
+        f"expected times that go forward, got {len(back)} that go back, the first at {data.names[back[0]]}: the clock "
+        "was set while this was recorded"
+    )
 
 
 def _split_folder(path: Path, split: str | None) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.export.datasets.options import Unit
+from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.errors import DataError, InputError
 
 FRAME_SHAPES = ((240, 320), (200, 200))
@@ -47,6 +47,8 @@ class SteeringDataset:
         One name per frame, to find it again on disk.
     synthetic : bool or None
         Whether all frames come from a simulator; None where the data do not say.
+    stamps : numpy.ndarray or None
+        float64, (N,) s by the recording's clock, NaN where it has none; None: nowhere.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class SteeringDataset:
     group_names: list[str]
     names: list[str]
     synthetic: bool | None = None
+    stamps: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -72,6 +75,8 @@ class SteeringDataset:
             array = getattr(self, field)
             if array.dtype != dtype or array.shape != (count,):
                 raise InputError(f"{field}: expected {np.dtype(dtype)} ({count},), got {array.dtype} {array.shape}")
+        if self.stamps is not None and (self.stamps.dtype != np.float64 or self.stamps.shape != (count,)):
+            raise InputError(f"stamps: expected float64 ({count},), got {self.stamps.dtype} {self.stamps.shape}")
         if len(self.names) != count:
             raise InputError(f"names: expected {count}, one per frame, got {len(self.names)}")
         if count and not (self.groups.min() >= 0 and self.groups.max() < len(self.group_names)):
@@ -88,9 +93,13 @@ class SteeringDataset:
     def take(self, index: np.ndarray) -> SteeringDataset:
         """Frames chosen by integer index or boolean mask, in that order; group numbers stay."""
         index = np.arange(len(self))[index]
-        names = [self.names[i] for i in index]
         return replace(
-            self, frames=self.frames[index], angles=self.angles[index], groups=self.groups[index], names=names
+            self,
+            frames=self.frames[index],
+            angles=self.angles[index],
+            groups=self.groups[index],
+            names=[self.names[i] for i in index],
+            stamps=None if self.stamps is None else self.stamps[index],
         )
 
     def digest(self) -> str:
@@ -116,6 +125,7 @@ def concatenate(parts: Sequence[SteeringDataset]) -> SteeringDataset:
         return parts[0]
     offsets = np.cumsum([0] + [len(part.group_names) for part in parts[:-1]])
     groups = [part.groups + offset for part, offset in zip(parts, offsets, strict=True)]
+    stamps = [np.full(len(part), np.nan) if part.stamps is None else part.stamps for part in parts]
     return SteeringDataset(
         frames=np.concatenate([part.frames for part in parts]),
         angles=np.concatenate([part.angles for part in parts]),
@@ -123,21 +133,31 @@ def concatenate(parts: Sequence[SteeringDataset]) -> SteeringDataset:
         group_names=[name for part in parts for name in part.group_names],
         names=[name for part in parts for name in part.names],
         synthetic=True if all(part.synthetic for part in parts) else None,
+        stamps=np.concatenate(stamps) if any(part.stamps is not None for part in parts) else None,
     )
 
 
-def parse_angle(text: str, where: str, unit: Unit | None = None) -> float:
-    """Read one steering angle, in rad; `where` names file and row in the error, `unit` is that of the text.
+def parse_angle(text: str, where: str, options: ReadOptions | None = None) -> float:
+    """Read one steering angle, in rad; `where` names file and row in the error, `options` have the unit of the text.
 
     Raises
     ------
+    InputError
+        If it needs the full lock, and that is not given.
     DataError
-        If it is not a number, not finite or outside [-pi, pi] rad.
+        If it is not a number, not finite or outside [-pi, pi] rad, or [-1, 1] where it is normalised.
     """
+    options = options or ReadOptions()
+    unit = options.unit or "rad"
     try:
         angle = float(text)
     except ValueError:
-        raise DataError(f"{where}: expected a steering angle in {unit or 'rad'}, got {text!r}") from None
+        what = "steering from -1 to 1" if unit == "normalised" else f"a steering angle in {unit}"
+        raise DataError(f"{where}: expected {what}, got {text!r}") from None
+    if unit == "normalised":
+        if not abs(angle) <= 1 + 1e-6:  # stored as float32, 1 can be more
+            raise DataError(f"{where}: expected steering from -1 to 1, got {text.strip()}")
+        return angle * full_lock(options, where)
     if unit == "deg":
         angle = math.radians(angle)
     if not abs(angle) <= math.pi:
@@ -145,6 +165,23 @@ def parse_angle(text: str, where: str, unit: Unit | None = None) -> float:
         hint = "; it looks like degrees: `edgeflock train steering --unit deg` reads them" if looks else ""
         raise DataError(f"{where}: expected a steering angle in [-pi, pi] rad, got {text.strip()}{hint}")
     return angle
+
+
+def full_lock(options: ReadOptions, where: str) -> float:
+    """How far the front wheels turn, rad, at a steering of 1.
+
+    Raises
+    ------
+    InputError
+        It is not given; the message says how to find it.
+    """
+    if options.full_lock is None:
+        raise InputError(
+            f"{where}: steering runs from -1 to 1 here; say how far the front wheels turn at 1, in rad: --full-lock "
+            "(in Python ReadOptions(full_lock=...)). Measure it, or drive a circle at full lock: atan(wheelbase / "
+            "radius). For a verb without that option `edgeflock data convert --to dronet` makes a folder in rad"
+        )
+    return options.full_lock
 
 
 def implausible(data: SteeringDataset) -> str | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
 from rich.console import Console
 
-from edgeflock.export.datasets import ReadOptions, SteeringDataset, open_dataset
+from edgeflock.export.datasets import ReadOptions, SteeringDataset, open_dataset, write_dataset
 from edgeflock.export.datasets.base import implausible
+from edgeflock.export.datasets.clocks import course
 from edgeflock.export.datasets.score import Score
 from edgeflock.export.datasets.score import score as scored
 from edgeflock.runtime.cameras.camera_info import read_camera
@@ -62,11 +64,71 @@ def show(
         f"{angles.max():+.3f} rad, mean {angles.mean():+.3f}, standard deviation {angles.std():.3f}, "
         f"{np.mean(np.abs(angles) < 0.02):.0%} within 0.02 rad of straight"
     )
-    for problem in (implausible(found), _one_sided(angles)):
+    for problem in (implausible(found), _one_sided(angles), *_clock(found)):
         if problem:
             console.print(f"note: {problem}")
     console.print(f"picture: {out}")
-    console.print(next_command("data", "score", folder))
+    console.print(next_command("data", "score", folder, *reading.words()))
+
+
+def _clock(data: SteeringDataset) -> Iterator[str]:
+    """How often frames came, and where none came for long; `open_dataset` tells of times that go back."""
+    if data.stamps is None:
+        return
+    step, _, gaps = course(data.stamps, data.groups)
+    if math.isfinite(step):
+        yield f"frames come every {step * 1000:.0f} ms ({1 / step:.1f} Hz)"
+    if len(gaps):
+        lengths = data.stamps[gaps] - data.stamps[gaps - 1]
+        longest = int(lengths.argmax())
+        yield f"{len(gaps)} gaps, the longest of {lengths[longest]:.1f} s before {data.names[gaps[longest]]}"
+
+
+@data_app.command()
+@model_options
+def convert(
+    folder: Annotated[Path, typer.Argument(help="Recording, any format of docs/data.md.")],
+    to: Annotated[Literal["donkey", "dronet", "lerobot"], typer.Option(help="Format to write.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    reading: Annotated[ReadOptions, Fields()],
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Frames per second, for lerobot where the recording has no times.")
+    ] = None,
+    holdout: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share at the end of every sequence that becomes val/, beside train/.")
+    ] = 0,
+) -> None:
+    """Write a recording in another format, for tools that read that: grey frames of 320x240, and their angles.
+
+    Example:
+
+      edgeflock data convert data/drive/val/indoor_500 --to donkey --full-lock 0.4 --out tub
+      edgeflock data convert tub --full-lock 0.4 --to dronet --holdout 0.2 --out data/mine
+    """
+    check_outputs(folders=[out], whole=[folder])
+    found, console = open_dataset(folder, options=reading), Console(highlight=False, soft_wrap=True)
+    if found.stamps is None and fps:
+        found = replace(found, stamps=np.arange(len(found)) / fps)
+    held = _at_the_end(found, holdout)
+    parts = {out / "train": found.take(~held), out / "val": found.take(held)} if holdout else {out: found}
+    for place, part in parts.items():
+        write_dataset(part, place, to, reading)
+        console.print(f"{place}: {len(part)} frames in {len(np.unique(part.groups))} sequences")
+    rest = [f"--full-lock={reading.full_lock}"] if to == "donkey" else []
+    if holdout:
+        used = [word for option, place in zip(("--data", "--val"), parts, strict=True) for word in (option, place)]
+        console.print(next_command("train", "steering", *used, *rest, "--out", "runs/mine"))
+    else:
+        console.print(next_command("data", "show", out, *rest))
+
+
+def _at_the_end(data: SteeringDataset, share: float) -> np.ndarray:
+    """Bool (N,): the last share of every sequence."""
+    held = np.zeros(len(data), bool)
+    for group in np.unique(data.groups):
+        of_group = np.flatnonzero(data.groups == group)
+        held[of_group[len(of_group) - int(share * len(of_group)) :]] = True
+    return held
 
 
 def _one_sided(angles: np.ndarray) -> str | None:

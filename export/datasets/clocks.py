@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from edgeflock.runtime.errors import DataError
@@ -9,6 +11,26 @@ from edgeflock.runtime.errors import DataError
 HEADER, RECORDER = 0, 1
 STEP_S = 0.25  # larger jumps against the other clock are no delay on the way to the recorder
 AROUND = 10  # messages before and after a jump that have to agree that it lasts
+
+
+GAP_S = 1.0
+"""From here on, and from five usual steps on, a step between two frames is a gap."""
+
+
+class Course(NamedTuple):
+    """How the times of frames go on."""
+
+    step: float  # s, the usual one; NaN where no time is known
+    back: np.ndarray  # int: frames whose time is before that of the frame before them
+    gaps: np.ndarray  # int: frames that come long after the frame before them
+
+
+def course(stamps: np.ndarray, groups: np.ndarray) -> Course:
+    """How the times (N,) in s go on within sequences (N,)."""
+    steps = np.where(np.diff(groups) == 0, np.diff(stamps), np.nan)
+    forward = steps[steps > 0]
+    usual = float(np.median(forward)) if len(forward) else float("nan")
+    return Course(usual, np.flatnonzero(steps < 0) + 1, np.flatnonzero(steps > max(GAP_S, 5 * usual)) + 1)
 
 
 def choose_clock(topics: dict[str, np.ndarray], where: str) -> tuple[int, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,8 +35,8 @@ def decode(data: bytes, where: str, flags: int = cv2.IMREAD_ANYCOLOR) -> np.ndar
         raise DataError(f"{where}: {error}") from error
 
 
-def decode_grey(data: bytes, where: str) -> np.ndarray:
-    """Decode one JPEG or PNG to uint8 (240, 320) grey, the same bytes that the robot's net would see.
+def decode_grey(data: bytes, where: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode one JPEG or PNG to uint8 (240, 320) grey, the bytes that the robot's net would see; its width and height.
 
     Raises
     ------
@@ -43,13 +44,7 @@ def decode_grey(data: bytes, where: str) -> np.ndarray:
         If the bytes are not a whole image; `where` names it.
     """
     image = decode(data, where)
-    return grey_320x240(image, "mono8" if image.ndim == 2 else "bgr8")
-
-
-def image_size(path: Path) -> tuple[int, int] | None:
-    """Width and height of an image file; None where OpenCV does not read it."""
-    image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR)
-    return None if image is None else (image.shape[1], image.shape[0])
+    return grey_320x240(image, "mono8" if image.ndim == 2 else "bgr8"), (image.shape[1], image.shape[0])
 
 
 def read_frames(paths: Sequence[Path], origins: Sequence[str], what: str) -> np.ndarray:
@@ -70,6 +65,7 @@ def read_frames(paths: Sequence[Path], origins: Sequence[str], what: str) -> np.
         If a file is missing, unreadable or truncated.
     """
     frames = np.empty((len(paths), 240, 320), np.uint8)
+    sizes: list[tuple[int, int]] = [(0, 0)] * len(paths)
 
     def load(chunk: range) -> None:
         for i in chunk:
@@ -77,14 +73,26 @@ def read_frames(paths: Sequence[Path], origins: Sequence[str], what: str) -> np.
                 data = paths[i].read_bytes()
             except OSError as error:
                 raise DataError(f"{origins[i]}: cannot read image {paths[i]}: {error.strerror}") from error
-            frames[i] = decode_grey(data, f"{origins[i]}: {paths[i]}")
+            frames[i], sizes[i] = decode_grey(data, f"{origins[i]}: {paths[i]}")
 
-    size = image_size(paths[0]) if paths and paths[0].is_file() else None
-    if size and (note := squeezed(*size)):
-        console.print(f"{what}: {note}", soft_wrap=True)
     chunks = [range(start, min(start + 64, len(paths))) for start in range(0, len(paths), 64)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(load, chunks)
         for _ in track(done, f"Reading {what}", len(chunks), console=console, transient=True):
             pass
+    say_sizes(what, sizes)
     return frames
+
+
+def say_sizes(what: str, sizes: Sequence[tuple[int, int]]) -> None:
+    """Tell of frames (width, height) that are squeezed, or of several sizes."""
+    found = Counter(sizes)
+    if len(found) > 1:
+        counted = ", ".join(f"{width}x{height} ({count})" for (width, height), count in found.most_common(4))
+        console.print(
+            f"{what}: expected frames of one size, got {counted}: if several cameras took them, give each recording by "
+            "itself, a mount holds for one",
+            soft_wrap=True,
+        )
+    for note in filter(None, (squeezed(*size) for size in found)):
+        console.print(f"{what}: {note}", soft_wrap=True)

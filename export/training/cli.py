@@ -71,7 +71,7 @@ def steering(
     Console().print(
         f"{out / 'best.safetensors'}: validation rmse {figures['rmse']:.4f} rad (epoch {figures['best_epoch']}), "
         f"Constant {figures['constant']:.4f}, Random {figures['random']:.4f}\n"
-        + export_command("steering", out, val, data, **reading.model_dump()),
+        + export_command("steering", out, val, data, reading.words()),
         highlight=False,
         soft_wrap=True,
     )

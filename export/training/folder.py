@@ -23,11 +23,11 @@ def check_run_folder(out: Path, data: Iterable[Path | None], init: Path | None =
 
 
 def export_command(
-    task: str, out: Path, val: Iterable[Path | None], data: Iterable[Path | None], **options: object
+    task: str, out: Path, val: Iterable[Path | None], data: Iterable[Path | None], options: Iterable[str] = ()
 ) -> str:
     """The line that names the export of a finished run; FLEET.pem comes from `edgeflock bundle keygen`."""
     words: list[object] = ["--weights", out / WRITTEN[0]]
     words += [word for path in val if path for word in ("--data", path)]
     words += [word for path in data if path for word in ("--calib", path)]
-    words += [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+    words += options
     return next_command("export", task, *words, "--training", out / WRITTEN[2], "--key", "FLEET.pem", "--out", "BUNDLE")

@@ -96,8 +96,8 @@ def emulate():
 def emulate_haswell(tmp_path_factory):
     """``emulate_haswell(script, *arguments)``: this very Python on a CPU with AVX2 and without VNNI."""
     qemu = shutil.which("qemu-x86_64-static")
-    if qemu is None or platform.machine() != "x86_64":
-        pytest.skip("qemu-x86_64-static is not installed, or this is not an x86-64 machine: run .ci/boards")
+    if qemu is None or platform.machine() != "x86_64" or not BOARDS.is_dir():
+        pytest.skip("emulated boards are not set up, or this is not an x86-64 machine: run .ci/boards")
     root = tmp_path_factory.mktemp("haswell")
     (root / "proc").mkdir()
     (root / "proc" / "cpuinfo").write_text(

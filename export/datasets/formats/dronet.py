@@ -1,4 +1,4 @@
-"""Reader of DroNet folders: the public data (`uzh-rpg/rpg_public_dronet`), and what `DronetWriter` writes.
+"""DroNet folders: the public data (`uzh-rpg/rpg_public_dronet`), and what `DronetWriter` writes.
 
 A folder of `DronetWriter` may be read while it grows, and after a crash: see there. Any other folder must have exactly
 one row per image.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 
 from edgeflock.export.datasets.base import SteeringDataset, parse_angle
 from edgeflock.export.datasets.images import console, read_frames
-from edgeflock.export.datasets.options import ReadOptions, Unit
+from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.errors import DataError
-from edgeflock.runtime.recording.dronet import COLUMNS, numbered, read_meta, whole_images
+from edgeflock.runtime.recording.dronet import COLUMNS, DronetWriter, numbered, read_meta, whole_images
 
 ATTEMPTS = 5
 """Readings of a folder whose oldest recordings are thrown away meanwhile."""
@@ -39,18 +40,17 @@ def read_dronet(folder: str | Path, options: ReadOptions | None = None) -> Steer
         If an image or a row is missing, surplus or broken, or there is no steering at all.
     """
     folder = Path(folder)
-    unit = options.unit if options else None
     for attempt in range(1, ATTEMPTS + 1):
         there = experiments(folder)
         try:
-            return _read(folder, there, unit)
+            return _read(folder, there, options)
         except (DataError, FileNotFoundError):
             if attempt == ATTEMPTS or all((experiment / "images").is_dir() for experiment in there):
                 raise
     raise AssertionError
 
 
-def _read(folder: Path, there: list[Path], unit: Unit | None) -> SteeringDataset:
+def _read(folder: Path, there: list[Path], options: ReadOptions | None) -> SteeringDataset:
     paths: list[Path] = []
     origins: list[str] = []
     angles: list[float] = []
@@ -66,7 +66,7 @@ def _read(folder: Path, there: list[Path], unit: Unit | None) -> SteeringDataset
                 )
             console.print(f"{experiment}: left out, it has collision flags (labels.txt) and no steering")
             continue
-        images, rows = _read_experiment(experiment, table, unit)
+        images, rows = _read_experiment(experiment, table, options)
         paths += images
         origins += [f"{table}, row {number}" for number, _ in rows]
         angles += [angle for _, angle in rows]
@@ -88,7 +88,9 @@ def _read(folder: Path, there: list[Path], unit: Unit | None) -> SteeringDataset
     )
 
 
-def _read_experiment(experiment: Path, table: Path, unit: Unit | None) -> tuple[list[Path], list[tuple[int, float]]]:
+def _read_experiment(
+    experiment: Path, table: Path, options: ReadOptions | None
+) -> tuple[list[Path], list[tuple[int, float]]]:
     """Images in order, and for each its row number in `table` and angle."""
     meta = read_meta(experiment)  # before the table, and that before the images: the folder may grow meanwhile
     recording = meta is not None and not meta["complete"]
@@ -112,7 +114,7 @@ def _read_experiment(experiment: Path, table: Path, unit: Unit | None) -> tuple[
                 f"{table}, row {number}: expected {len(header)} columns ({','.join(header)}), "
                 f"got {len(fields)}: {line!r}"
             )
-        rows.append((number, parse_angle(fields[0], f"{table}, row {number}, column 1", unit)))
+        rows.append((number, parse_angle(fields[0], f"{table}, row {number}, column 1", options)))
     if recording:
         images = whole_images(experiment / "images")[: len(rows)]
         return images, rows[: len(images)]
@@ -120,3 +122,21 @@ def _read_experiment(experiment: Path, table: Path, unit: Unit | None) -> tuple[
     if len(images) != len(rows):
         raise DataError(f"{table}: expected one row per image, got {len(rows)} rows and {len(images)} images")
     return images, rows
+
+
+def write_dronet(data: SteeringDataset, folder: Path, _: ReadOptions) -> None:
+    """Write whole frames as DroNet folders; each group becomes an experiment. Speed and place are 0: unknown.
+
+    Raises
+    ------
+    InputError
+        Frames are cropped already.
+    """
+    for number in np.unique(data.groups):
+        name = data.group_names[number]
+        unique = f"{name}_{number}" if data.group_names.count(name) > 1 else name
+        about = {"world" if data.synthetic else "source": name}
+        with DronetWriter(folder / unique.replace("/", "_"), about) as writer:
+            chosen = np.flatnonzero(data.groups == number)
+            for index in track(chosen, f"Writing {name}", console=console, transient=True):
+                writer.add(data.frames[index], float(data.angles[index]), speed=0.0)

@@ -48,12 +48,9 @@ def _read_file(path: Path, options: ReadOptions | None) -> SteeringDataset:
     angles = arrays["ground_truths"]
     if angles.dtype.kind not in "fiu" or angles.shape not in ((angles.size,), (angles.size, 1)):
         raise DataError(f"{path}, 'ground_truths': expected numbers (N,) in rad, got {_of(angles)}")
-    unit = options.unit if options else None
     given = angles.reshape(-1)
-    angles = np.radians(given) if unit == "deg" else given
-    wrong = np.flatnonzero(~(np.abs(angles) <= np.pi))
-    if wrong.size:
-        parse_angle(str(given[wrong[0]]), f"{path}, 'ground_truths', row {wrong[0]}", unit)
+    where = f"{path}, 'ground_truths', row "
+    angles = np.array([parse_angle(str(angle), f"{where}{row}", options) for row, angle in enumerate(given)])
     key = "imgs" if "imgs" in arrays else "file_names"
     if key == "imgs" and (arrays[key].shape[1:] != (1, 200, 200) or arrays[key].dtype.kind not in "fu"):
         raise DataError(f"{path}, 'imgs': expected float32 (N, 1, 200, 200), got {_of(arrays[key])}")

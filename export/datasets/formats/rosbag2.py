@@ -110,6 +110,7 @@ def _read_bag(path: Path, options: ReadOptions, max_gap_s: float) -> SteeringDat
         groups=np.zeros(known.size, np.int32),
         group_names=[path.stem],
         names=[f"{path.name}:{image_topic}[{i}]" for i in numbers[known]],
+        stamps=times[known],
     )
 
 
@@ -169,7 +170,9 @@ def _read_steering(bag: Bag, topic: str, options: ReadOptions) -> np.ndarray:
         raise InputError(
             f"{bag.path}, topic {topic}: a Twist needs the wheelbase in m: {_name_it('--wheelbase', 'wheelbase')}"
         )
-    unit, rows = None if got.type in TWISTS else options.unit, []
+    rows = []
+    if got.type in TWISTS:
+        options = options.model_copy(update={"unit": None})  # the wheels' angle is computed, in rad
     for number, message in enumerate(bag.messages(topic)):
         where = f"{bag.path}, topic {topic}, message {number}"
         try:
@@ -177,7 +180,7 @@ def _read_steering(bag: Bag, topic: str, options: ReadOptions) -> np.ndarray:
         except InputError as error:
             raise DataError(f"{where}: {error}") from error
         if angle is not None:
-            rows.append((*_times(message), parse_angle(str(angle), where, unit)))
+            rows.append((*_times(message), parse_angle(str(angle), where, options)))
     if not rows:
         raise DataError(f"{bag.path}, topic {topic}: expected steering of a moving robot, found none")
     return np.array(rows)

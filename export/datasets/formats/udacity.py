@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeflock.export.datasets.base import SteeringDataset, concatenate, parse_angle
-from edgeflock.export.datasets.images import console, read_frames
+from edgeflock.export.datasets.images import read_frames
 from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.errors import DataError
 
@@ -55,9 +55,8 @@ def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
                 if row["frame_id"].strip() == _CAMERA:
                     files.append(_relative(row["filename"].strip(), table.parent))
                     origins.append(where)
-                    stamps.append(_number(row.get("timestamp", "")))
-                    unit = options.unit if options else None
-                    angles.append(parse_angle(row["angle"], f"{where}, column 'angle'", unit))
+                    stamps.append(_seconds(row.get("timestamp", "")))
+                    angles.append(parse_angle(row["angle"], f"{where}, column 'angle'", options))
                 else:
                     cameras.add(row["frame_id"])
     except (UnicodeDecodeError, csv.Error) as error:
@@ -65,13 +64,6 @@ def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
     if not files:
         got = ", ".join(map(repr, sorted(cameras)[:4])) or "no row"
         raise DataError(f"{table}: expected rows with frame_id {_CAMERA}, got {got}")
-    back = [origin for origin, before, after in zip(origins[1:], stamps, stamps[1:], strict=False) if after < before]
-    if back:
-        console.print(
-            f"{back[0]}: expected timestamps that go forward, got {len(back)} that go back: the clock was set while "
-            "this was recorded, and the angles around it may belong to other frames",
-            soft_wrap=True,
-        )
     group = table.absolute().parent.name
     return SteeringDataset(
         frames=read_frames([table.parent / file for file in files], origins, group),
@@ -79,12 +71,13 @@ def _read_sequence(table: Path, options: ReadOptions | None) -> SteeringDataset:
         groups=np.zeros(len(files), np.int32),
         group_names=[group],
         names=[f"{group}/{file}" for file in files],
+        stamps=np.array(stamps),
     )
 
 
-def _number(text: str) -> float:
+def _seconds(nanoseconds: str) -> float:
     try:
-        return float(text)
+        return float(nanoseconds) * 1e-9
     except ValueError:
         return math.nan
 

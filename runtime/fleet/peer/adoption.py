@@ -56,8 +56,8 @@ class Adoption:
         self._next = plan, at_round
 
     def compare(self, beat: Heartbeat) -> None:
-        """Raise an alarm where another robot follows another plan."""
-        agreed = beat.plan in (self.plan.hash, self.announced[0])
+        """Raise an alarm where another robot follows another plan, and neither is about to go over to the other's."""
+        agreed = beat.plan in (self.plan.hash, self.announced[0]) or beat.next_plan == self.plan.hash
         why = f"{beat.sender} follows the plan {beat.plan[:12]}, this robot {self.plan.hash[:12]}, and keeps it."
         self._context.alarm("plan", beat.sender, not agreed, why)
 

@@ -72,10 +72,12 @@ def test_topk_sends_a_full_model_every_so_many_rounds():
 # ---- plans
 
 
-def test_all_adopt_a_new_plan_at_the_named_round():
-    fleet = fleet_of(4, "mst", rounds=20)
+@pytest.mark.parametrize("slowest_ms", [3, 200])
+def test_all_adopt_a_new_plan_at_the_named_round(slowest_ms):
+    """A beat that was under way while its sender went over names the old plan and the next: no alarm."""
+    fleet = fleet_of(4, "mst", rounds=6, beat_s=0.05, faults=Faults(delay_ms=(1, slowest_ms)))
     newer = plan_of(4, "complete")
-    fleet.at(0.5, lambda: [fleet.peer(name).adopt(newer, 10) for name in fleet.robots])
+    fleet.at(0.2, lambda: [fleet.peer(name).adopt(newer, 5) for name in fleet.robots])
     finished(fleet)
     assert {fleet.peer(name).plan.hash for name in fleet.robots} == {newer.hash}
     assert fleet.drift() < 1e-5 and not fleet.alarms

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.export.training.folder import check_run_folder, export_command
 from edgeflock.runtime.errors import FileError, InputError
 
@@ -26,7 +27,9 @@ def test_a_run_destroys_neither_its_data_nor_its_start_weights(tmp_path):
 
 
 def test_the_export_of_a_run_can_be_pasted():
-    line = export_command("steering", Path("runs/a b"), [Path("val")], [Path("x"), None], wheelbase=0.3, unit=None)
+    line = export_command(
+        "steering", Path("runs/a b"), [Path("val")], [Path("x"), None], options=ReadOptions(wheelbase=0.3).words()
+    )
     assert line == (
         "next: edgeflock export steering --weights 'runs/a b/best.safetensors' --data val --calib x --wheelbase=0.3 "
         "--training 'runs/a b/result.json' --key FLEET.pem --out BUNDLE"

@@ -34,10 +34,10 @@ def constant(steering_bundle):
 class Robot:
     """A steering node that drives with what a link points to, frames at 30 Hz, and its answers."""
 
-    def __init__(self, graph, link, **parameters):
+    def __init__(self, graph, link, module="steering_node", **parameters):
         self.graph, self.link, self.sent = graph, link, []
         self.images = graph.node.create_publisher(Image, "camera/color/image_raw", 10)
-        self.node = graph.start("steering_node", bundle=link, qos="reliable", **parameters)
+        self.node = graph.start(module, bundle=link, qos="reliable", **parameters)
         self.joints = graph.listen(JointState, "steering")
         graph.node.create_timer(1 / 30, self.publish)
         assert graph.until(lambda: self.joints), self.node.log.read_text()
@@ -79,6 +79,42 @@ def test_a_new_bundle_steers_after_reload_and_each_frame_is_answered_by_one_net_
     assert robot.steers(0.2)
     by_time = [round(joint.position[0], 6) for _, joint in robot.joints]
     assert by_time == sorted(by_time) and set(by_time) == {0.1, 0.2}
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from fadnet_nav import steering_node
+
+opened, read = [], steering_node.SteeringNode._open
+
+def slowly(node):
+    opened.append(node)
+    print("opens" if len(opened) > 1 else "", flush=True)
+    while len(opened) > 1 and not Path("{gate}").exists():
+        time.sleep(0.01)
+    return read(node)
+
+steering_node.SteeringNode._open = slowly
+sys.exit(steering_node.main())
+"""
+
+
+def test_frames_are_answered_while_a_bundle_is_being_opened(robot, constant, graph, tmp_path):
+    gate = tmp_path / "gate"
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "steering.py").write_text(SLOW.format(gate=gate))
+    graph.env["PYTHONPATH"] = str(tmp_path)
+    robot = robot(module="slow.steering")
+    robot.drive_with(constant(0.2))
+    client = graph.node.create_client(Trigger, "/steering/reload")
+    assert client.wait_for_service(60)
+    answer = client.call_async(Trigger.Request())
+    assert graph.until(lambda: "opens" in robot.node.log.read_text())
+    assert all(robot.steers(0.1) for _ in range(10)) and not answer.done()
+    gate.touch()
+    assert graph.until(answer.done) and answer.result().success
+    assert robot.steers(0.2)
 
 
 def test_a_bundle_that_is_refused_changes_nothing_and_the_answer_says_why(robot, constant, tmp_path):

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from edgeflock.runtime.engines import REFERENCE
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_outputs, left_over, write_atomically
+from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.options import Keys, refuse_unused
+from edgeflock_lab.drive import DriveOptions
 
 if TYPE_CHECKING:
     from edgeflock_lab.drive_record import DriveRecord
@@ -27,14 +29,14 @@ WORLDS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300"
 RMS_BAR_M = 0.25
 
 
+@model_options
 def bars(
     context: typer.Context,
+    given: Annotated[dict[str, Any], Fields("bundle", "speed", of=DriveOptions)],
     worlds: Annotated[str, typer.Option(help="kind:seed, separated by commas.")] = WORLDS,
     duration: Annotated[float, typer.Option(min=0.5, help="Driving time in each world, s.")] = 60.0,
     precision: Annotated[Literal["fp32", "int8"], typer.Option(help="Of the net.")] = "int8",
-    bundle: Annotated[Path | None, typer.Option(help="Bundle to steer by (default: edgeflock's own)")] = None,
     key: Keys = None,
-    speed: Annotated[float, typer.Option(min=0.05, max=10, help="Cruising speed, m/s.")] = 1.0,
     size: Annotated[str, typer.Option(help="Of the image, px.")] = "640x480",
     mounts: Annotated[
         bool, typer.Option("--mounts", help="Cameras at eight other mounts instead: frames, and drives through one.")
@@ -42,12 +44,13 @@ def bars(
     out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
 ) -> None:
     """Drive several worlds in lock-step, each beside the expert's own figure. Ends with 3 after a collision."""
+    bundle = given.get("bundle")
     if mounts:
         refuse_unused(context, "with --mounts", "worlds", "duration", "speed", "size")
         raise typer.Exit(_mounts(out, bundle, precision, tuple(key or ())))
     from rich.console import Console
 
-    from edgeflock_lab.drive import DriveOptions, launch_line, parse_size, run_drive
+    from edgeflock_lab.drive import launch_line, parse_size, run_drive
     from fadnet_sim.rollout import rollout
     from fadnet_sim.world import make_world
 
@@ -63,15 +66,14 @@ def bars(
             seed=seed,
             duration=duration,
             precision=precision,
-            bundle=bundle,
             keys=tuple(key or ()),
             lockstep=True,
-            speed=speed,
             width=width,
             height=height,
+            **given,
         )
         record = run_drive(options, console)
-        results.append((record, rollout(make_world(kind, seed), None, duration, speed=speed)))
+        results.append((record, rollout(make_world(kind, seed), None, duration, speed=options.speed)))
     plain = [{"drive": record.model_dump(), "expert": asdict(expert)} for record, expert in results]
     write_atomically(out / "drive.json", json.dumps(plain, indent=2) + "\n")
     page = markdown(results)

@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from builtin_interfaces.msg import Time
 from pydantic import Field
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from rclpy.task import Future
@@ -122,7 +123,9 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._ackermann = self.create_lifecycle_publisher(
                 AckermannDriveStamped, topics.ACKERMANN, qos("reliable", 5)
             )
-        self._service = self.create_service(Trigger, "~/reload", self._on_reload)
+        # Of its own: in the node's group no frame would be answered while the call is open.
+        apart = MutuallyExclusiveCallbackGroup()
+        self._service = self.create_service(Trigger, "~/reload", self._on_reload, callback_group=apart)
 
     def _open(self) -> SteeringPolicy:
         """What lies at `bundle` now: verified, replayed and warm."""

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeflock.export.datasets import open_dataset
 from edgeflock.export.datasets.formats.udacity import read_udacity
 from edgeflock.runtime.errors import DataError
 from edgeflock.runtime.prepare.frame import grey_320x240
@@ -60,12 +61,14 @@ def test_tables_that_went_through_other_programs_are_read(tmp_path, edit):
 
 def test_timestamps_that_go_back_are_said(tmp_path, capsys):
     table = sequence(tmp_path / "HMB_1")
-    read_udacity(table)
+    open_dataset(table)
     assert "go back" not in capsys.readouterr().err
     later = "1479424215877284257"
     table.write_text(table.read_text().replace(f",{later},", ",1479424214000000000,"))
-    assert len(read_udacity(table)) == 2
-    assert "row 6: expected timestamps that go forward, got 1 that go back" in " ".join(capsys.readouterr().err.split())
+    assert len(open_dataset(table)) == 2
+    assert "got 1 that go back, the first at HMB_1/center/1479424215877284257.png" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_sequences_of_a_folder_become_groups(tmp_path):
