@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from typing import Any, Literal
 
 from edgeflock.export.datasets.base import SteeringDataset, concatenate, implausible
 from edgeflock.export.datasets.clocks import course
@@ -13,7 +13,7 @@ from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.runtime.cameras.rosbag import is_recording
 from edgeflock.runtime.errors import InputError
 
-__all__ = ["ReadOptions", "SteeringDataset", "concatenate", "open_dataset", "write_dataset"]
+__all__ = ["ReadOptions", "SteeringDataset", "Writable", "concatenate", "open_dataset", "write_dataset"]
 
 # Folder names of each split. The authors' npz have no validation split; their published figures are on test.
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "test"), "test": ("test", "testing")}
@@ -29,12 +29,8 @@ FORMATS = {
     "ROS bag": (("metadata.yaml", "*.mcap", "*.db3", "*.bag", "*/metadata.yaml"), "rosbag2", "read_rosbag2"),
 }
 
-WRITERS = {
-    "dronet": ("dronet", "write_dronet"),
-    "donkey": ("donkey", "write_donkey"),
-    "lerobot": ("lerobot", "write_lerobot"),
-}
-"""Format -> module and function of its writer."""
+Writable = Literal["dronet", "donkey", "lerobot"]
+"""Formats with a writer: their module has one, named after it."""
 
 
 def open_dataset(path: str | Path, split: str | None = None, options: ReadOptions | None = None) -> SteeringDataset:
@@ -86,15 +82,15 @@ def open_dataset(path: str | Path, split: str | None = None, options: ReadOption
     return data
 
 
-def write_dataset(data: SteeringDataset, folder: Path, to: str, options: ReadOptions) -> None:
-    """Write a data set in a format of `WRITERS`, whole or not at all.
+def write_dataset(data: SteeringDataset, folder: Path, to: Writable, options: ReadOptions) -> None:
+    """Write a data set in another format, whole or not at all.
 
     Parameters
     ----------
     data : SteeringDataset
     folder : pathlib.Path
         New, or empty.
-    to : str
+    to : {"dronet", "donkey", "lerobot"}
     options : ReadOptions
         What the format asks for.
 
@@ -109,7 +105,7 @@ def write_dataset(data: SteeringDataset, folder: Path, to: str, options: ReadOpt
     rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        _function(*WRITERS[to])(data, draft, options)
+        _function(to, f"write_{to}")(data, draft, options)
         draft.replace(folder)
     finally:
         rmtree(draft, ignore_errors=True)

@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
 
 from edgeflock.calibration.camera_info import read_camera
-from edgeflock.export.datasets import ReadOptions, SteeringDataset, open_dataset, write_dataset
+from edgeflock.export.datasets import ReadOptions, SteeringDataset, Writable, open_dataset, write_dataset
 from edgeflock.export.datasets.base import implausible
 from edgeflock.export.datasets.clocks import course
 from edgeflock.export.datasets.score import Score
@@ -88,11 +88,11 @@ def _clock(data: SteeringDataset) -> Iterator[str]:
 @model_options
 def convert(
     folder: Annotated[Path, typer.Argument(help="Recording, any format of docs/data.md.")],
-    to: Annotated[Literal["donkey", "dronet", "lerobot"], typer.Option(help="Format to write.")],
+    to: Annotated[Writable, typer.Option(help="Format to write.")],
     out: Annotated[Path, typer.Option(help="New folder.")],
     reading: Annotated[ReadOptions, Fields()],
     fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Frames per second, for lerobot where the recording has no times.")
+        float | None, typer.Option(min=0.1, help="Frames per second (default: by the times of the recording).")
     ] = None,
     holdout: Annotated[
         float, typer.Option(min=0, max=0.5, help="Share at the end of every sequence that becomes val/, beside train/.")
@@ -107,7 +107,7 @@ def convert(
     """
     check_outputs(folders=[out], whole=[folder])
     found, console = open_dataset(folder, options=reading), Console(highlight=False, soft_wrap=True)
-    if found.stamps is None and fps:
+    if fps:
         found = replace(found, stamps=np.arange(len(found)) / fps)
     held = _at_the_end(found, holdout)
     parts = {out / "train": found.take(~held), out / "val": found.take(held)} if holdout else {out: found}

@@ -147,7 +147,7 @@ def score(data: SteeringDataset, policy: SteeringPolicy) -> Score:
 
 def fit(angles: np.ndarray, wanted: np.ndarray) -> Fit:
     """How angles (N,) fit the wanted ones (N,)."""
-    most = np.abs(wanted) >= np.median(np.abs(wanted))
+    most = (np.abs(wanted) >= np.median(np.abs(wanted))) & (wanted != 0)  # straight on has no side
     varied = np.ptp(angles) > 0 and np.ptp(wanted) > 0
     r = float(np.corrcoef(angles, wanted)[0, 1]) if varied else float("nan")
     return Fit(r, float(np.mean(np.sign(angles[most]) == np.sign(wanted[most]))), _rmse(angles, wanted))

@@ -57,6 +57,8 @@ def read_donkey(path: str | Path, options: ReadOptions | None = None) -> Steerin
         A manifest, catalog, record or image is missing or broken, or a tub is empty.
     """
     path = Path(path)
+    if path.is_file():
+        path = path.absolute().parent
     tubs = [path] if _is_tub(path) else sorted(filter(_is_tub, path.iterdir()))
     if not tubs:
         raise DataError(f"{path}: expected a tub ({MANIFEST} with catalogs, or record_<n>.json), found none")
@@ -84,7 +86,7 @@ def _read_tub(tub: Path, options: ReadOptions) -> SteeringDataset:
         angles=np.array(angles, np.float32),
         groups=np.array([sessions.index(record.session) for record in driven], np.int32),
         group_names=[f"{tub.name}/{session}" if session else tub.name for session in sessions],
-        names=[f"{tub.name}/{record.image.relative_to(tub)}" for record in driven],
+        names=[f"{tub.name}/{record.image.name}" for record in driven],
         stamps=np.array([_stamp(record.content) for record in driven]),
     )
 

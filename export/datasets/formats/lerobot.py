@@ -256,7 +256,8 @@ def _table(path: Path, columns: list[str]) -> dict[str, list[Any]]:
             missing = set(columns) - set(file.schema_arrow.names)
             if missing:
                 raise DataError(f"{path}: expected the columns {', '.join(columns)}, no {', '.join(sorted(missing))}")
-            return {name: column for name, column in file.read(columns).to_pydict().items() if name in columns}
+            held = file.read(columns).to_pydict()
+            return {name: held[name] for name in columns}
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: expected a whole parquet file, reading it failed: {error}") from error
 

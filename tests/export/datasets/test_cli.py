@@ -51,9 +51,15 @@ def test_the_next_command_repeats_the_full_lock_where_it_is_needed(tub, tmp_path
     )
 
 
+def test_frames_per_second_stand_in_for_times_that_are_missing_or_wrong(tub, tmp_path):
+    pytest.importorskip("pyarrow")
+    run("convert", tub, "--full-lock", 0.4, "--to", "lerobot", "--fps", 5, "--out", tmp_path / "car")
+    assert np.diff(open_dataset(tmp_path / "car").stamps)[:19] == pytest.approx(0.2)
+
+
 def test_showing_a_recording_tells_its_rate_and_gaps(tub, tmp_path):
     pytest.importorskip("matplotlib")
     said = run("show", tub, "--full-lock", 0.4, "--out", tmp_path / "show.png")
     assert "40 frames in 2 sequences" in said and "frames come every 100 ms (10.0 Hz)" in said
-    assert "1 gaps, the longest of 30.1 s before tub/images/30_cam_image_array_.jpg" in said
+    assert "1 gaps, the longest of 30.1 s before tub/30_cam_image_array_.jpg" in said
     assert f"next: edgeflock data score {tub} --full-lock=0.4" in said

@@ -65,6 +65,7 @@ def test_the_ridge_regression_finds_what_the_frames_hold_and_is_judged_on_frames
 def test_the_side_is_judged_where_it_is_steered_and_the_worst_frames_are_apart():
     wanted = np.array([0.3, -0.3, 0.01, -0.01])
     assert fit(np.array([0.1, -0.1, -0.1, 0.1]), wanted).side == 1
+    assert fit(np.array([0.1, 0.1, -0.1, 0.1]), np.array([0.3, 0.0, 0.0, -0.3])).side == 0.5, "0 is no side"
     result = score(recording(), policy(lambda angle: angle))
     object.__setattr__(result, "angles", ANGLES + np.where(np.arange(120) == 50, 0.3, 0))
     assert result.worst(ANGLES, 3)[0] == 50

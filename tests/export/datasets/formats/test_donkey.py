@@ -79,7 +79,7 @@ def test_right_is_positive_in_the_tub_and_left_here_scaled_by_the_full_lock(tmp_
     np.testing.assert_allclose(data.angles, -0.4 * np.array(STEERED), atol=1e-7)
     first = cv2.imread(str(tmp_path / "tub/images/0_cam_image_array_.jpg"))
     np.testing.assert_array_equal(data.frames[0], grey_320x240(first, "bgr8"))
-    assert data.names[1] == "tub/images/1_cam_image_array_.jpg"
+    assert data.names[1] == "tub/1_cam_image_array_.jpg"
     mirrored = open_dataset(tmp_path / "tub", options=ReadOptions(full_lock=-0.4))
     np.testing.assert_array_equal(mirrored.angles, -data.angles)
 
@@ -100,6 +100,11 @@ def test_records_that_the_user_deleted_stay_deleted_even_if_they_are_broken(tmp_
     np.testing.assert_allclose(
         open_dataset(folder, options=LOCK).angles, -0.4 * np.array(STEERED)[[0, 2, 3, 5]], atol=1e-7
     )
+
+
+def test_a_file_of_a_tub_names_its_tub(tmp_path):
+    tub(tmp_path / "tub")
+    assert len(open_dataset(tmp_path / "tub/catalog_0.catalog", options=LOCK)) == len(STEERED)
 
 
 def test_what_the_pilot_drove_says_nothing_about_the_person(tmp_path, capsys):
@@ -138,7 +143,7 @@ def test_a_clock_that_was_set_back_and_images_of_several_sizes_are_said(tmp_path
     cv2.imwrite(str(folder / "images/2_cam_image_array_.jpg"), np.zeros((90, 160, 3), np.uint8))
     assert len(open_dataset(folder, options=LOCK)) == 3
     said = " ".join(capsys.readouterr().err.split())
-    assert "got 1 that go back, the first at tub/images/1_cam_image_array_.jpg" in said
+    assert "got 1 that go back, the first at tub/1_cam_image_array_.jpg" in said
     assert "frames of one size, got 160x120 (2), 160x90 (1)" in said
 
 

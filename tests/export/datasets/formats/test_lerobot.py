@@ -94,12 +94,12 @@ def dataset(root, version="v3.0", images=False, **features):
     if v3:
         of_video = f"videos/{CAMERA}/"
         columns = {
-            "episode_index": [0, 1, 2],
-            "data/chunk_index": [0, 0, 0],
-            "data/file_index": [0, 0, 1],
-            of_video + "chunk_index": [0, 0, 0],
-            of_video + "file_index": [0, 0, 1],
             of_video + "from_timestamp": [0.0, LENGTHS[0] / FPS, 0.0],
+            of_video + "file_index": [0, 0, 1],
+            of_video + "chunk_index": [0, 0, 0],
+            "data/file_index": [0, 0, 1],
+            "data/chunk_index": [0, 0, 0],
+            "episode_index": [0, 1, 2],
         }
         table(root / "meta/episodes/chunk-000/file-000.parquet", columns)
     else:

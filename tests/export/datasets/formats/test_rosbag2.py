@@ -258,6 +258,25 @@ def test_degrees_are_read_where_they_are_said_to_be(tmp_path):
     np.testing.assert_allclose(open_dataset(path, options=ReadOptions(unit="deg")).angles, TENTHS, atol=1e-6)
 
 
+@pytest.mark.parametrize("steering", [joints, number, ackermann])
+def test_steering_from_minus_one_to_one_is_scaled_by_the_full_lock(tmp_path, steering):
+    path = bag(tmp_path / "run1", drive(steering=steering))
+    left, right = (ReadOptions(unit="normalised", full_lock=lock) for lock in (0.5, -0.5))
+    np.testing.assert_allclose(open_dataset(path, options=left).angles, 0.5 * TENTHS, atol=1e-6)
+    np.testing.assert_allclose(open_dataset(path, options=right).angles, -0.5 * TENTHS, atol=1e-6)
+    with pytest.raises(InputError, match=r"topic /steering, message 0: steering runs from -1 to 1 here.*--full-lock"):
+        open_dataset(path, options=ReadOptions(unit="normalised"))
+    beyond = bag(tmp_path / "run2", {**drive(), "/steering": [(START_NS, steering(START_NS, 1.5))]})
+    with pytest.raises(DataError, match=r"message 0: expected steering from -1 to 1, got 1.5"):
+        open_dataset(beyond, options=left)
+
+
+def test_the_unit_is_not_applied_to_a_twist_whose_angle_is_computed(tmp_path):
+    path = bag(tmp_path / "run1", drive(steering=twist, topic="/cmd_vel"))
+    data = open_dataset(path, options=ReadOptions(wheelbase=0.36, unit="deg"))
+    np.testing.assert_allclose(data.angles, TENTHS, atol=1e-6)
+
+
 def test_angles_that_no_front_wheel_has_are_said(tmp_path, capsys):
     path = bag(tmp_path / "run", drive(steering=lambda t, angle: joints(t, 5 * angle)))  # +-2.9 "degrees"
     open_dataset(path)
