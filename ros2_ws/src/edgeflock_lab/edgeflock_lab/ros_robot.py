@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from importlib.resources import files
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -19,9 +20,9 @@ from fleet_exchange.transport import RosTransport
 
 def main() -> None:
     """Run the robot of a specification."""
-    # Fast DDS sees one machine here, and its shared memory would pass the relay by.
-    os.environ |= {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}
-    os.environ.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
+    # As fleet.launch.py. It has no shared memory, which would pass the relay by: Fast DDS sees one machine here.
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(files("edgeflock_ros") / "config" / "lossy.xml")
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("fleet")
     executor = SingleThreadedExecutor()

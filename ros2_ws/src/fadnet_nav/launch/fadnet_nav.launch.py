@@ -15,7 +15,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import TOPICS, as_node, flag, given, renamed, shared_memory
+from edgeflock_ros.launching import TOPICS, as_node, fast_dds, flag, given, renamed
 from fadnet_nav.nodes import CAMERAS, robot
 
 ARGUMENTS = [
@@ -82,4 +82,4 @@ def _nodes(context):
 
 
 def generate_launch_description():
-    return LaunchDescription([*ARGUMENTS, *shared_memory(), OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*ARGUMENTS, *fast_dds("shm16.xml"), OpaqueFunction(function=_nodes)])
