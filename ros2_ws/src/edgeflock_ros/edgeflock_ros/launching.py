@@ -63,12 +63,16 @@ def flag(name: str, text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def shared_memory() -> list[SetEnvironmentVariable]:
-    """Room for the images: Fast DDS's own segment is smaller than a VGA frame and loses a third of them."""
+def fast_dds(profile: str) -> list[SetEnvironmentVariable]:
+    """Settings of Fast DDS from a file of `config/`, unless the user has chosen one.
+
+    shm16.xml has room for images: Fast DDS's own segment is smaller than a VGA frame and loses a third of them.
+    lossy.xml is for large messages over networks that lose packets.
+    """
     if "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ:
         return []
-    profile = Path(get_package_share_directory("edgeflock_ros")) / "config" / "shm16.xml"
-    return [SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))]
+    file = Path(get_package_share_directory("edgeflock_ros")) / "config" / profile
+    return [SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(file))]
 
 
 def renamed(arguments: dict[str, str]) -> list[SetRemap]:

@@ -14,7 +14,7 @@ from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDesc
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import PREFIX, TOPICS, as_node, flag, frames, given, renamed, shared_memory
+from edgeflock_ros.launching import PREFIX, TOPICS, as_node, fast_dds, flag, frames, given, renamed
 from edgeflock_ros.nodes import NodeProcess, camera
 
 NODE = {
@@ -88,4 +88,4 @@ def _nodes(context):
 
 
 def generate_launch_description():
-    return LaunchDescription([*ARGUMENTS, *shared_memory(), OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*ARGUMENTS, *fast_dds("shm16.xml"), OpaqueFunction(function=_nodes)])

@@ -16,7 +16,7 @@ from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace, SetRemap
 
 from edgeflock_ros import topics
-from edgeflock_ros.launching import PREFIX, TOPICS, as_node, flag, frames, given, renamed, shared_memory
+from edgeflock_ros.launching import PREFIX, TOPICS, as_node, fast_dds, flag, frames, given, renamed
 from fadnet_nav.nodes import CAMERAS, robot
 
 ARGUMENTS = [
@@ -91,4 +91,4 @@ def _nodes(context):
 
 
 def generate_launch_description():
-    return LaunchDescription([*ARGUMENTS, *shared_memory(), OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*ARGUMENTS, *fast_dds("shm16.xml"), OpaqueFunction(function=_nodes)])
