@@ -69,7 +69,6 @@ def camera(
     from rich.progress import Progress, TextColumn
 
     from edgeflock.calibration.board import Board
-    from edgeflock.calibration.camera_info import check_file_name, write_camera
     from edgeflock.calibration.capture import (
         calibrate_from,
         factory_intrinsics,
@@ -79,6 +78,7 @@ def camera(
     )
     from edgeflock.calibration.picture import draw
     from edgeflock.runtime.bundle.bundle import check_bundle_place
+    from edgeflock.runtime.cameras.camera_info import check_file_name, write_camera
 
     check_file_name(out)
     if board is None:
@@ -191,9 +191,9 @@ def mount(
     from rich.progress import Progress, TextColumn
 
     from edgeflock.calibration.board import Board
-    from edgeflock.calibration.camera_info import read_camera
     from edgeflock.calibration.capture import pictures_in
     from edgeflock.calibration.mount import mount_from_board, mount_from_depth
+    from edgeflock.runtime.cameras.camera_info import read_camera
     from edgeflock.runtime.mount import write_mount
 
     if board is None:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
 
-_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 """Columns: right, down and ahead of an optical frame, in x ahead, y left, z up (REP 103)."""
 
 
@@ -45,6 +45,24 @@ class Mount(BaseModel):
         """Of an object with ROS's names, `camera_height` and so on."""
         return cls(**{field: getattr(parameters, f"camera_{field}") for field in cls.model_fields})
 
+    @classmethod
+    def of_axes(cls, height: float, axes: np.ndarray) -> Mount:
+        """From the height (m) of an optical frame over the ground and its `axes`.
+
+        Raises
+        ------
+        InputError
+            No robot wears a camera so: below the ground, or looking back.
+        """
+        link = axes @ OPTICAL.T
+        pitch = math.asin(min(max(-float(link[2, 0]), -1.0), 1.0))
+        yaw, roll = math.atan2(link[1, 0], link[0, 0]), math.atan2(link[2, 1], link[2, 2])
+        try:
+            return cls(height=height, pitch=pitch, yaw=yaw, roll=roll)
+        except ValidationError as error:
+            said = "; ".join(f"{e['loc'][0]}: {e['msg']}, got {e['input']:.3f}" for e in error.errors())
+            raise InputError(f"expected a camera that looks ahead from over the ground: {said}.") from None
+
     @property
     def parameters(self) -> dict[str, float]:
         """By ROS's names."""
@@ -59,7 +77,7 @@ class Mount(BaseModel):
         yaw = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
         pitch = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
         roll = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-        return yaw @ pitch @ roll @ _OPTICAL
+        return yaw @ pitch @ roll @ OPTICAL
 
     def __str__(self) -> str:
         parts = [f"{self.height:.3f} m high", f"{math.degrees(self.pitch):.1f} degrees down"]

@@ -13,12 +13,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from edgeflock.calibration.camera_info import read_camera
 from edgeflock.export.datasets import ReadOptions, SteeringDataset, Writable, open_dataset, write_dataset
 from edgeflock.export.datasets.base import implausible
 from edgeflock.export.datasets.clocks import course
 from edgeflock.export.datasets.score import Score
 from edgeflock.export.datasets.score import score as scored
+from edgeflock.runtime.cameras.camera_info import read_camera
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs, write_atomically

@@ -59,10 +59,16 @@ class Guard:
     ----------
     limits : GuardLimits
         May be replaced while driving (`guard.limits = ...`).
+
+    Attributes
+    ----------
+    halt : str or None
+        Why the robot has to stand, whatever comes, until this is None again: an emergency stop does not release itself.
     """
 
     def __init__(self, limits: GuardLimits | None = None) -> None:
         self._obstacles = Obstacles(limits or GuardLimits())
+        self.halt: str | None = None
         self._now_ns: int | None = None
         self._forget()
 
@@ -72,6 +78,7 @@ class Guard:
         self._steering_fault: str | None = None
         self._depth_ns: int | None = None
         self._depth_fault: str | None = None
+        self._asked = math.inf
         self._speed = self._wheels = 0.0
         self._blocked = False
 
@@ -84,12 +91,13 @@ class Guard:
     def limits(self, limits: GuardLimits) -> None:
         self._obstacles.limits = limits
 
-    def steer(self, angle: float, stamp_ns: int, fault: str | None = None) -> None:
+    def steer(self, angle: float, stamp_ns: int, fault: str | None = None, speed: float = math.inf) -> None:
         """Take the front wheel angle (rad) for the frame of `stamp_ns`; anything is accepted, bad values stop.
 
-        `fault` says why it must not be obeyed, whatever the angle.
+        `fault` says why it must not be obeyed, whatever the angle. `speed` (m/s) may ask for less than the limit; less
+        than 0 stops.
         """
-        self._angle, self._stamp_ns, self._steering_fault = float(angle), stamp_ns, fault
+        self._angle, self._stamp_ns, self._steering_fault, self._asked = float(angle), stamp_ns, fault, float(speed)
 
     def look(self, depth: np.ndarray, intrinsics: Intrinsics, stamp_ns: int) -> None:
         """Take a depth image (uint16 mm, see `Obstacles.update`); a broken one counts as none."""
@@ -115,7 +123,7 @@ class Guard:
         reason = self._fault(now_ns)
         if reason is None:
             self._turn_wheels(passed_s)
-            speed = min(self.limits.speed, self._speed + self.limits.acceleration * passed_s)
+            speed = min(self.limits.speed, self._asked, self._speed + self.limits.acceleration * passed_s)
             reason = self._obstacle(speed, now_ns)
         if reason is not None:
             self._speed = 0.0
@@ -128,6 +136,8 @@ class Guard:
     def _fault(self, now_ns: int) -> str | None:
         """Why not to drive at all."""
         limits = self.limits
+        if self.halt:
+            return self.halt
         if now_ns == 0:
             return "there is no time yet: use_sim_time is on, and nothing comes on /clock"
         if self._stamp_ns is None:
@@ -140,6 +150,8 @@ class Guard:
             return f"steering is {min(-age_s, 9999.0):.3f} s ahead of the clock: synchronise the clocks"
         if self._steering_fault:
             return self._steering_fault
+        if not self._asked >= 0.0:  # NaN, too
+            return f"asked for {self._asked:.3g} m/s: the camera looks ahead, nothing guards the way back"
         if not math.isfinite(self._angle):
             return f"steering is {self._angle}"
         if abs(self._angle) > IMPLAUSIBLE * limits.max_steering:

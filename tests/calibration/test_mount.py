@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeflock.calibration.camera_info import read_camera, write_camera
 from edgeflock.calibration.cli import calibrate_app
+from edgeflock.runtime.cameras.camera_info import read_camera, write_camera
 from edgeflock.runtime.errors import InputError, ResultError
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount, read_mount

@@ -12,7 +12,11 @@ OURS = {p.parent.name for p in SOURCES.glob("*/package.xml")}
 ROS = {"rclpy", "launch", "launch_ros", "ament_index_python"}
 
 
-OPTIONAL = {"fadnet_nav": {"ackermann_msgs"}, "emotion_recognition": {"hri_msgs", "edgeflock_msgs"}}
+OPTIONAL = {
+    "fadnet_nav": {"ackermann_msgs"},
+    "edgeflock_ros": {"tf2_msgs"},
+    "emotion_recognition": {"hri_msgs", "edgeflock_msgs"},
+}
 """Used where they are installed."""
 
 ROSDEP = {"yaml": "python3-yaml"}

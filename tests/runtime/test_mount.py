@@ -69,3 +69,10 @@ def test_positive_looks_down_to_the_left_and_lifts_the_left_side(turned, ahead, 
 
 def test_the_guard_has_its_mount_by_the_same_names():
     assert Mount.of(GuardLimits(**MOUNT.parameters)) == MOUNT
+
+
+def test_the_angles_come_back_from_the_axes():
+    mount = Mount(height=0.25, pitch=0.35, yaw=-0.7, roll=0.1)
+    assert Mount.of_axes(0.25, mount.axes).model_dump() == pytest.approx(mount.model_dump())
+    with pytest.raises(InputError, match=r"looks ahead from over the ground: yaw: .*got 3.142"):
+        Mount.of_axes(0.25, np.diag([-1.0, -1.0, 1.0]) @ Mount(height=0.25, pitch=0.0).axes)

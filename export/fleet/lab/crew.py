@@ -37,14 +37,23 @@ class Crew:
         Puts each robot into a namespace of its own; without, all are on loopback.
     nice : int
         How far the robots stand back behind everything else.
+    robot : str
+        Module that each process runs.
     spec
         What else a `Spec` takes.
     """
 
     def __init__(
-        self, folder: Path, plan: Plan, config: PeerConfig, relay: Relay | None = None, nice: int = 0, **spec: Any
+        self,
+        folder: Path,
+        plan: Plan,
+        config: PeerConfig,
+        relay: Relay | None = None,
+        nice: int = 0,
+        robot: str = "edgeflock.export.fleet.lab.robot",
+        **spec: Any,
     ) -> None:
-        self.folder, self.names, self._relay, self._nice = folder, plan.roster, relay, nice
+        self.folder, self.names, self._relay, self._nice, self._robot = folder, plan.roster, relay, nice, robot
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.json").write_text(plan.to_json())
         ports = [PORT] * plan.n if relay else free_ports(plan.n)
@@ -75,7 +84,7 @@ class Crew:
                 str(self._nice),
                 sys.executable,
                 "-m",
-                "edgeflock.export.fleet.lab.robot",
+                self._robot,
                 str(spec),
             ]
             if self._relay is not None:

@@ -3,7 +3,8 @@
     python -m edgeflock.export.fleet.lab.raw OWN OTHER BYTES TIMES OUT
 
 Two processes run it, each with the other's address. A time is from the first byte to the answer of the other side,
-which has then read all bytes and found their SHA-256 to be the one that was sent ahead.
+which has then read all bytes and found their SHA-256 to be the one that was sent ahead. OUT names TCP's congestion
+control too.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> None:
         except OSError:
             time.sleep(0.1)
     connection.settimeout(None)
+    control = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
     body = os.urandom(size)
     digest = hashlib.sha256(body).digest()
     found = []
@@ -62,7 +64,7 @@ def main() -> None:
             raise SystemExit("the body did not arrive whole")
         found.append(1e3 * (time.monotonic() - began))
     server.join()
-    out.write_text(json.dumps(found))
+    out.write_text(json.dumps({"control": control, "ms": found}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TextIO, cast
 
@@ -41,8 +41,6 @@ from edgeflock.runtime.fleet.transports.base import Transport
 from edgeflock.runtime.fleet.transports.memory import Faults, MemoryNetwork
 from edgeflock.runtime.fleet.transports.tcp import Limits, TcpPeer, TcpTransport
 from edgeflock.runtime.fleet.transports.zenoh import ZenohTransport
-
-TRANSPORTS = ("tcp", "zenoh")
 
 
 class Spec(BaseModel):
@@ -193,8 +191,12 @@ class Watched:
             self._transfers.flush()
 
 
-def transport_of(spec: Spec, keys: Mapping[str, bytes]) -> Transport:
-    """Transport of a robot to those whose keys are in force."""
+TransportOf = Callable[[Spec, Mapping[str, bytes]], Transport]
+"""Transport of a robot to those whose keys are in force."""
+
+
+def by_spec(spec: Spec, keys: Mapping[str, bytes]) -> Transport:
+    """TCP or Zenoh."""
     others = {name: spec.places[name] for name in keys}
     host, port = spec.places[spec.own]
     if spec.transport == "zenoh":
@@ -205,7 +207,7 @@ def transport_of(spec: Spec, keys: Mapping[str, bytes]) -> Transport:
     return TcpTransport(spec.own, laboratory_key(spec.own), (host, port), peers, limits=limits)
 
 
-async def take_part(spec: Spec) -> None:
+async def take_part(spec: Spec, transport_of: TransportOf) -> None:
     """Do all rounds, going on where the robot stopped before."""
     plan = Plan.from_json(spec.plan.read_text(), spec.plan)
     store = (Store if spec.checkpoints else NoStore)(spec.out / "checkpoints")
@@ -234,12 +236,12 @@ async def take_part(spec: Spec) -> None:
         trainer.close()
 
 
-def main() -> None:
+def main(transport_of: TransportOf = by_spec) -> None:
     """Run the robot of a specification."""
     die_with_parent()
     spec = Spec.model_validate_json(Path(sys.argv[1]).read_text())
     spec.out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(take_part(spec))
+    asyncio.run(take_part(spec, transport_of))
 
 
 if __name__ == "__main__":

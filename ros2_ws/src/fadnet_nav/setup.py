@@ -6,14 +6,15 @@ setup(
     name="fadnet_nav",
     version="0.1.0",
     packages=["fadnet_nav"],
-    package_data={"fadnet_nav": ["config/*"]},
+    package_data={"fadnet_nav": ["config/*", "viewers/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/fadnet_nav"]),
         ("share/fadnet_nav", ["package.xml"]),
         ("share/fadnet_nav/launch", [str(p) for p in Path("launch").glob("*.launch.py")]),
-        ("share/fadnet_nav/config", [str(p) for p in Path("fadnet_nav/config").iterdir()]),
+        *((f"share/fadnet_nav/{d}", [str(p) for p in Path("fadnet_nav", d).iterdir()]) for d in ("config", "viewers")),
     ],
     install_requires=["setuptools"],  # checked at every start: what pip installs elsewhere must not be listed
+    extras_require={"test": ["pytest"]},  # how colcon test knows of test/
     zip_safe=False,
     license="Apache-2.0",
     entry_points={

@@ -65,7 +65,7 @@ class Part(BaseModel):
 
     steps: int = Field(1, ge=1, description="Local steps per round.")
     threads: int = Field(1, ge=1, le=64, description="Threads of the learner; driving has the others.")
-    nice: int = Field(10, ge=0, le=19, description="How far the learner stands back behind everything else.")
+    idle: bool = Field(True, description="Learn only in the time that nothing else wants.")
     duty: float = Field(1.0, ge=0.01, le=1, description="Share of the time in which the learner works.")
     rate: float = Field(0.0, ge=0, description="Bytes of models per second that go out at most; 0: no limit.")
     evaluate: int = Field(10, ge=1, description="Rounds between two looks of the validation gate.")

@@ -56,6 +56,7 @@ class Exchange:
         self.coming: dict[tuple[str, int, int], Incoming] = {}
         self.theirs: dict[str, tuple[str, np.ndarray]] = {}  # by receiver: the latest that it acknowledged
         self.ours: dict[str, OrderedDict[str, np.ndarray]] = {}  # by sender: what it may take as a base
+        self._gaps: dict[str, int] = {}  # by sender: usual time between two chunks, ns
         self._since_full: Counter[str] = Counter()
         self._bodies: dict[tuple[Codec, str], Body] = {}
         self._number = 0
@@ -172,9 +173,9 @@ class Exchange:
         at = offer.sender, offer.boot, offer.number
         if at not in self.coming:
             expires = self._context.now + offer.ttl_ms * 1_000_000
-            self.coming[at] = incoming = Incoming(offer, self._config.credit, expires, self._retry())
-            if incoming.flying:
-                incoming.retry.tried(self._context.now)
+            retry = self._retry(self._gaps.get(offer.sender, 0))
+            retry.tried(self._context.now)
+            self.coming[at] = incoming = Incoming(offer, self._config.credit, expires, retry)
             self.ask(incoming)
 
     def ask(self, incoming: Incoming, again: bool = False) -> None:
@@ -184,7 +185,6 @@ class Exchange:
         missing, credit = asked
         offer = incoming.offer
         self._context.write(Want, offer.sender, offer=offer.number, missing=missing, credit=credit)
-        incoming.retry.tried(self._context.now)
 
     def give_up(self, round_: int) -> None:
         """Fetch no more what was to be mixed up to a round: its room is for the next models."""
@@ -198,14 +198,18 @@ class Exchange:
         """Take a chunk; the transfer, once it is complete."""
         at = sender, chunk.boot, chunk.offer
         incoming = self.coming.get(at)
-        if incoming is None or not incoming.take(chunk):
+        if incoming is None:
+            return None
+        new = incoming.take(chunk)
+        incoming.retry.came(self._context.now, twice=not new)
+        if not new:
             return None
         if not incoming.began_ns:
             incoming.began_ns = self._context.now
         if incoming.missing:
-            incoming.retry.answered(self._context.now)
             self.ask(incoming)
             return None
+        self._gaps[sender] = incoming.retry.gap_ns
         del self.coming[at]
         return incoming
 
@@ -241,6 +245,7 @@ class Exchange:
         self.coming = {at: one for at, one in self.coming.items() if one.expires_ns > self._context.now}
         for incoming in self.coming.values():
             if incoming.retry.at_ns <= self._context.now:
+                incoming.retry.tried(self._context.now)
                 self.ask(incoming, again=True)
         return expired
 
@@ -249,5 +254,5 @@ class Exchange:
         times = [one.retry.at_ns for one in self.out.values()]
         return times + [min(one.retry.at_ns, one.expires_ns) for one in self.coming.values()]
 
-    def _retry(self) -> Retry:
-        return Retry(self._config.ns("retry_s"), self._config.ns("longest_retry_s"))
+    def _retry(self, gap_ns: int = 0) -> Retry:
+        return Retry(self._config.ns("retry_s"), self._config.ns("longest_retry_s"), gap_ns)

@@ -149,7 +149,7 @@ class Participant:
         self._promoter: Promoter | None = None
         if place.driving is not None:
             words = [str(place.driving), *place.promotion]
-            self._promoter = Promoter(words, place.out / "promote.log", self._promoted, place.nice)
+            self._promoter = Promoter(words, place.out / "promote.log", self._promoted, place.idle)
         self._events: TextIO | None = None
         self._privacy: Privacy | None = None
         self._ready: Start | None = None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgeflock.runtime.fleet.peer.trainer import stand_back
+
 
 class Promoter:
-    """Runs `edgeflock fleet promote` at low priority, one at a time; a model that comes meanwhile waits for its turn.
+    """Runs `edgeflock fleet promote` one at a time; a model that comes meanwhile waits for its turn.
 
     Parameters
     ----------
@@ -21,13 +22,13 @@ class Promoter:
         Gets all that the command says.
     say : callable
         Takes a line for a person: what drives now, or why nothing changed.
-    nice : int
-        How far it stands back behind everything else (nice(2)).
+    idle : bool
+        Whether it takes only the time that nothing else wants.
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path, say: Callable[[str], None], nice: int) -> None:
+    def __init__(self, arguments: Sequence[str], log: Path, say: Callable[[str], None], idle: bool) -> None:
         self._command = [sys.executable, "-m", "edgeflock.runtime.cli", "fleet", "promote", *arguments]
-        self._log, self._say, self._nice = log, say, nice
+        self._log, self._say, self._idle = log, say, idle
         self._again = False
         self._running: asyncio.Task[None] | None = None
 
@@ -59,7 +60,7 @@ class Promoter:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=lambda: os.nice(self._nice),
+                    preexec_fn=stand_back if self._idle else None,
                     start_new_session=True,  # Ctrl-C is for the robot, which then ends this process
                 )
                 try:

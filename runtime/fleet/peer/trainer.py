@@ -1,4 +1,4 @@
-"""A learner in a process of its own, at low priority, so that training never takes the robot's driving along.
+"""A learner in a process of its own that stands back, so that training never takes the robot's driving along.
 
 The two ends are one program on one machine and speak through a pipe that nobody else has.
 """
@@ -139,10 +139,19 @@ class Trainer:
         return answer
 
 
+def stand_back() -> None:
+    """Give this process only the time that no other wants: SCHED_IDLE of sched(7), elsewhere the lowest nice value."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
+
+
 def _serve(pipe: Connection, task: LearningTask, part: Part, state: dict[str, np.ndarray]) -> None:
     """The learner's process: answers until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the robot, which then ends this process
-    os.nice(part.nice)
+    if part.idle:
+        stand_back()
     try:
         learner = task.learner(0)
         start = task.start()

@@ -15,26 +15,53 @@ from edgeflock.runtime.fleet.peer.wire import CHUNK_BYTES, Chunk, Code, Offer, R
 
 GROWTH = 2
 """Every try that brings no answer waits so many times as long as the one before, up to a limit."""
+GAPS = 4
+"""A chunk is late after so many times the usual gap: on a slow link it is still coming, and would come twice."""
+LEARN = 8
+"""Weight of the newest gap in the usual one: one in so many."""
 
 
 @dataclass
 class Retry:
-    """When to try again."""
+    """When to try again; for chunks, learnt from how far apart they come."""
 
     first_ns: int
     longest_ns: int
+    gap_ns: int = 0
     at_ns: int = 0
     wait_ns: int = 0
+    _came_ns: int = 0
+    _tried: bool = False
 
     def tried(self, now_ns: int) -> None:
         """Plan the next try, later each time."""
-        self.wait_ns = min(self.wait_ns * GROWTH or self.first_ns, self.longest_ns)
+        self.wait_ns = min(self.wait_ns * GROWTH or self._short, max(self.longest_ns, self._short))
         self.at_ns = now_ns + self.wait_ns
+        self._came_ns = self._came_ns or now_ns
+        self._tried = True
 
     def answered(self, now_ns: int) -> None:
         """Begin anew with short waits."""
-        self.wait_ns = self.first_ns
-        self.at_ns = now_ns + self.first_ns
+        self.wait_ns = self._short
+        self.at_ns = now_ns + self.wait_ns
+
+    def came(self, now_ns: int, twice: bool) -> None:
+        """A chunk has come: wait anew, for as long as fits the link.
+
+        After a try a gap tells of the link only when chunks come twice: then nothing was lost (Karn's algorithm).
+        """
+        gap, before = min(now_ns - self._came_ns, self.longest_ns), self.wait_ns
+        if twice or not self._tried:
+            self.gap_ns += (gap - self.gap_ns) // LEARN if self.gap_ns else gap
+            before = 0
+        self.answered(now_ns)
+        self.wait_ns = max(self.wait_ns, min(before, GAPS * self.first_ns))
+        self.at_ns = now_ns + self.wait_ns
+        self._came_ns, self._tried = now_ns, False
+
+    @property
+    def _short(self) -> int:
+        return max(self.first_ns, GAPS * self.gap_ns)
 
 
 @dataclass

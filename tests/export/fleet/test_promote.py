@@ -181,7 +181,7 @@ def test_join_promotes_by_itself_with_torch_in_the_learners_process_alone(robot,
     quick = [word for one in ("join_s=0.5", "silent_s=1", "lr=1e-6", "floor_s=0.2") for word in ("--set", one)]
     done = robot.run(
         "join", "r1", "--key", "r1.pem", "--roster", "fleet/roster.json", "--plan", "plan.json", "--out", "r1",
-        "--peer", "r2=127.0.0.1:9", "--listen", "127.0.0.1:0", "--driving", "drives", "--nice", "0", *learnt, *quick,
+        "--peer", "r2=127.0.0.1:9", "--listen", "127.0.0.1:0", "--driving", "drives", "--no-idle", *learnt, *quick,
     )  # fmt: skip
     log = robot.folder / "r1" / "promote.log"
     assert done.returncode == 0 and log.exists(), done.stdout + done.stderr

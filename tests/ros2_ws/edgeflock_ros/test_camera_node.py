@@ -9,10 +9,14 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
+from edgeflock.runtime.cameras.camera_info import write_camera
 from edgeflock.runtime.cameras.encodings import decode_depth, decode_rgb
-from edgeflock_ros.messages import to_ns
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock_ros.messages import to_intrinsics, to_ns
 
 COLOR, DEPTH = "camera/color", "camera/aligned_depth_to_color"
 
@@ -27,6 +31,47 @@ def listen(graph):
 
 def stamps(heard):
     return [to_ns(message.header.stamp) for _, message in heard]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 64x48 pictures, which know no lens."""
+    for n in range(3):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.full((48, 64, 3), 90, np.uint8))
+    return tmp_path
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_video_gets_its_lens_from_the_file_that_calibration_writes(graph, pictures, scheme):
+    lens = Intrinsics(64, 48, 40.0, 41.0, 31.5, 23.5, coeffs=(-0.2, 0.1, 0.0, 0.0, 0.0))
+    write_camera(pictures / "camera.yaml", lens)
+    heard = listen(graph)[f"{COLOR}/camera_info"]
+    url = f"{scheme}{pictures / 'camera.yaml'}"
+    process = graph.start(CAMERA, source="video", path=pictures, loop=True, camera_info_url=url)
+    assert graph.until(lambda: heard), process.log.read_text()
+    assert to_intrinsics(heard[0][1]) == lens
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [("small.yaml", "expected the lens of 64x48 images, got one of 32x24"), ("none.yaml", "got another file")],
+)
+def test_a_lens_that_is_not_of_these_images_is_refused(graph, pictures, url, message):
+    write_camera(pictures / "small.yaml", Intrinsics(32, 24, 20.0, 20.0, 15.5, 11.5))
+    process = graph.start(CAMERA, source="video", path=pictures, camera_info_url=pictures / url)
+    assert process.wait(60) == InputError.exit_code
+    assert message in process.log.read_text()
+
+
+def test_it_tells_tf_of_its_optical_frame_as_every_driver_does(graph, road_bag):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    told, images = graph.listen(kind, "/tf_static", latched), graph.listen(Image, f"{COLOR}/image_raw")
+    graph.start(CAMERA, source="bag", path=road_bag(150), frame_prefix="robot1/")
+    assert graph.until(lambda: told and images)
+    [frame] = told[-1][1].transforms
+    assert (frame.header.frame_id, frame.child_frame_id) == ("robot1/camera_link", images[0][1].header.frame_id)
+    assert frame.child_frame_id == "robot1/camera_color_optical_frame"
 
 
 def test_a_realsense_recording_goes_out_bit_for_bit_with_depth_and_calibration(graph, realsense_recording):

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[3] / "ros2_ws/src/edgeflock_ros"
 def test_colcon_installs_node_and_profiles(installed):
     share = installed / "edgeflock_ros/share"
     assert (share / "ament_index/resource_index/packages/edgeflock_ros").exists()
-    assert {f.name for f in (share / "edgeflock_ros/config").iterdir()} == {"shm16.xml", "loopback.xml"}
+    assert {f.name for f in (share / "edgeflock_ros/config").iterdir()} == {"shm16.xml", "loopback.xml", "lossy.xml"}
 
 
 def test_an_installed_node_starts_and_its_error_is_the_exit_code(installed):

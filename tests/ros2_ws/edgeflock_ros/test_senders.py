@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from edgeflock_ros import senders
-from edgeflock_ros.senders import Senders
+from edgeflock_ros.senders import IMAGES, Senders
 
 
 @pytest.fixture
@@ -22,7 +22,12 @@ def graph(monkeypatch):
             return [SimpleNamespace(node_namespace=space or "/", node_name=name) for space, _, name in split]
 
         def count_publishers(self, topic):
-            return len(self.names)
+            return 0 if topic == "/front/image" else len(self.names) or 1
+
+        def get_topic_names_and_types(self):
+            sent = ["/image", "/rear/mono", "/front/image", "/cam/color/image_raw", "/cam/color/image_raw/compressed"]
+            kinds = ["sensor_msgs/msg/CompressedImage" if n.endswith("compressed") else IMAGES[0] for n in sent]
+            return [*((n, [k]) for n, k in zip(sent, kinds, strict=True)), ("/image_size", ["std_msgs/msg/Empty"])]
 
     graph = Graph()
     monkeypatch.setattr("edgeflock_ros.senders.time.monotonic", lambda: graph.now)
@@ -38,6 +43,17 @@ def test_before_the_first_message_it_tells_a_silent_node_from_none(graph):
     assert Senders(graph, "/image").silence() == "/camera sends nothing on /image"
     graph.names = []
     assert Senders(graph, "/image").silence() == "nobody sends /image"
+
+
+def test_whose_topic_has_no_sender_is_told_of_similar_ones_that_have(graph):
+    images = Senders(graph, "/color/image_raw")
+    assert images.absence("image", IMAGES) == "no image on /color/image_raw from /camera"
+    graph.names = []
+    said = images.absence("image", IMAGES)
+    assert said.startswith(
+        "no image on /color/image_raw: nobody sends there; such messages come on /cam/color/image_raw,"
+    )
+    assert "/front/image" not in said and "/image_size" not in said  # nobody sends the one, the other is no image
 
 
 def test_a_silent_node_is_named_and_one_that_is_gone_by_the_name_that_it_had(graph):

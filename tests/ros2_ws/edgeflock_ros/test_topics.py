@@ -5,12 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from edgeflock_ros import topics
+
 SOURCES = Path(__file__).parents[3] / "ros2_ws/src"
 NAMED = {
     "create_publisher": 1, "create_lifecycle_publisher": 1, "create_subscription": 1, "ImagePublisher": 1,
     "count_publishers": 0, "count_subscribers": 0,
 }  # fmt: skip
 """Where a call takes the name of a topic."""
+
+
+@pytest.mark.parametrize(
+    ("image", "info"),
+    [
+        ("/cam/color/image_raw", "/cam/color/camera_info"),
+        ("/cam/image_raw/compressed", "/cam/camera_info"),
+        ("cam/depth/image/compressedDepth", "cam/depth/camera_info"),
+        ("/image_raw", "/camera_info"),
+        ("image_raw", "camera_info"),
+    ],
+)
+def test_the_calibration_lies_beside_the_images_whatever_their_transport(image, info):
+    assert topics.info_beside(image) == info
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES.glob("*/*/*.py")), ids=lambda p: f"{p.parent.name}/{p.name}")

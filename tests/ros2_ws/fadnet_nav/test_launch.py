@@ -17,7 +17,8 @@ from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry
-from sensor_msgs.msg import Image, JointState
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from edgeflock_ros.messages import to_ns, to_stamp
 
@@ -98,6 +99,55 @@ def test_another_driver_may_bring_the_images_under_its_own_name(graph, installed
     assert ends(launched) == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "prefix"), [({}, "robot1/"), ({"frame_prefix": "car_"}, "car_"), ({"frame_prefix": ""}, "")]
+)
+def test_each_robot_has_frames_of_its_own_in_one_tree(graph, installed, road_bag, bundle, given, prefix):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    told = graph.listen(kind, "/tf_static", latched)
+    given = {"camera": "bag", "camera_path": road_bag(150), "bundle": bundle, "namespace": "robot1", **given}
+    launched = graph.launch(installed, "fadnet_nav", **given)
+    names = ("base_link", "camera_link"), ("camera_link", "camera_color_optical_frame")
+
+    def tree():
+        return {(t.header.frame_id, t.child_frame_id) for _, message in told for t in message.transforms}
+
+    expected = {(prefix + parent, prefix + child) for parent, child in names}
+    assert graph.until(lambda: tree() == expected), launched.log.read_text()
+    assert ends(launched) == 0
+
+
+def test_each_topic_of_a_foreign_robot_has_an_argument(graph, installed, bundle):
+    """Compressed images as of a Raspberry Pi, depth and its camera_info apart, and a base with a name of its own."""
+    cv2 = pytest.importorskip("cv2")
+    given = {"image_topic": "/pi/image_raw/compressed", "depth_topic": "/tof/depth", "depth_info_topic": "/tof/info"}
+    launched = graph.launch(installed, "fadnet_nav", camera="none", cmd_vel_topic="/base/cmd", bundle=bundle, **given)
+    colour = graph.node.create_publisher(CompressedImage, "/pi/image_raw/compressed", 1)
+    depth = graph.node.create_publisher(Image, "/tof/depth", 1)
+    infos = [graph.node.create_publisher(CameraInfo, topic, 1) for topic in ("/pi/camera_info", "/tof/info")]
+    commands = graph.listen(TwistStamped, "/base/cmd")
+    jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 120, np.uint8))[1].tobytes()
+    lens = CameraInfo(width=64, height=48, k=[40.0, 0, 32.0, 0, 40.0, 24.0, 0, 0, 1])
+    free = np.full((48, 64), 6.0, np.float32).tobytes()
+
+    def publish():
+        stamp = to_stamp(time.time_ns())
+        for info in infos:
+            info.publish(lens)
+        metres = Image(height=48, width=64, encoding="32FC1", step=256, data=free)
+        picture = CompressedImage(format="jpeg", data=jpeg)
+        metres.header.stamp = picture.header.stamp = stamp
+        depth.publish(metres)
+        colour.publish(picture)
+        time.sleep(0.03)
+
+    assert graph.until(lambda: publish() or (commands and commands[-1][1].twist.linear.x > 0.1)), (
+        launched.log.read_text()
+    )
+    assert ends(launched) == 0
+
+
 def test_a_node_that_dies_is_started_again_with_a_device_as_camera(graph, installed, bundle):
     """The device is none: the camera says so each time, and is tried again; steering and guard are there."""
     launched = graph.launch(installed, "fadnet_nav", camera="video", camera_path="/dev/null", bundle=bundle)
@@ -111,6 +161,7 @@ def test_a_node_that_dies_is_started_again_with_a_device_as_camera(graph, instal
     [
         ({"camera": "bag"}, "expected the path of a recording for the camera bag, got none"),
         ({"camera": "video", "camera_path": "nowhere.mp4"}, "got nowhere.mp4, which does not exist"),
+        ({"camera": "realsense", "image_topic": "/x/compressed"}, "expected compressed images from another driver"),
         ({"composed": "yes"}, "composed: expected true or false, got 'yes'"),
     ],
 )

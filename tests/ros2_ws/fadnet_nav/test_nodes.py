@@ -69,6 +69,11 @@ def test_depth_is_not_required_of_a_video_and_otherwise_the_parameter_file_decid
     assert of(robot("realsense", require_depth=False), "guard") == {"require_depth": False}
 
 
+def test_a_video_may_be_given_its_lens(video):
+    assert of(robot("video", video, camera_info_url="camera.yaml"), "camera")["camera_info_url"] == "camera.yaml"
+    assert "camera_info_url" not in of(robot("video", video), "camera")
+
+
 def test_the_images_may_come_from_another_driver():
     assert [p.name for p in robot("none")] == ["steering", "guard"]
 
@@ -76,6 +81,16 @@ def test_the_images_may_come_from_another_driver():
 def test_simulated_time_is_for_all_but_the_base():
     processes = robot("sim", use_sim_time=True)
     assert [p.name for p in processes if p.parameters[p.name].get("use_sim_time")] == ["steering", "guard", "camera"]
+
+
+def test_the_frames_of_a_robot_have_one_prefix_in_all_nodes_that_name_some():
+    processes = robot("sim", frames={"frame_prefix": "robot1/"}, record="data")
+    assert [p.name for p in processes if "frame_prefix" in p.parameters[p.name]] == [
+        "base",
+        "steering",
+        "guard",
+        "camera",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +102,7 @@ def test_simulated_time_is_for_all_but_the_base():
         ("realsense", {"camera_path": "nowhere.db3"}, "got nowhere.db3, which does not exist"),
         ("sim", {"camera_path": "run.mp4"}, "the camera sim has none"),
         ("none", {"camera_path": "run.mp4"}, "the camera none has none"),
+        ("none", {"camera_info_url": "camera.yaml"}, "it is for a camera of the robot, got camera:=none"),
         ("sim", {"composed": True}, "expected a camera of the robot, got camera:=sim"),
     ],
 )

@@ -171,7 +171,7 @@ def test_a_full_disk_is_said_and_nobody_stops(graph, tmp_path):
 
 def test_it_says_who_is_missing(graph, tmp_path):
     _, status = record(graph, tmp_path / "data")
-    assert graph.until(lambda: status.says("not recorded: no image on /camera/color/image_raw from anybody"))
+    assert graph.until(lambda: status.says("not recorded: no image on /camera/color/image_raw: nobody sends there"))
     driver = Driver(graph, kind=Image)
     driver.steers = False
     assert graph.until(lambda: status.says("on /driver/steering, got sensor_msgs/msg/Image")), status.newest

@@ -14,10 +14,13 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from edgeflock.runtime.bundle.bundle import read_manifest
 from edgeflock.runtime.bundle.manifest import TrainedCamera
+from edgeflock.runtime.mount import Mount
+from edgeflock_ros.frames import mounted, optical
 from edgeflock_ros.messages import to_ns, to_stamp
 
 CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "bgra8": 4, "bayer_rggb8": 1, "16UC1": 2}
@@ -126,6 +129,35 @@ def test_parameters_say_what_they_are_and_refuse_with_the_reason(chain):
     assert not successful and "deactivate and clean up first" in reason
 
 
+def test_remapped_to_a_compressed_topic_it_reads_jpeg_and_png(graph, bundle):
+    cv2 = pytest.importorskip("cv2")
+    sent = graph.node.create_publisher(CompressedImage, "/front/image_raw/compressed", 1)
+    joints = graph.listen(JointState, "steering")
+    image = {"format": ".jpg", "grey": 200}
+
+    def publish():
+        data = cv2.imencode(image["format"], np.full((48, 64, 3), image["grey"], np.uint8))[1].tobytes()
+        message = CompressedImage(format=f"rgb8; {image['format'][1:]} compressed bgr8", data=data)
+        message.header.stamp = to_stamp(time.time_ns())
+        sent.publish(message)
+
+    graph.node.create_timer(1 / 30, publish)
+    remap = ["-r", "camera/color/image_raw:=/front/image_raw/compressed"]
+    steering = graph.start("steering_node", arguments=remap, bundle=bundle)
+    assert graph.until(lambda: joints), steering.log.read_text()
+    assert joints[-1][1].position[0] == pytest.approx(200 / 255 - 0.5, abs=0.01)
+    image |= {"format": ".png", "grey": 60}
+    assert graph.until(lambda: joints[-1][1].position[0] == pytest.approx(60 / 255 - 0.5, abs=0.005))
+
+
+def test_it_says_which_topic_it_waits_for_and_which_similar_ones_come(graph, bundle):
+    camera = graph.node.create_publisher(Image, "/usb/color/image_raw", 1)
+    diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
+    graph.start("steering_node", bundle=bundle)
+    waits = "no image on /camera/color/image_raw: nobody sends there; such messages come on /usb/color/image_raw"
+    assert graph.until(lambda: any(d.status[0].message == waits for _, d in diagnostics)), camera.topic_name
+
+
 @pytest.fixture(scope="module")
 def seeing(bundle, signed):
     """The bundle of a net that was trained with a camera 0.4 m high that looks 0.15 rad down."""
@@ -147,7 +179,9 @@ def test_with_a_mount_frames_wait_for_the_lens_and_are_then_brought_to_the_view(
     def reason():
         return diagnostics[-1][1].status[0].message if diagnostics else ""
 
-    assert graph.until(lambda: "no camera_info on /camera/color/camera_info: the mount needs the lens" in reason())
+    assert graph.until(
+        lambda: "the mount needs the lens: images come, but no camera_info on /camera/color/" in reason()
+    )
     assert said() == "waits for camera_info" and not joints
 
     lens = CameraInfo(width=64, height=48, distortion_model="plumb_bob", k=[40.0, 0, 31.5, 0, 40.0, 23.5, 0, 0, 1])
@@ -161,6 +195,29 @@ def test_with_a_mount_frames_wait_for_the_lens_and_are_then_brought_to_the_view(
     assert graph.set_parameter("/steering", "camera_pitch", 1.2) == (True, "")  # while it drives
     assert graph.until(lambda: said() not in (before, "waits for camera_info"))
     assert "deactivate and clean up first" in graph.set_parameter("/steering", "camera_height", 0.0)[1]
+
+
+def test_the_mount_may_come_from_tf_and_frames_wait_for_it(graph, seeing):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    _, joints = FakeCamera(graph), graph.listen(JointState, "steering")
+    diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
+    steering = graph.start("steering_node", bundle=seeing, mount_from="tf")
+    lens = CameraInfo(width=64, height=48, k=[40.0, 0, 31.5, 0, 40.0, 23.5, 0, 0, 1])
+    lens.header.frame_id = "front_optical"
+    infos = graph.node.create_publisher(CameraInfo, "camera/color/camera_info", 1)
+    graph.node.create_timer(1 / 30, lambda: infos.publish(lens))
+    waits = "no static transform from base_link to front_optical in TF (it has none)"
+    assert graph.until(lambda: any(d.status[0].message == waits for _, d in diagnostics)), steering.log.read_text()
+    assert not joints
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    tell, mount = graph.node.create_publisher(kind, "/tf_static", latched), Mount(height=0.25, pitch=0.3)
+    camera = mounted("base_link", "front", 0.2, mount)
+    tell.publish(kind(transforms=[camera, optical("front", "front_optical")]))
+    assert graph.until(lambda: joints), steering.log.read_text()
+    assert "this one, 0.250 m high, 17.2 degrees down, sees " in steering.log.read_text()
+    camera.transform.translation.z = 0.3  # it was moved, and the new place is told
+    tell.publish(kind(transforms=[camera, optical("front", "front_optical")]))
+    assert graph.until(lambda: "this one, 0.300 m high" in steering.log.read_text())
 
 
 def test_without_a_mount_it_says_once_and_loudly_what_it_assumes(graph, seeing):

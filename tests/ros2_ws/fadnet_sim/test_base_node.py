@@ -4,6 +4,7 @@ import math
 import signal
 import time
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import pytest
 
@@ -16,7 +17,7 @@ from nav_msgs.msg import Odometry  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
-from std_msgs.msg import Empty, UInt32  # noqa: E402
+from std_msgs.msg import Empty, String, UInt32  # noqa: E402
 
 from edgeflock.runtime.errors import EdgeflockError, InputError  # noqa: E402
 from fadnet_sim.base_node import FIRST_STAMP_NS, BaseNode  # noqa: E402
@@ -99,6 +100,42 @@ def test_drives_in_real_time_and_stops_when_commands_cease(drive):
     assert began < stamps[0] and stamps[-1] < time.time_ns()
     assert all(earlier < later for earlier, later in pairwise(stamps))
     assert d.collisions == [0]
+
+
+def test_odometry_has_variances_and_tf_the_same_pose_with_the_wheels_under_the_robots_own_names(drive):
+    kind = pytest.importorskip("tf2_msgs.msg").TFMessage
+    d, tree = drive(frame_prefix="robot1/"), []
+    d.node.create_subscription(kind, "/tf", tree.append, 100)
+    assert d.spin(lambda: tree and abs(d.speed - 0.8) < 0.05, each=lambda: d.command(0.8, steering=0.3))
+    odom = d.odom[-1]
+    assert (odom.header.frame_id, odom.child_frame_id) == ("robot1/odom", "robot1/base_link")
+    assert odom.pose.covariance[0] == odom.pose.covariance[35] == odom.twist.covariance[0] == 1e-6
+    assert odom.twist.covariance[7] == 1e6  # of what it does not tell
+    stamped = {ns(m.header.stamp): m for m in d.odom}
+    together = [
+        (m, stamped[ns(m.transforms[0].header.stamp)]) for m in tree if ns(m.transforms[0].header.stamp) in stamped
+    ]
+    base, *wheels = together[-1][0].transforms
+    assert (base.header.frame_id, base.child_frame_id) == ("robot1/odom", "robot1/base_link")
+    at, pose = base.transform.translation, together[-1][1].pose.pose
+    assert (at.x, at.y, base.transform.rotation) == (pose.position.x, pose.position.y, pose.orientation)
+    assert [(w.header.frame_id, w.child_frame_id) for w in wheels] == [
+        ("robot1/base_link", f"robot1/{name}") for name in ("fl", "fr", "rl", "rr")
+    ]
+    left = wheels[0].transform.translation
+    assert (left.x, left.y, left.z) == pytest.approx((0.36, 0.15, 0.07), abs=0.01)
+
+
+def test_whoever_comes_later_gets_the_cars_description(drive):
+    d, heard = drive(), []
+    assert d.spin(lambda: d.odom)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    d.node.create_subscription(String, "robot_description", lambda m: heard.append(m.data), latched)
+    assert d.spin(lambda: heard)
+    robot = ElementTree.fromstring(heard[0])
+    links = [link.get("name") for link in robot.iter("link")]
+    assert links == ["base_link", "fl", "fr", "rl", "rr"]
+    assert {joint.find("child").get("link") for joint in robot.iter("joint")} == set(links[1:])
 
 
 def test_takes_unstamped_twists(drive):

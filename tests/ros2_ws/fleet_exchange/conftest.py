@@ -42,7 +42,7 @@ class Fleet:
         own = {
             "robot": name, "key": self.folder / f"{name}.pem", "roster": self.folder / "roster.json",
             "plan": self.folder / "plan.json", "out": self.folder / out / name, "data": self.folder / name,
-            "val": self.folder / "val", "nice": 0,
+            "val": self.folder / "val", "idle": False,
             "settings": f"batch=4 augment=false bf16=false beat_s=0.3 silent_s=6 {settings}".strip(),
         }  # fmt: skip
         return own | changed

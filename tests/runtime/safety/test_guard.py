@@ -42,6 +42,35 @@ def test_it_drives_at_cruising_speed_on_fresh_steering():
     assert last.stamp_ns == now
 
 
+def test_a_halt_stands_whatever_comes_until_it_is_taken_back():
+    guard = Guard(limits())
+    _, now = drive(guard)
+    guard.halt = "somebody pressed the button"
+    commands, now = drive(guard, start=now)
+    assert {(c.speed, c.yaw_rate, c.reason) for c in commands} == {(0.0, 0.0, "somebody pressed the button")}
+    assert guard.command(NOW - 10**9).reason == "somebody pressed the button"  # a simulation starts over
+    guard.halt = None
+    commands, _ = drive(guard, start=now)
+    assert commands[0].speed <= 0.15 and commands[-1].speed == 1.0  # from rest
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0.3, 0.3), (3.0, 1.0), (0.0, 0.0)])
+def test_less_speed_may_be_asked_for_and_never_more_than_the_limit(asked, given):
+    guard = Guard(limits())
+    drive(guard)
+    guard.steer(0.1, NOW + 2 * 10**9, speed=asked)
+    command = guard.command(NOW + 2 * 10**9)
+    assert command.speed == given and command.reason is None
+
+
+@pytest.mark.parametrize("asked", [-0.1, math.nan, -math.inf])
+def test_no_way_back_is_driven(asked):
+    guard = Guard(limits())
+    _, now = drive(guard)
+    guard.steer(0.1, now, speed=asked)
+    assert guard.command(now).speed == 0.0 and "nothing guards the way back" in guard.command(now).reason
+
+
 def test_it_stands_still_before_the_first_steering():
     assert "no steering yet" in Guard(limits()).command(NOW).reason
 

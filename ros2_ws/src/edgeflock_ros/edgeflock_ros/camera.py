@@ -7,6 +7,7 @@ Publishes (relative names)
     camera/color/image_raw, camera_info                      rgb8; one camera_info per frame, of the same stamp
     camera/aligned_depth_to_color/image_raw, camera_info     16UC1 mm, where the source has depth
     /diagnostics                                             1 Hz: frames, rate, source
+    /tf_static                                               camera_link -> the images' frame, where tf2_msgs is
 
 Stamps: those of a live source, as a simulation's pose or a camera's exposure time; a recorded frame gets the time at
 which it is handed over (its own stamp would be stale to the guard).
@@ -26,7 +27,9 @@ from pydantic import Field
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource
 from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock_ros import topics
+from edgeflock_ros.frames import CAMERA, PrefixParameters, StaticFrames, optical
 from edgeflock_ros.managed import ManagedNode, ManagedParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImagePublisher, to_stamp
 
@@ -34,11 +37,12 @@ OnFrame = Callable[[np.ndarray, Time], None]
 READ_TIMEOUT_S = 2.0
 
 
-class FrameParameters(ManagedParameters):
+class FrameParameters(PrefixParameters, ManagedParameters):
     """Parameters of every camera node."""
 
     qos: Literal["reliable", "sensor_data"] = Field(default="reliable", description="of the image publishers")
     frame_id: str = Field(default="camera_color_optical_frame", description="frame of all images")
+    camera_frame: str = Field(default=CAMERA, description="its parent in TF, that looks along x; empty = no TF")
 
 
 Model = TypeVar("Model", bound=FrameParameters)
@@ -63,6 +67,7 @@ class Camera(ManagedNode[Model]):
         self._source: FrameSource | None = None
         self._color: ImagePublisher | None = None
         self._depth: ImagePublisher | None = None
+        self._static: StaticFrames | None = None
         self._thread: threading.Thread | None = None
         self._stop, self._active = threading.Event(), threading.Event()
         self._sending = threading.Lock()
@@ -76,6 +81,10 @@ class Camera(ManagedNode[Model]):
     @abstractmethod
     def open(self) -> FrameSource:
         """Open the source; called in the thread that reads it."""
+
+    def lens(self, source: FrameSource) -> Intrinsics:
+        """Of the colour images."""
+        return source.intrinsics
 
     def awaited(self, color: ImagePublisher, depth: ImagePublisher | None) -> bool:
         """Whether all are there for whom the first frame of a recording has to wait."""
@@ -95,14 +104,22 @@ class Camera(ManagedNode[Model]):
             assert self._error is not None
             raise self._error
         source, p = self._source, self.settings.value
-        self._color = ImagePublisher(self, topics.COLOR, source.intrinsics, "rgb8", p.frame_id, p.qos)
+        try:
+            lens = self.lens(source)
+        except EdgeflockError:
+            self.unload()
+            raise
+        frame = p.frame_prefix + p.frame_id
+        if p.camera_frame:
+            self._static = StaticFrames(self)
+            self._static.tell(optical(p.frame_prefix + p.camera_frame, frame))
+        self._color = ImagePublisher(self, topics.COLOR, lens, "rgb8", frame, p.qos)
         if source.depth_intrinsics is not None:
-            self._depth = ImagePublisher(self, topics.DEPTH, source.depth_intrinsics, "16UC1", p.frame_id, p.qos)
+            self._depth = ImagePublisher(self, topics.DEPTH, source.depth_intrinsics, "16UC1", frame, p.qos)
         kind, which = self.origin
         self.hardware_id = f"{kind} {which}"
-        i = source.intrinsics
         self.get_logger().info(
-            f"{kind} ({which}): {i.width}x{i.height} at {source.fps:.1f} Hz, depth: {self._depth is not None}"
+            f"{kind} ({which}): {lens.width}x{lens.height} at {source.fps:.1f} Hz, depth: {self._depth is not None}"
         )
         for note in getattr(source, "notes", ()):
             self.get_logger().warning(note)
@@ -125,7 +142,9 @@ class Camera(ManagedNode[Model]):
         for publisher in (self._color, self._depth):
             if publisher is not None:
                 publisher.close()
-        self._color = self._depth = self._source = None
+        if self._static is not None:
+            self._static.close()
+        self._color = self._depth = self._source = self._static = None
 
     def _capture(self, opened: threading.Event, stop: threading.Event) -> None:
         """Open, read and publish until the end, an error or `stop`; all in one thread, as OpenGL wants it."""

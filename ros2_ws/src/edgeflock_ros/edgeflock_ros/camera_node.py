@@ -9,12 +9,16 @@ import edgeflock_ros.before_rclpy  # noqa: F401
 
 # isort: split
 import sys
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from edgeflock.runtime.cameras import open_source
 from edgeflock.runtime.cameras.base import FrameSource
+from edgeflock.runtime.cameras.camera_info import read_camera
+from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock_ros.camera import Camera, FrameParameters, OnFrame
 from edgeflock_ros.messages import ImagePublisher
 from edgeflock_ros.process import run
@@ -30,6 +34,9 @@ class CameraParameters(FrameParameters):
     serial: str = Field(default="", description="realsense: which live camera; empty = the first")
     topic: str = Field(default="", description="bag: colour topic; empty = the only one")
     depth_topic: str = Field(default="", description="bag: depth topic registered to colour; empty = *aligned_depth*")
+    camera_info_url: str = Field(
+        default="", description="lens of the images: a file as edgeflock calibrate camera or ROS writes it, or file://"
+    )
     width: int = Field(default=640, ge=16, le=1920, description="live realsense: image width, px")
     height: int = Field(default=480, ge=16, le=1080, description="live realsense: image height, px")
     fps: int = Field(default=30, ge=1, le=240, description="live realsense: frames per second")
@@ -67,6 +74,25 @@ class CameraNode(Camera[CameraParameters]):
         if p.source == "realsense" and not p.path:
             del options["loop"]
         return open_source(p.source, p.path or None, real_time=p.real_time, **options)
+
+    def lens(self, source: FrameSource) -> Intrinsics:
+        """By `camera_info_url`, else what the source knows.
+
+        Raises
+        ------
+        InputError
+            The file is none of a lens, or of images of another size.
+        """
+        url = self.settings.value.camera_info_url
+        if not url:
+            return source.intrinsics
+        lens, own = read_camera(Path(url.removeprefix("file://")).expanduser()), source.intrinsics
+        if (lens.width, lens.height) != (own.width, own.height):
+            raise InputError(
+                f"camera_info_url: expected the lens of {own.width}x{own.height} images, got one of {lens.width}x"
+                f"{lens.height} in {url}: calibrate at the size that the camera sends."
+            )
+        return lens
 
     def awaited(self, color: ImagePublisher, depth: ImagePublisher | None) -> bool:
         """A recording waits for its readers."""

@@ -26,10 +26,19 @@ from launch_ros.parameter_descriptions import ParameterValue
 from edgeflock_ros import topics
 from edgeflock_ros.nodes import KEPT, NodeProcess
 
-TOPICS = [
-    DeclareLaunchArgument("image_topic", default_value="", description="another camera driver's colour images"),
-    DeclareLaunchArgument("depth_topic", default_value="", description="its depth images, registered to the colour"),
-]
+_FOREIGN = {
+    "image_topic": "another camera driver's colour images; .../compressed too",
+    "camera_info_topic": "their camera_info; empty = beside the images",
+    "depth_topic": "its depth images, registered to the colour; .../compressedDepth too",
+    "depth_info_topic": "their camera_info; empty = beside the images",
+}
+TOPICS = [DeclareLaunchArgument(name, default_value="", description=text) for name, text in _FOREIGN.items()]
+
+PREFIX = DeclareLaunchArgument(
+    "frame_prefix",
+    default_value="namespace",
+    description="before the names of TF's frames, as robot1/; namespace: that one; empty = none",
+)
 
 _numbers = itertools.count()
 
@@ -39,6 +48,14 @@ def given(context: LaunchContext, arguments: Iterable[DeclareLaunchArgument]) ->
     return {a.name: LaunchConfiguration(a.name).perform(context) for a in arguments}
 
 
+def frames(arguments: dict[str, str]) -> dict[str, str]:
+    """Parameters of the nodes that name frames: two robots have one TF tree, so each has its own names there."""
+    prefix, namespace = arguments["frame_prefix"], arguments["namespace"].strip("/")
+    if prefix == "namespace":
+        prefix = f"{namespace}/" if namespace else ""
+    return {"frame_prefix": prefix} if prefix else {}
+
+
 def flag(name: str, text: str) -> bool:
     """Whether a text says true; ValueError for any other text."""
     if text.lower() not in ("true", "false", "1", "0"):
@@ -46,21 +63,38 @@ def flag(name: str, text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def shared_memory() -> list[SetEnvironmentVariable]:
-    """Room for the images: Fast DDS's own segment is smaller than a VGA frame and loses a third of them."""
+def fast_dds(profile: str) -> list[SetEnvironmentVariable]:
+    """Settings of Fast DDS from a file of `config/`, unless the user has chosen one.
+
+    shm16.xml has room for images: Fast DDS's own segment is smaller than a VGA frame and loses a third of them.
+    lossy.xml is for large messages over networks that lose packets.
+    """
     if "FASTRTPS_DEFAULT_PROFILES_FILE" in os.environ:
         return []
-    profile = Path(get_package_share_directory("edgeflock_ros")) / "config" / "shm16.xml"
-    return [SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))]
+    file = Path(get_package_share_directory("edgeflock_ros")) / "config" / profile
+    return [SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(file))]
 
 
-def renamed(image_topic: str, depth_topic: str) -> list[SetRemap]:
-    """All nodes read images, and the camera_info beside them, by these names."""
+def renamed(arguments: dict[str, str]) -> list[SetRemap]:
+    """All nodes read images, and the camera_info that is told or lies beside them, by the names in `TOPICS`.
+
+    Raises
+    ------
+    ValueError
+        Compressed images of a camera of ours, which sends raw ones.
+    """
     pairs = []
-    for stream, topic in ((topics.COLOR, image_topic), (topics.DEPTH, depth_topic)):
-        if topic:
-            beside = topics.info(topic.rpartition("/")[0])
-            pairs += [(topics.image(stream), topic), (topics.info(stream), beside)]
+    for stream, image, info in (
+        (topics.COLOR, arguments["image_topic"], arguments["camera_info_topic"]),
+        (topics.DEPTH, arguments["depth_topic"], arguments["depth_info_topic"]),
+    ):
+        if topics.is_compressed(image) and arguments["camera"] != "none":
+            raise ValueError(f"expected compressed images from another driver, got {image}: give camera:=none.")
+        if image:
+            pairs.append((topics.image(stream), image))
+            info = info or topics.info_beside(image)
+        if info:
+            pairs.append((topics.info(stream), info))
     return [SetRemap(src, dst) for src, dst in pairs]
 
 

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock_ros import topics
@@ -45,8 +45,14 @@ def to_intrinsics(info: CameraInfo) -> Intrinsics:
     return Intrinsics(info.width, info.height, k[0], k[4], k[2], k[5], info.distortion_model, tuple(info.d))
 
 
+def image_kind(node: Node, stream: str) -> tuple[type[Image] | type[CompressedImage], str]:
+    """Type and remapped name of the images of a stream; compressed by its name, as image_transport has it."""
+    topic = node.resolve_topic_name(topics.image(stream))
+    return (CompressedImage if topics.is_compressed(topic) else Image), topic
+
+
 class ImageReader:
-    """Subscription to the camera's images that knows how many it did not get.
+    """Subscription to the camera's images, raw or compressed, that knows how many it did not get.
 
     Parameters
     ----------
@@ -58,12 +64,12 @@ class ImageReader:
         Images that may wait for the executor; 1: the middleware overwrites one that was not taken yet.
     """
 
-    def __init__(self, node: Node, kind: str, on_image: Callable[[Image], None], depth: int = 1) -> None:
+    def __init__(self, node: Node, kind: str, on_image: Callable[[Any], None], depth: int = 1) -> None:
         self._on_image = on_image
         self._missed = self._sequence = 0
         callback: Any = self._on_numbered_image if NUMBERED else on_image
         self._node = node
-        self._subscription = node.create_subscription(Image, topics.image(topics.COLOR), callback, qos(kind, depth))
+        self._subscription = node.create_subscription(*image_kind(node, topics.COLOR), callback, qos(kind, depth))
 
     @property
     def topic(self) -> str:
@@ -75,7 +81,7 @@ class ImageReader:
         """Images that were sent since the first one came, and did not reach `on_image`."""
         return self._missed if NUMBERED else "unknown"
 
-    def _on_numbered_image(self, image: Image, info: dict[str, int]) -> None:
+    def _on_numbered_image(self, image: Image | CompressedImage, info: dict[str, int]) -> None:
         # The writer numbers its messages, so a gap is exactly what this reader did not get or overwrote.
         sequence = info["publication_sequence_number"]
         if 0 < self._sequence < sequence:

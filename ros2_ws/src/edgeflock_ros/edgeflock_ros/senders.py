@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from rclpy.node import Node
@@ -11,6 +13,19 @@ from rclpy.node import Node
 from edgeflock_ros.messages import NUMBERED
 
 WINDOW_S = 2.0
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+INFOS = ("sensor_msgs/msg/CameraInfo",)
+
+
+def alike(node: Node, topic: str, kinds: Collection[str]) -> str:
+    """Where such messages do come: up to three topics that somebody sends, the most similar name first; or nothing."""
+    sent = [
+        name
+        for name, types in node.get_topic_names_and_types()
+        if name != topic and set(types) & set(kinds) and node.count_publishers(name)
+    ]
+    nearest = difflib.get_close_matches(topic, sent, n=3, cutoff=0.0)
+    return f"; such messages come on {', '.join(nearest)}" if nearest else ""
 
 
 class Senders:
@@ -54,9 +69,11 @@ class Senders:
         self._known = names or self._known
         return names
 
-    def absence(self, what: str) -> str:
-        """Who should send what does not come any more."""
-        return f"no {what} on {self._topic} from {' and '.join(self.names()) or 'anybody: nobody sends there'}"
+    def absence(self, what: str, kinds: Collection[str]) -> str:
+        """Who should send what does not come any more; if there is nobody, where messages of these kinds do come."""
+        if names := self.names():
+            return f"no {what} on {self._topic} from {' and '.join(names)}"
+        return f"no {what} on {self._topic}: nobody sends there{alike(self._node, self._topic, kinds)}"
 
     def silence(self, limit_s: float = 0.0) -> str | None:
         """Who is silent, by name, if no message was heard for longer than `limit_s` of a steady clock."""

@@ -14,8 +14,10 @@ from rclpy.node import Node
 
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.mount import Mount
+from edgeflock_ros.frames import TreeParameters
 
-_MOUNT = {f"camera_{field}" for field in Mount.model_fields}  # every node is told it, whoever looks at the world
+# Every node is told where the camera is, whoever looks at the world.
+_MOUNT = {f"camera_{field}" for field in Mount.model_fields} | set(TreeParameters.model_fields)
 _beside: set[str] = set()
 
 

@@ -17,17 +17,34 @@ def info(stream: str) -> str:
     return f"{stream}/camera_info"
 
 
+def is_compressed(topic: str) -> bool:
+    """Whether a topic has CompressedImage, by the name that image_transport gives it."""
+    return topic.rpartition("/")[2] in ("compressed", "compressedDepth")
+
+
+def info_beside(image: str) -> str:
+    """The calibration beside a driver's images: `/cam/camera_info` for `/cam/image_raw` and its `/compressed`."""
+    raw = image.rpartition("/")[0] if is_compressed(image) else image
+    return f"{raw[: raw.rfind('/') + 1]}camera_info"
+
+
 STEERING = "steering"
 ACKERMANN = "ackermann_cmd"
 DRIVER = "driver/steering"
 DEADMAN = "driver/deadman"
 COMMAND = "cmd_vel"
+ASKED = "cmd_vel_nav"
+DRIVE = "drive"
+ESTOP = "estop"
 ODOMETRY = "odom"
 
 COLLISIONS = "sim/collisions"
 START = "sim/start"
 
 DIAGNOSTICS = "/diagnostics"
+TF = "/tf"
+TF_STATIC = "/tf_static"
+DESCRIPTION = "robot_description"
 CLOCK = "/clock"
 
 HUMANS = "/humans"  # namespace of the faces, in which the next four are; see REP-155

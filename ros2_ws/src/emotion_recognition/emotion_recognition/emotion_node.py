@@ -1,8 +1,9 @@
 """Node `emotion` (lifecycle): camera frame in, what each face shows out.
 
 Subscribes (relative names)
-    camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`. Every image is taken at once, and the newest one
-                                waits for the net: those in between are skipped, nothing queues
+    camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`, or CompressedImage where it is remapped to a topic
+                                `.../compressed`. Every image is taken at once, and the newest one waits for the net:
+                                those in between are skipped, nothing queues
 Publishes
     /humans/faces/...           REP-155: ids, regions, expressions (see `faces` for types), stamp and frame of the image
     ~/annotated                 sensor_msgs/Image, rgb8, with `publish_annotated` and while somebody subscribes
@@ -33,7 +34,8 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 from pydantic import Field
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from edgeflock.runtime.cameras.encodings import Encoding, decode_color, is_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
@@ -41,6 +43,7 @@ from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
 from edgeflock_ros.process import run
+from edgeflock_ros.senders import IMAGES, Senders
 from emotion_recognition.faces import EXPRESSIONS, FaceTopics
 
 if TYPE_CHECKING:
@@ -147,7 +150,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
             self.destroy_publisher(self._annotated)
         self._pipeline = None
 
-    def _on_image(self, image: Image) -> None:
+    def _on_image(self, image: Image | CompressedImage) -> None:
         with self._news:
             self._received += 1
             self._skipped += self._newest is not None
@@ -168,7 +171,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
                 self.done = 1
                 return
 
-    def _answer(self, image: Image) -> None:
+    def _answer(self, image: Image | CompressedImage) -> None:
         assert self._pipeline is not None
         begun = time.perf_counter_ns()
         reason = "data" if is_color(image) else "encoding"
@@ -182,14 +185,14 @@ class EmotionNode(ManagedNode[EmotionParameters]):
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
             return
         think_ms = (time.perf_counter_ns() - begun) / 1e6
-        self._topics.publish(image.header, image.width, image.height, found)
+        self._topics.publish(image.header, pixels.shape[1], pixels.shape[0], found)
         age_ms = (self.get_clock().now().nanoseconds - to_ns(image.header.stamp)) / 1e6
         self._recent.append((age_ms, think_ms, len(found)))
         self._answered += 1
         if self._annotated is not None and self._annotated.get_subscription_count():
-            self._annotated.publish(self._draw(image, pixels, encoding, found))
+            self._annotated.publish(self._draw(image.header, pixels, encoding, found))
 
-    def _draw(self, image: Image, pixels: np.ndarray, encoding: Encoding, found: Sequence[FaceEmotion]) -> Image:
+    def _draw(self, header: Header, pixels: np.ndarray, encoding: Encoding, found: Sequence[FaceEmotion]) -> Image:
         from edgeflock.runtime.faces.draw import annotate
 
         if self.settings.value.blur_faces:
@@ -197,7 +200,8 @@ class EmotionNode(ManagedNode[EmotionParameters]):
             for one in found:
                 coarsen(pixels, one.face.box)
         drawn = annotate(pixels, found, encoding)
-        out = Image(header=image.header, height=image.height, width=image.width, encoding="rgb8", step=3 * image.width)
+        height, width = pixels.shape[:2]
+        out = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
         out.data = drawn.tobytes()
         return out
 
@@ -210,7 +214,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
         if self._complaint:
             level, message = ERROR, self._complaint
         elif self._answered == self._reported:
-            level, message = WARN, "no image" if not self._received else "no image any more"
+            level, message = WARN, Senders(self, cast("ImageReader", self._reader).topic).absence("image", IMAGES)
         self._reported, self._complaint = self._answered, ""
         if recent:
             latency, thinking, faces = np.array(recent).T

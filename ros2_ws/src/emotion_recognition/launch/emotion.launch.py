@@ -14,7 +14,7 @@ from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDesc
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import TOPICS, as_node, flag, given, renamed, shared_memory
+from edgeflock_ros.launching import PREFIX, TOPICS, as_node, fast_dds, flag, frames, given, renamed
 from edgeflock_ros.nodes import NodeProcess, camera
 
 NODE = {
@@ -42,6 +42,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("publish_annotated", default_value="false", description="send an image: shows people"),
     DeclareLaunchArgument("blur_faces", default_value="true", description="in the annotated image"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
+    PREFIX,
     DeclareLaunchArgument("nice", default_value="5", description="lower priority of the emotion node, 0 to 19"),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
     DeclareLaunchArgument("steering", default_value="false", description="fadnet_nav drives by the same camera"),
@@ -66,7 +67,15 @@ def _nodes(context):
     first = []
     if flag("steering", a["steering"]):
         file = Path(get_package_share_directory("fadnet_nav")) / "launch/fadnet_nav.launch.py"
-        names = ("camera", "camera_path", "image_topic", "depth_topic", "namespace", "use_sim_time", *DRIVING)
+        names = (
+            "camera",
+            "camera_path",
+            *(t.name for t in TOPICS),
+            "namespace",
+            "frame_prefix",
+            "use_sim_time",
+            *DRIVING,
+        )
         arguments = [*((name, a[name]) for name in names), ("more_readers", "1")]
         drive = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(file)), launch_arguments=arguments)
         # Arguments of the same name, such as bundle, are not meant for the steering.
@@ -74,10 +83,9 @@ def _nodes(context):
     elif a["camera"] == "sim":
         raise ValueError("camera: sim needs the simulated base, which comes with steering:=true")
     elif a["camera"] != "none":
-        nodes.append(as_node(camera(a["camera"], a["camera_path"], readers=1, **clock)))
-    renaming = renamed(a["image_topic"], a["depth_topic"])
-    return [*first, GroupAction([PushRosNamespace(a["namespace"]), *renaming, *nodes])]
+        nodes.append(as_node(camera(a["camera"], a["camera_path"], readers=1, **clock, **frames(a))))
+    return [*first, GroupAction([PushRosNamespace(a["namespace"]), *renamed(a), *nodes])]
 
 
 def generate_launch_description():
-    return LaunchDescription([*ARGUMENTS, *shared_memory(), OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*ARGUMENTS, *fast_dds("shm16.xml"), OpaqueFunction(function=_nodes)])

@@ -23,6 +23,8 @@ def robot(
     use_sim_time: bool = False,
     more_readers: int = 0,
     record: str = "",
+    camera_info_url: str = "",
+    frames: dict[str, Any] | None = None,
 ) -> list[NodeProcess]:
     """Simulated base, steering, guard, recorder and camera, in the order in which they are started.
 
@@ -48,6 +50,10 @@ def robot(
         Nodes besides these for which the first image of a recording has to wait.
     record : str
         Data folder for what a person drives; empty: nothing is recorded.
+    camera_info_url : str
+        File of the camera's lens; empty: what the camera knows.
+    frames : dict, optional
+        Parameters of the nodes that name frames.
 
     Raises
     ------
@@ -57,12 +63,15 @@ def robot(
     simulated = camera == "sim"
     if camera_path and camera in ("sim", "none"):
         raise ValueError(f"camera_path: the camera {camera} has none, got {camera_path}: leave it out.")
+    if camera_info_url and camera in ("sim", "none"):
+        raise ValueError(f"camera_info_url: it is for a camera of the robot, got camera:={camera}: leave it out.")
     if composed and camera in ("sim", "none"):
         raise ValueError(f"composed: expected a camera of the robot, got camera:={camera}: leave composed out.")
     clock = {"use_sim_time": True} if use_sim_time else {}
-    place: dict[str, Any] = {"world": world, "seed": seed}
-    steering = {**(net or {}), **clock}
-    guard: dict[str, Any] = dict(clock)
+    frames = frames or {}
+    place: dict[str, Any] = {"world": world, "seed": seed, **frames}
+    steering = {**(net or {}), **clock, **frames}
+    guard: dict[str, Any] = {**clock, **frames}
     if require_depth is not None or camera == "video":
         guard["require_depth"] = bool(require_depth)
 
@@ -78,7 +87,8 @@ def robot(
         processes.append(NodeProcess("fadnet_sim", "camera_node", {"camera": {**place, **clock}}))
     elif camera != "none":
         readers = more_readers + (not composed) + bool(record)
-        eye = nodes.camera(camera, camera_path, readers, depth_readers=1, **clock)
+        lens = {"camera_info_url": camera_info_url} if camera_info_url else {}
+        eye = nodes.camera(camera, camera_path, readers, depth_readers=1, **lens, **clock, **frames)
         if composed:
             both = {**eye.parameters, "steering": steering}
             eye = NodeProcess("fadnet_nav", "composed", both, again=eye.again)

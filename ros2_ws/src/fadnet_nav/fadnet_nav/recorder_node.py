@@ -34,7 +34,7 @@ from geometry_msgs.msg import Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from pydantic import Field
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image, JointState, Joy
+from sensor_msgs.msg import CompressedImage, Image, JointState, Joy
 from std_msgs.msg import Bool
 
 from edgeflock.runtime.cameras.encodings import decode_color
@@ -48,7 +48,7 @@ from edgeflock_ros import topics
 from edgeflock_ros.managed import ManagedNode, ManagedParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
 from edgeflock_ros.process import run
-from edgeflock_ros.senders import Senders
+from edgeflock_ros.senders import IMAGES, Senders
 
 STEERED: dict[str, Any] = {JOINTS: JointState, TWISTS[0]: Twist, TWISTS[1]: TwistStamped}
 try:
@@ -157,7 +157,7 @@ class RecorderNode(ManagedNode[RecorderParameters]):
     def _on_odometry(self, message: Odometry) -> None:
         self._recorder.move(message.twist.twist.linear.x, time.monotonic_ns())
 
-    def _on_image(self, image: Image) -> None:
+    def _on_image(self, image: Image | CompressedImage) -> None:
         self._came += 1
         stamp = to_ns(image.header.stamp) or self.get_clock().now().nanoseconds
         now_ns = time.monotonic_ns()
@@ -173,7 +173,7 @@ class RecorderNode(ManagedNode[RecorderParameters]):
         """Whether it records, and if not, why."""
         assert self._folder is not None and self._reader is not None
         self._missing = self._look()
-        absence = "" if self._came else Senders(self, self._reader.topic).absence("image")
+        absence = "" if self._came else Senders(self, self._reader.topic).absence("image", IMAGES)
         why = absence or self._missing or self._unread or self._recorder.reason
         self._came = 0
         full = self._recorder.left_out[DISK] > self._told

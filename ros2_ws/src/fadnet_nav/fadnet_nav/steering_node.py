@@ -5,8 +5,9 @@
 
 Subscribes (relative names)
     camera/color/camera_info    lens of the frames, where the mount is known
-    camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`; keep-last 1: the middleware overwrites a frame that
-                                was not taken yet, so a slow net always gets the newest one
+    camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`, or CompressedImage where it is remapped to a topic
+                                `.../compressed`; keep-last 1: the middleware overwrites a frame that was not taken
+                                yet, so a slow net always gets the newest one
 Publishes
     steering                    sensor_msgs/JointState: name "steering", position in rad (left positive), stamp of the
                                 frame; position NaN when the net gave none: the guard then stops
@@ -23,7 +24,8 @@ Services (relative names)
 
 With the mount of the camera (`camera_height` ...) and its camera_info every frame is brought to the view of the camera
 that the net was trained with (`edgeflock.runtime.prepare.view`); frames wait for the first camera_info. Without a mount
-they are taken as they are, which is warned of once.
+they are taken as they are, which is warned of once. With `mount_from` tf the mount is that of the images' frame in the
+static part of TF, and frames wait for that, too.
 
 Parameters: `SteeringParameters`; the mount may change at any time. See `managed`.
 """
@@ -46,7 +48,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_srvs.srv import Trigger
 
 from edgeflock.runtime.cameras.encodings import decode_color
@@ -54,10 +56,11 @@ from edgeflock.runtime.errors import EdgeflockError, InputError, in_our_words
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount
 from edgeflock_ros import topics
+from edgeflock_ros.frames import MountInTree, TreeParameters
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_intrinsics, to_ns
 from edgeflock_ros.process import run
-from edgeflock_ros.senders import Senders
+from edgeflock_ros.senders import IMAGES, INFOS, Senders
 
 if TYPE_CHECKING:
     from edgeflock.runtime.prepare.frame import Encoding
@@ -72,7 +75,7 @@ WARM_UP = 5
 POOR_VIEW = 0.8  # share of what the net looks at
 
 
-class SteeringParameters(NetParameters):
+class SteeringParameters(TreeParameters, NetParameters):
     """Parameters of the steering node; the mount by the names that the guard has it by."""
 
     follow: bool = Field(default=False, description="reload by itself when the link `bundle` points elsewhere")
@@ -103,6 +106,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         self._policy: SteeringPolicy | None = None
         self._reader: ImageReader | None = None
         self._infos: Subscription | None = None
+        self._tree: MountInTree | None = None
         self._reloading: Future | None = None
         self._refused = ""
         self.start()
@@ -111,7 +115,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         """Load, verify and warm up the bundle."""
         self._camera: Intrinsics | None = None
         self._take(self._open())
-        self._wear(self.settings.value.mount)
+        self._wear(self.settings.value)
         self._frames = 0
         self._steering = self.create_lifecycle_publisher(JointState, topics.STEERING, qos("reliable", 5))
         self._ackermann = None
@@ -160,7 +164,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _renew(self, done: Future) -> None:
         try:
             policy = self._open()
-            camera, mount = self._camera, self.settings.value.mount
+            camera, mount = self._camera, self._mount
             view = None
             if camera is not None and mount is not None and policy.bundle.manifest.trained_camera:
                 view = self._look(policy, camera, mount)
@@ -168,10 +172,10 @@ class SteeringNode(ManagedNode[SteeringParameters]):
                 if self._policy is None:
                     raise InputError("the node was cleaned up meanwhile.")
                 answer = True, self._take(policy)
-                if view is not None and self.settings.value.mount == mount:
+                if view is not None and self._mount == mount:
                     self._constant["view"] = view
                 else:
-                    self._wear(self.settings.value.mount)
+                    self._wear(self.settings.value)
         except Exception as error:  # whatever it is: what drives goes on driving, and the caller is told
             answer = False, f"{in_our_words(error) or error} The bundle before drives on."
             self.get_logger().error(f"reload: {answer[1]}")
@@ -187,33 +191,37 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         if not measured:
             return super().accept(new)
         if self._policy is not None:
-            self._wear(new.mount)
+            self._wear(new)
         return None
 
-    def _wear(self, mount: Mount | None) -> None:
+    def _wear(self, p: SteeringParameters) -> None:
         """Begin with a mount: the next camera_info gives the view. Without one say what is assumed."""
         assert self._policy is not None
         trained = self._policy.bundle.manifest.trained_camera
         with self._lock:
-            self._lens, self._held = b"", None
-            self._mount = mount if trained else None
-            self._awaits_lens = self._mount is not None
+            self._lens, self._held, self._unplaced = b"", None, ""
+            mounted = p.mount is not None or p.mount_from == "tf"
+            self._mount = p.mount if trained and p.mount_from == "parameters" else None
+            self._awaits_lens = bool(trained) and mounted
             self._constant["view"] = "waits for camera_info" if self._awaits_lens else "as the camera sees it"
-        if trained and not mount:
+        if trained and not mounted:
             self.get_logger().warning(
                 f"NO MOUNT (camera_height is 0): frames are taken as if the camera were the trained one, {trained}. "
                 "Another one steers wrongly: `edgeflock calibrate mount` measures height and pitch"
             )
-        elif mount and not trained:
+        elif mounted and not trained:
             self.get_logger().warning("the bundle does not name its trained camera: frames are taken as they are")
 
     def begin(self) -> None:
         """Begin to answer frames."""
+        p = self.settings.value
+        if p.mount_from == "tf":
+            self._tree = MountInTree(self, p.frame_prefix + p.base_frame, self._on_tree)
         self._infos = self.create_subscription(
             CameraInfo, topics.info(topics.COLOR), self._on_info, qos("sensor_data"), raw=True
         )
         if self._subscribe:
-            self._reader = ImageReader(self, self.settings.value.qos, self._on_image)
+            self._reader = ImageReader(self, p.qos, self._on_image)
         self._came = self._reported = 0
         self._newest: tuple[bytes, str, dict[str, float]] = WARN, "", {}
 
@@ -227,6 +235,9 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         if self._infos is not None:
             self.destroy_subscription(self._infos)
             self._infos = None
+        if self._tree is not None:
+            self._tree.close()
+            self._tree = None
 
     def unload(self) -> None:
         """Drop the bundle."""
@@ -240,16 +251,31 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _on_info(self, data: bytes) -> None:
         """Look through the lens that camera_info tells of; from frame to frame only its stamp changes."""
         lens = data[12:]  # CDR: 4 bytes of encapsulation, then the stamp
-        if self._mount is None or lens == self._lens:
+        if lens == self._lens or not (self._awaits_lens or self._mount):
+            return
+        info = deserialize_message(data, CameraInfo)
+        mount = self._mount if self._tree is None else self._in_tree(self._tree, info.header.frame_id)
+        if mount is None:
             return
         with self._lock:
             assert self._policy is not None
-            self._camera = to_intrinsics(deserialize_message(data, CameraInfo))
-            self._constant["view"] = self._look(self._policy, self._camera, self._mount)
+            self._mount, self._camera = mount, to_intrinsics(info)
+            self._constant["view"] = self._look(self._policy, self._camera, mount)
             self._lens, self._awaits_lens = lens, False
         held, self._held = self._held, None
         if held is not None:
             self._on_image(held)
+
+    def _on_tree(self) -> None:
+        self._lens = b""  # the next camera_info looks again
+
+    def _in_tree(self, tree: MountInTree, frame: str) -> Mount | None:
+        try:
+            found = tree.find(frame)
+            self._unplaced = "" if found else tree.absence(frame)
+        except InputError as error:
+            found, self._unplaced = None, f"TF of {frame}: {error}"
+        return found[2] if found else None
 
     def _look(self, policy: SteeringPolicy, camera: Intrinsics, mount: Mount) -> str:
         try:
@@ -264,7 +290,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self.get_logger().info(said)
         return f"canonical, {seen:.0%} seen"
 
-    def _on_image(self, image: Image) -> None:
+    def _on_image(self, image: Image | CompressedImage) -> None:
         if self._awaits_lens:
             self._held = image
             return
@@ -336,12 +362,15 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._tell()
 
     def _absence(self) -> str:
+        if self._unplaced:
+            return self._unplaced
         if self._reader is None:
             return "no image from the camera of this process"
         if self._held is not None:
             assert self._infos is not None
-            return f"images come, but no camera_info on {self._infos.topic_name}: the mount needs the lens"
-        return Senders(self, self._reader.topic).absence("image")
+            absence = Senders(self, self._infos.topic_name).absence("camera_info", INFOS)
+            return f"the mount needs the lens: images come, but {absence}"
+        return Senders(self, self._reader.topic).absence("image", IMAGES)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -13,9 +13,10 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
-from launch_ros.actions import PushRosNamespace
+from launch_ros.actions import PushRosNamespace, SetRemap
 
-from edgeflock_ros.launching import TOPICS, as_node, flag, given, renamed, shared_memory
+from edgeflock_ros import topics
+from edgeflock_ros.launching import PREFIX, TOPICS, as_node, fast_dds, flag, frames, given, renamed
 from fadnet_nav.nodes import CAMERAS, robot
 
 ARGUMENTS = [
@@ -23,7 +24,11 @@ ARGUMENTS = [
         "camera", default_value="sim", choices=CAMERAS, description="none: the images come from another driver"
     ),
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
+    DeclareLaunchArgument(
+        "camera_info_url", default_value="", description="lens: what edgeflock calibrate camera wrote"
+    ),
     *TOPICS,
+    DeclareLaunchArgument("cmd_vel_topic", default_value="", description="another name of the guard's commands"),
     DeclareLaunchArgument(
         "require_depth",
         default_value="",
@@ -35,6 +40,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
+    PREFIX,
     DeclareLaunchArgument("params_file", default_value="sim.yaml", description="path, or a name in share/.../config"),
     DeclareLaunchArgument("mount", default_value="", description="of the camera: what edgeflock calibrate mount wrote"),
     DeclareLaunchArgument("composed", default_value="false", description="camera and steering in one process"),
@@ -75,11 +81,14 @@ def _nodes(context):
         use_sim_time=flag("use_sim_time", a["use_sim_time"]),
         more_readers=int(a["more_readers"]),
         record=a["record"],
+        camera_info_url=a["camera_info_url"],
+        frames=frames(a),
     )
     files = [str(params), *([a["mount"]] if a["mount"] else [])]  # the later one holds
     nodes = [as_node(p, [] if p.executable == "base_node" else files) for p in processes]
-    return [GroupAction([PushRosNamespace(a["namespace"]), *renamed(a["image_topic"], a["depth_topic"]), *nodes])]
+    renaming = renamed(a) + ([SetRemap(topics.COMMAND, a["cmd_vel_topic"])] if a["cmd_vel_topic"] else [])
+    return [GroupAction([PushRosNamespace(a["namespace"]), *renaming, *nodes])]
 
 
 def generate_launch_description():
-    return LaunchDescription([*ARGUMENTS, *shared_memory(), OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*ARGUMENTS, *fast_dds("shm16.xml"), OpaqueFunction(function=_nodes)])

@@ -20,25 +20,27 @@ import time
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import Twist, TwistStamped
+from geometry_msgs.msg import TransformStamped, Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
-from std_msgs.msg import Empty, UInt32
+from std_msgs.msg import Empty, String, UInt32
 
 from edgeflock.runtime.errors import EdgeflockError
 from edgeflock_ros import topics
+from edgeflock_ros.frames import BASE, LATCHED, ODOM, TFMessage, transform
 from edgeflock_ros.process import run
 
-from .car import MAX_STEERING, WHEELBASE
+from .car import MAX_STEERING, WHEELBASE, WHEELS
+from .description import urdf
 from .sim import Simulation
 from .world import make_world
 
 ODOM_S = 0.01
 MAX_LAG_S = 0.1  # behind the wall clock by more than this, time is skipped rather than caught up in one jump
+TRUE, UNKNOWN = 1e-6, 1e6  # variances of odom, which is ground truth: what it tells, and what it does not
 FIRST_STAMP_NS = 1_000_000_000  # of lock-step: ROS takes a clock of 0 for "no clock yet"
 REPEAT_FIRST_TICK_S = 0.25  # wall time
 
@@ -46,8 +48,9 @@ REPEAT_FIRST_TICK_S = 0.25  # wall time
 class BaseNode(Node):
     """A car in a world that obeys `cmd_vel` (linear.x in m/s, angular.z in rad/s).
 
-    Parameters are read at start; see `_declare`. Publishes `odom` (ground truth), `sim/collisions` (count so far,
-    transient local) and `/diagnostics` at 1 Hz.
+    Parameters are read at start; see `_declare`. Publishes `odom` (ground truth, with variances), the same and the
+    wheels on `/tf` where tf2_msgs is installed, `robot_description` (URDF) and `sim/collisions` (count so far), both
+    transient local, and `/diagnostics` at 1 Hz.
     """
 
     def __init__(self) -> None:
@@ -63,6 +66,7 @@ class BaseNode(Node):
         stamped = self._declare("stamped", True, "cmd_vel is TwistStamped; false: Twist (real time only)")
         self.push_speed = self._declare("push_speed", 0.0, "sideways kick, m/s, 0 = none", (0.0, 2.0))
         self.push_every = self._declare("push_every", 5.0, "s between kicks to a random side", (0.1, 1e6))
+        self.prefix = self._declare("frame_prefix", "", "before the names of frames, as robot1/; empty = none")
         if self.lockstep and not stamped:
             raise EdgeflockError("Lock-step matches commands by stamp: expected stamped:=true, got false.")
 
@@ -73,10 +77,14 @@ class BaseNode(Node):
         self.next_push_s = self.push_every
 
         self.odom = self.create_publisher(Odometry, topics.ODOMETRY, 10)
-        self.state = Odometry(child_frame_id="base_link")
-        self.state.header.frame_id = "odom"
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.collision_count = self.create_publisher(UInt32, topics.COLLISIONS, latched)
+        self.state = Odometry(child_frame_id=self.prefix + BASE)
+        self.state.header.frame_id = self.prefix + ODOM
+        self.state.pose.covariance = np.diag([TRUE] * 6).ravel()
+        self.state.twist.covariance = np.diag([TRUE, *[UNKNOWN] * 4, TRUE]).ravel()
+        self.tree = self.create_publisher(TFMessage, topics.TF, 100) if TFMessage else None
+        self.collision_count = self.create_publisher(UInt32, topics.COLLISIONS, LATCHED)
+        self.description = self.create_publisher(String, topics.DESCRIPTION, LATCHED)
+        self.description.publish(String(data=urdf()))
         self.diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         self.create_subscription(TwistStamped if stamped else Twist, topics.COMMAND, self.on_command, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # also where use_sim_time is set: this node is the clock
@@ -85,7 +93,7 @@ class BaseNode(Node):
             self.clock_pub = self.create_publisher(ClockMessage, topics.CLOCK, 10)
             self.answered, self.started = False, not hold
             if hold:
-                self.create_subscription(Empty, topics.START, self.on_start, latched)
+                self.create_subscription(Empty, topics.START, self.on_start, LATCHED)
             self.create_timer(0.02, self.watch_tick, clock=steady)
             self.publish_tick()
         else:
@@ -176,9 +184,19 @@ class BaseNode(Node):
         orientation.w, orientation.x, orientation.y, orientation.z = map(float, self.sim.qpos[3:7])
         message.twist.twist.linear.x, message.twist.twist.angular.z = self.sim.twist
         self.odom.publish(message)
+        if self.tree is not None:
+            self.tree.publish(TFMessage(transforms=self._transforms()))
         if self.sim.collisions != self.collisions:
             self.collisions = self.sim.collisions
             self.collision_count.publish(UInt32(data=self.collisions))
+
+    def _transforms(self) -> list[TransformStamped]:
+        stamp, base = self.state.header.stamp, self.state.child_frame_id
+        w, *xyz = self.sim.qpos[3:7]
+        return [
+            transform(self.state.header.frame_id, base, self.sim.qpos[:3], (*xyz, w), stamp),
+            *(transform(base, self.prefix + name, *self.sim.pose_in_car(name), stamp) for name in WHEELS),
+        ]
 
     def close(self) -> None:
         """Nothing to let go."""

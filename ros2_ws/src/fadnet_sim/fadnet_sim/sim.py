@@ -98,6 +98,15 @@ class Simulation:
         x, y, _, w, i, j, k = self.data.qpos[:7]
         return float(x), float(y), math.atan2(2 * (w * k + i * j), 1 - 2 * (j * j + k * k))
 
+    def pose_in_car(self, body: str) -> tuple[np.ndarray, np.ndarray]:
+        """Place (3,) in m and quaternion (4,) x, y, z, w of a body of the car, in the car's frame."""
+        mj, car, part = self._mujoco, self.data.body("car"), self.data.body(body)
+        back, place, turn = np.empty(4), np.empty(3), np.empty(4)
+        mj.mju_negQuat(back, car.xquat)
+        mj.mju_rotVecQuat(place, part.xpos - car.xpos, back)
+        mj.mju_mulQuat(turn, back, part.xquat)
+        return place, turn[[1, 2, 3, 0]]
+
     @property
     def speed(self) -> float:
         """Forward speed, m/s."""

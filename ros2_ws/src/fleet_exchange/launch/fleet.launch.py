@@ -9,7 +9,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import as_node, given
+from edgeflock_ros.launching import as_node, fast_dds, given
 from edgeflock_ros.nodes import NodeProcess
 
 NODE = {
@@ -39,4 +39,4 @@ def _nodes(context):
 
 
 def generate_launch_description():
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*ARGUMENTS, *fast_dds("lossy.xml"), OpaqueFunction(function=_nodes)])

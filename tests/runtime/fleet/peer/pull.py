@@ -37,7 +37,7 @@ class Pull:
 
     def evaluate(self, model):
         distance = float(np.abs(model - self.task.goal).mean())
-        return {"distance": distance, "nice": os.nice(0), "steps": float(self.steps[0])}
+        return {"distance": distance, "policy": os.sched_getscheduler(0), "steps": float(self.steps[0])}
 
     def weights(self, model):
         return {"w": model.copy()}

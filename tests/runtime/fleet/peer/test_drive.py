@@ -62,6 +62,7 @@ class Fleet:
             "plan": self.folder / "plan.json",
             "out": self.folder / "runs" / name,
             "evaluate": 4,
+            "idle": False,  # the machine may be busy with other tests
         }
         return Place(**(fields | changed))
 
@@ -249,7 +250,7 @@ def test_a_robot_that_is_held_leaves_and_comes_back_where_the_others_are(fleet):
 
 def test_a_learner_that_may_work_a_quarter_of_the_time_rests_the_other_three():
     async def story():
-        trainer = Trainer(PullTask(silos=1, lesson_s=0.1), Part(duty=0.25))
+        trainer = Trainer(PullTask(silos=1, lesson_s=0.1), Part(duty=0.25, idle=False))
         try:
             start, _ = await trainer.start()
             began = time.monotonic()
@@ -267,7 +268,7 @@ def test_the_learner_stands_back_behind_the_rest_of_the_robot():
         try:
             start, shapes = await trainer.start()
             figures = await trainer.evaluate(start)
-            assert figures["nice"] == min(os.nice(0) + Part().nice, 19)
+            assert figures["policy"] == os.SCHED_IDLE
             assert (len(start), shapes) == (SIZE, [("w", f"({SIZE},)")])
         finally:
             trainer.close()
@@ -277,7 +278,7 @@ def test_the_learner_stands_back_behind_the_rest_of_the_robot():
 
 def test_a_learner_says_in_its_own_words_what_is_wrong_with_its_data():
     async def story():
-        trainer = Trainer(PullTask(silos=1, broken=True), Part())
+        trainer = Trainer(PullTask(silos=1, broken=True), Part(idle=False))
         try:
             with pytest.raises(DataError, match="frame 7 is broken"):
                 await trainer.start()

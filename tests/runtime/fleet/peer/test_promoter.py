@@ -17,7 +17,7 @@ def test_what_the_command_says_last_is_told_and_all_of_it_is_kept(tmp_path):
     said = []
 
     async def story():
-        promoter = Promoter([str(tmp_path / "driving"), "--weights", "none"], tmp_path / "log", said.append, 10)
+        promoter = Promoter([str(tmp_path / "driving"), "--weights", "none"], tmp_path / "log", said.append, False)
         promoter.promote()
         promoter.promote()  # one that comes meanwhile waits for its turn, two make one
         await promoter.ended()
@@ -30,7 +30,7 @@ def test_what_the_command_says_last_is_told_and_all_of_it_is_kept(tmp_path):
 
 def test_closing_ends_it_and_twice_is_no_harm(tmp_path):
     async def story():
-        promoter = Promoter(["--help"], tmp_path / "log", lambda line: None, 10)
+        promoter = Promoter(["--help"], tmp_path / "log", lambda line: None, False)
         await promoter.close()
         promoter.promote()
         await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
@@ -88,6 +89,51 @@ def test_tries_come_later_each_time_and_begin_anew_after_an_answer():
     assert waits == [10, 20, 40, 80, 80]
     again.answered(0)
     assert again.at_ns == 10
+
+
+def test_a_chunk_is_late_only_after_several_times_the_usual_gap():
+    again, now = retry(), 1
+    again.tried(now)
+    for _ in range(40):
+        now += 30  # three times the first wait
+        again.came(now, twice=False)
+    assert again.at_ns - now > 100
+    for _ in range(40):
+        now += 1
+        again.came(now, twice=False)
+    assert again.at_ns - now == 10
+
+
+def test_waits_do_not_grow_with_chunks_that_come_only_because_they_were_asked_for_again():
+    again, now = retry(), 1
+    again.tried(now)
+    for _ in range(40):
+        now = again.at_ns
+        again.tried(now)
+        again.came(now, twice=False)
+    assert again.at_ns - now <= 40
+
+
+@pytest.mark.parametrize("chunk_ms", [1, 200, 500, 1000])
+def test_a_slow_link_carries_hardly_a_chunk_twice(make, chunk_ms):
+    """One chunk after the other, each for so long. With waits of 250 ms, whatever the link, they crossed 60 times."""
+    number, body = 100, bytes(100 * CHUNK_BYTES)
+    offer = make(Offer, body_bytes=len(body), pushed=16)
+    out, into = Outgoing(offer, body, None, retry()), Incoming(offer, 16, 10**9, Retry(250, 4000))
+    link, now, crossed = deque(out.first(16)), 1, 0
+    arrives = now + chunk_ms
+    into.retry.tried(now)
+    while into.missing:
+        late = not link or into.retry.at_ns < arrives
+        now = into.retry.at_ns if late else arrives
+        if late:
+            into.retry.tried(now)
+        else:
+            arrives, crossed = now + chunk_ms, crossed + 1
+            into.retry.came(now, twice=not into.take(link.popleft()))
+        if asked := into.ask(again=late):
+            link.extend(out.chunks(*asked))
+    assert crossed < 1.5 * number
 
 
 def test_without_experience_a_wait_takes_the_ceiling():

@@ -80,7 +80,7 @@ async def learn(task: LearningTask, scene: Scene, out: Path, on_round: Callable[
         return
     store = Store(out / "checkpoints")
     saved = store.load()
-    trainer = Trainer(task, Part(steps=scene.steps, nice=0))
+    trainer = Trainer(task, Part(steps=scene.steps, idle=False))
     try:
         model, _ = await trainer.start(saved.learner if saved else None)
         if saved:
@@ -167,7 +167,7 @@ def part(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:
         "rounds": scene.rounds,
         "settle": scene.settle,
         "steps": scene.steps,
-        "nice": 0,  # nothing drives beside it
+        "idle": False,  # nothing drives beside it
         "evaluate": scene.rounds + scene.settle,  # the net of the last round drives, as those that learnt apart
     }
 

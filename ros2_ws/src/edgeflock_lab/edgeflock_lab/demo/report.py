@@ -130,7 +130,7 @@ def way_figure(story: Story, file: Path) -> None:
         ax.barh(range(len(rows)), [one.reached_m for one in reached], color=colours, height=0.7)
         for y, one in enumerate(reached):
             ax.text(one.reached_m, y, f" {one.reached_m:.1f}", va="center", fontsize=8)
-        ax.set(title=f"in {world.name}", xlabel="m without collision", xlim=(0, 1.2 * story.scene.course_m))
+        ax.set(title=world.name, xlabel="m without collision", xlim=(0, 1.2 * story.scene.course_m))
         ax.axvline(story.scene.course_m, color="black", lw=0.8, ls=":")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(rows)), words)

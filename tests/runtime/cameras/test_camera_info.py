@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from edgeflock.calibration.camera_info import camera_info_yaml, write_camera
+from edgeflock.runtime.cameras.camera_info import camera_info_yaml, write_camera
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.intrinsics import Intrinsics
 
