@@ -7,18 +7,19 @@ NVIDIA's parser refuses int32 biases and zero points, which CPUs need to be fast
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from edgeflock.calibration.foreign import adopted
 from edgeflock.calibration.ranges import OUTPUT_MARGIN
 from edgeflock.export.graph import finish
+from edgeflock.export.quantise.rewrites import constants_of, norms_to_convolutions, strides_to_depth, sums_to_float
 from edgeflock.runtime.errors import GateError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Form:
         S8 activations with zero point 0 and float biases, else U8 activations with a zero point and int32 biases.
     output_margin : float
         What `edgeflock.calibration.ranges.activation_ranges` adds to the range of an answer that is quantised.
+    rewrites : tuple of callable
+        Of `edgeflock.export.quantise.rewrites`: change a float graph, in place, into one that this form suits better.
     """
 
     layers: tuple[str, ...] = ()
@@ -54,14 +57,19 @@ class Form:
     carriers: tuple[str, ...] = ()
     symmetric: bool = False
     output_margin: float = 0.0
+    rewrites: tuple[Callable[[onnx.ModelProto], None], ...] = ()
 
 
 FORMS = {
     # What CPUs have integer kernels for. Dense layers, global pooling, supports and heads stay float: none of our nets
     # gets faster with them (docs/quantisation.md), all lose SQNR.
-    "int8": Form(("Conv", "ConvTranspose"), ("MaxPool", "Add", "Relu", "LeakyRelu", "Clip", *MOVERS)),
+    "int8": Form(
+        ("Conv", "ConvTranspose"),
+        ("MaxPool", "Relu", "LeakyRelu", "Clip", *MOVERS),
+        rewrites=(strides_to_depth, sums_to_float),
+    ),
     # A DSP must not see float: everything between the graph's inputs and outputs.
-    "int8-qnn": Form(output_margin=OUTPUT_MARGIN),
+    "int8-qnn": Form(output_margin=OUTPUT_MARGIN, rewrites=(norms_to_convolutions,)),
     # What NVIDIA's parser fuses. The outputs of layers stay float up to where the next one quantises them, so that a
     # layer, its ReLU and the quantisation become one kernel.
     "int8-trt": Form(
@@ -107,53 +115,22 @@ def quantize(
 
 
 def prepare(fp32: onnx.ModelProto, form: str) -> onnx.ModelProto:
-    """Copy with a name for every node and a type for every tensor, which `quantisable` and `insert` need."""
+    """Copy with the form's exact rewrites, a name for every node and a type for every tensor.
+
+    `quantisable` and `insert` need them; the answers are those of the original up to the order of summation.
+    """
     model = adopted(fp32)
     names: set[str] = set()
     for i, node in enumerate(model.graph.node):
         if not node.name or node.name in names:
             node.name = f"{node.op_type}_{i}"
         names.add(node.name)
-    if not FORMS[form].layers:
-        norms_to_convolutions(model)
+    for rewrite in FORMS[form].rewrites:
+        rewrite(model)
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     # Spares QDQQuantizer a second inference through a file.
     helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})
     return model
-
-
-def norms_to_convolutions(model: onnx.ModelProto) -> None:
-    """Replace each batch norm that could not be folded by the depthwise 1x1 convolution that it is, in place.
-
-    Every integer engine has that layer, with a scale for each channel; some DSPs have no BatchNormalization
-    (Qualcomm's HTA, docs/decisions/0002), and on FADNet it costs 3 dB more.
-    """
-    constants = _constants(model)
-    shapes = onnx.shape_inference.infer_shapes(model).graph
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in [*shapes.value_info, *shapes.input]}
-    for node in model.graph.node:
-        if node.op_type != "BatchNormalization":
-            continue
-        scale, bias, mean, variance = (constants[name].astype(np.float64) for name in node.input[1:5])
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-        scale = scale / np.sqrt(variance + epsilon)
-        spatial = [1] * (ranks[node.input[0]] - 2)
-        weight = {
-            f"{node.name}.weight": scale.reshape(-1, 1, *spatial),
-            f"{node.name}.bias": bias - mean * scale,
-        }
-        model.graph.initializer.extend(numpy_helper.from_array(v.astype(np.float32), n) for n, v in weight.items())
-        node.CopyFrom(
-            helper.make_node(
-                "Conv",
-                [node.input[0], *weight],
-                [node.output[0]],
-                node.name,
-                group=len(scale),
-                kernel_shape=spatial,
-            )
-        )
-    _drop_unused(model)
 
 
 def quantisable(model: onnx.ModelProto, form: str, keep_float: Collection[str] = ()) -> list[str]:
@@ -201,6 +178,7 @@ def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Itera
     model = onnx.ModelProto()
     model.CopyFrom(source)
     data = dict(ranges.items())  # QDQQuantizer changes the ranges that it is given
+    data |= {node.output[0]: data[node.input[0]] for node in model.graph.node if node.op_type == "SpaceToDepth"}
     options: dict[str, Any] = {"WeightSymmetric": True}
     if rules.symmetric:
         options |= {"ActivationSymmetric": True, "QuantizeBias": False}
@@ -241,7 +219,7 @@ def _qnn_overrides(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
     """Dense weights per tensor, sigmoids in 1/256: what QNN takes (onnxruntime's `QnnCompatibilityOverrides`)."""
     from onnxruntime.quantization import QuantType
 
-    constants = _constants(model)
+    constants = constants_of(model)
     overrides: dict[str, list[dict[str, Any]]] = {}
     for node in model.graph.node:
         if node.op_type in ("Gemm", "MatMul"):
@@ -264,7 +242,7 @@ class _Graph:
     users: dict[str, list[onnx.NodeProto]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.constants = _constants(self.model)
+        self.constants = constants_of(self.model)
         self.made_by = {name: node for node in self.model.graph.node for name in node.output}
         self.users = {}
         for node in self.model.graph.node:
@@ -384,17 +362,6 @@ def _stays_float(node: onnx.NodeProto, outputs: Collection[str], keep_float: Col
 def _has_weights(node: onnx.NodeProto, constants: Collection[str]) -> bool:
     """Whether the second input is a constant: a product of two activations is no layer."""
     return len(node.input) > 1 and node.input[1] in constants
-
-
-def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-
-
-def _drop_unused(model: onnx.ModelProto) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [i for i in model.graph.initializer if i.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
 
 
 @contextmanager

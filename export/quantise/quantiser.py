@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 from rich.console import Console
 from rich.progress import Progress
 
 from edgeflock.calibration.observe import OnProgress, progress
 from edgeflock.calibration.ranges import Method, activation_ranges
-from edgeflock.export.graph import predict
-from edgeflock.export.quantise.forms import FORMS
+from edgeflock.export.graph import PARITY, predict
+from edgeflock.export.quantise.forms import FORMS, prepare
 from edgeflock.export.quantise.search import SearchResult, search
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
+from edgeflock.runtime.errors import GateError
 
 if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
@@ -76,10 +78,12 @@ class Quantiser:
         return first, preferred
 
     def _by(self, method: Method, name: str) -> SearchResult:
+        source = self._rewritten(self.fp32, name)
+        self._check_rewrites(source, name)
         ranges = self._ranges(method, name)
         with _bar(self.console, name) as on_progress:
             return search(
-                self._rewritten(self.fp32, name),
+                source,
                 ranges,
                 name,
                 self.judge,
@@ -104,6 +108,19 @@ class Quantiser:
     def _rewritten(self, graph: onnx.ModelProto, name: str) -> onnx.ModelProto:
         rewrite = self.recipe.rewrite
         return graph if rewrite is None or FORMS[name].symmetric else rewrite(graph)
+
+    def _check_rewrites(self, graph: onnx.ModelProto, name: str) -> None:
+        """Hold what a form rewrites to the answers of the net that it was."""
+        answers = predict(prepare(graph, name), self._few.feeds)
+        worst = max(
+            float(np.max(np.abs(answers[output] - expected) / np.maximum(1, np.abs(expected))))
+            for output, expected in self._reference.items()
+        )
+        if not worst <= PARITY:
+            raise GateError(
+                f"rewritten for {name}, the {self.recipe.net} is another net: off by {worst:.2g}, expected at most "
+                f"{PARITY:g}. Way out: another precision, and report the net."
+            )
 
     @cached_property
     def _few(self) -> Samples:

@@ -86,7 +86,7 @@ def digest() -> str:
     """Of everything that the files depend on."""
     root = Path(__file__).resolve().parents[2]
     sources = sorted([Path(__file__), *(root / "calibration").glob("*.py"), *(root / "export").glob("*.py")])
-    sources += sorted((root / "export" / "nets").glob("*.py"))
+    sources += sorted(path for part in ("nets", "quantise") for path in (root / "export" / part).glob("*.py"))
     tools = "".join(version(tool) for tool in ("torch", "onnx", "onnxruntime", "onnxslim"))
     return hashlib.sha256(b"".join([tools.encode(), *(source.read_bytes() for source in sources)])).hexdigest()
 
