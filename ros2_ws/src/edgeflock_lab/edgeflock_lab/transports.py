@@ -9,6 +9,7 @@ one of them is ROS 2.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +116,7 @@ def measure_large(
         for transport in transports:
             on_step(f"{transport}, {100 * share:g} % lost")
             found = _exchange(transport, weights, link, times, "fp32", control)
-            took = statistics.median(one["ms"] for one in found) / 1e3
+            took = statistics.median([one["ms"] for one in found] or [math.nan]) / 1e3
             rows.append(LargeRow(transport, share, len(found), 2 * times, took, took / seconds, used))
     return rows
 
@@ -143,7 +145,7 @@ def _exchange(transport: str, weights: int, link: Link, rounds: int, codec: str,
         for _ in crew.running():
             pass
         both = [crew.transfers(name) for name in crew.names]
-    return [one for pair in zip(*both, strict=False) for one in pair]
+    return [one for pair in zip_longest(*both) for one in pair if one is not None]
 
 
 def _plain(size: int, link: Link, times: int, control: str) -> tuple[list[float], str]:
