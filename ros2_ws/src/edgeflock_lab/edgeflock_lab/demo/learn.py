@@ -167,7 +167,6 @@ def part(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:
         "rounds": scene.rounds,
         "settle": scene.settle,
         "steps": scene.steps,
-        "idle": False,  # nothing drives beside it
         "evaluate": scene.rounds + scene.settle,  # the net of the last round drives, as those that learnt apart
     }
 
@@ -181,7 +180,8 @@ def settings(scene: Scene) -> list[str]:
 def node_parameters(scene: Scene, folder: Folder, robot: str) -> dict[str, Any]:
     """Parameters of a robot's fleet node."""
     topics = {"prefix": f"/demo_{os.getpid()}"}
-    return {"robot": robot, **part(scene, folder, robot), "settings": " ".join(settings(scene)), **topics}
+    own = {"settings": " ".join(settings(scene)), "idle": False}  # nothing drives beside it
+    return {"robot": robot, **part(scene, folder, robot), **own, **topics}
 
 
 def join_arguments(scene: Scene, folder: Folder, robot: str, ports: dict[str, int]) -> list[str]:
@@ -189,7 +189,7 @@ def join_arguments(scene: Scene, folder: Folder, robot: str, ports: dict[str, in
     options = part(scene, folder, robot) | {"listen": f"127.0.0.1:{ports[robot]}"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     others = [w for name, port in ports.items() if name != robot for w in ("--peer", f"{name}=127.0.0.1:{port}")]
-    return ["fleet", "join", robot, *words, *others, *(w for one in settings(scene) for w in ("--set", one))]
+    return ["fleet", "join", robot, "--no-idle", *words, *others, *(w for one in settings(scene) for w in ("--set", one))]
 
 
 def free_ports(names: Iterable[str]) -> dict[str, int]:
