@@ -189,7 +189,8 @@ def join_arguments(scene: Scene, folder: Folder, robot: str, ports: dict[str, in
     options = part(scene, folder, robot) | {"listen": f"127.0.0.1:{ports[robot]}"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     others = [w for name, port in ports.items() if name != robot for w in ("--peer", f"{name}=127.0.0.1:{port}")]
-    return ["fleet", "join", robot, "--no-idle", *words, *others, *(w for one in settings(scene) for w in ("--set", one))]
+    sets = [word for one in settings(scene) for word in ("--set", one)]
+    return ["fleet", "join", robot, "--no-idle", *words, *others, *sets]
 
 
 def free_ports(names: Iterable[str]) -> dict[str, int]:
