@@ -20,16 +20,14 @@ def norms_to_convolutions(model: onnx.ModelProto) -> None:
     Every integer engine has that layer, with a scale for each channel; some DSPs have no BatchNormalization
     (Qualcomm's HTA, docs/decisions/0002), and on FADNet it costs 3 dB more.
     """
-    held = constants_of(model)
-    shapes = onnx.shape_inference.infer_shapes(model).graph
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in [*shapes.value_info, *shapes.input]}
+    held, shapes = constants_of(model), _shapes(model)
     for node in model.graph.node:
         if node.op_type != "BatchNormalization":
             continue
         scale, bias, mean, variance = (held[name].astype(np.float64) for name in node.input[1:5])
         epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
         scale = scale / np.sqrt(variance + epsilon)
-        spatial = [1] * (ranks[node.input[0]] - 2)
+        spatial = [1] * (len(shapes[node.input[0]]) - 2)
         weight = {
             f"{node.name}.weight": scale.reshape(-1, 1, *spatial),
             f"{node.name}.bias": bias - mean * scale,

@@ -93,6 +93,6 @@ def _stamp(name: str) -> float:
     numbers = [int(part) for part in re.findall(r"\d+", name)]
     try:
         *moment, ms = numbers
-        return datetime(*moment, tzinfo=timezone.utc).timestamp() + ms / 1000  # type: ignore[arg-type,misc]
+        return datetime(*moment, tzinfo=timezone.utc).timestamp() + ms / 1000  # type: ignore[arg-type,misc]  # other names end below
     except (ValueError, TypeError):
         return math.nan

@@ -69,11 +69,7 @@ from edgeflock_ros.messages import ERROR, NUMBERED, OK, WARN, image_kind, qos, t
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import IMAGES, INFOS, Senders
 from edgeflock_ros.timers import steady_timer
-
-try:
-    from ackermann_msgs.msg import AckermannDriveStamped
-except ImportError:  # optional: not among the common interfaces
-    AckermannDriveStamped = None
+from fadnet_nav.ackermann import AckermannDriveStamped
 
 WATCHDOG_S = 0.02
 REPEAT_STOP_S = 0.1

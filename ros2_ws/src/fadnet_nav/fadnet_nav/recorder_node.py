@@ -49,14 +49,11 @@ from edgeflock_ros.managed import ManagedNode, ManagedParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import IMAGES, Senders
+from fadnet_nav.ackermann import AckermannDrive, AckermannDriveStamped
 
 STEERED: dict[str, Any] = {JOINTS: JointState, TWISTS[0]: Twist, TWISTS[1]: TwistStamped}
-try:
-    from ackermann_msgs.msg import AckermannDrive, AckermannDriveStamped
-
+if AckermannDrive is not None:
     STEERED |= dict(zip(ACKERMANN, (AckermannDriveStamped, AckermannDrive), strict=True))
-except ImportError:  # optional: not among the common interfaces
-    pass
 SWITCHES: dict[str, Any] = {"std_msgs/msg/Bool": Bool, "sensor_msgs/msg/Joy": Joy}
 NICE = 10
 DEPTH = 100  # messages that may wait while a frame is written

@@ -61,15 +61,11 @@ from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_intrinsics, to_ns
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import IMAGES, INFOS, Senders
+from fadnet_nav.ackermann import AckermannDriveStamped
 
 if TYPE_CHECKING:
     from edgeflock.runtime.prepare.frame import Encoding
     from edgeflock.runtime.tasks.steering import SteeringPolicy
-
-try:
-    from ackermann_msgs.msg import AckermannDriveStamped
-except ImportError:  # optional: not among the common interfaces
-    AckermannDriveStamped = None
 
 WARM_UP = 5
 POOR_VIEW = 0.8  # share of what the net looks at

@@ -184,7 +184,7 @@ class BaseNode(Node):
         orientation.w, orientation.x, orientation.y, orientation.z = map(float, self.sim.qpos[3:7])
         message.twist.twist.linear.x, message.twist.twist.angular.z = self.sim.twist
         self.odom.publish(message)
-        if self.tree is not None:
+        if self.tree is not None and self.tree.get_subscription_count():  # five poses, 100 times a second
             self.tree.publish(TFMessage(transforms=self._transforms()))
         if self.sim.collisions != self.collisions:
             self.collisions = self.sim.collisions
