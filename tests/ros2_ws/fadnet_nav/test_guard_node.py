@@ -1,6 +1,7 @@
 """The guard node over the real middleware: what it sends to the base, when it stops, and its last word."""
 
 import math
+import re
 import signal
 import struct
 import time
@@ -158,6 +159,24 @@ def test_depth_comes_in_metres_and_compressed_from_other_drivers(graph):
     near.append(True)
     assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0)
     assert graph.until(lambda: "obstacle 0.38 m" in guard.log.read_text()), guard.log.read_text()
+
+
+def test_the_log_ends_with_what_the_robot_does_however_soon_it_changes(graph):
+    """A line a second of each kind: what changes back within that second is told when it is over."""
+    robot, commands = FakeRobot(graph), graph.listen(TwistStamped, "cmd_vel")
+    guard = graph.start("guard_node", **LIMITS)
+    assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.0), guard.log.read_text()
+    for _ in range(5):
+        robot.angle = math.nan
+        assert graph.until(lambda: commands[-1][1].twist.linear.x == 0.0)
+        robot.angle = 0.2
+        assert graph.until(lambda: commands[-1][1].twist.linear.x > 0.0)
+    robot.angle = math.nan
+    assert graph.until(lambda: guard.log.read_text().splitlines()[-1].endswith("stop: steering is nan"))
+    robot.angle = 0.2
+    assert graph.until(lambda: guard.log.read_text().splitlines()[-1].endswith("driving"))
+    stops = [float(stamp) for stamp in re.findall(r"\[([\d.]+)\] \[guard\]: stop: ", guard.log.read_text())]
+    assert min(np.diff(stops)) > 0.9
 
 
 def test_without_depth_the_reason_names_the_topic_and_where_depth_comes(graph):

@@ -42,6 +42,7 @@ import edgeflock_ros.before_rclpy  # noqa: F401
 # isort: split
 import math
 import sys
+import time
 from typing import Any, Literal
 
 from geometry_msgs.msg import Twist, TwistStamped
@@ -73,6 +74,7 @@ from fadnet_nav.ackermann import AckermannDriveStamped
 
 WATCHDOG_S = 0.02
 REPEAT_STOP_S = 0.1
+LOG_S = 1.0  # a robot that stops and drives at every frame does not flood the log
 SILENCE = 0.5  # of frame_timeout: what was not heard for so long has missed its turn when the stop is due
 
 
@@ -141,6 +143,8 @@ class GuardNode(ManagedNode[GuardParameters]):
         self._seen_from = ""
         self._command: Command | None = None
         self._sent_ns = 0
+        self._logged: bool | None = None  # whether the log's last line says that it drives
+        self._logged_s = [-math.inf, -math.inf]  # and when it last said that it stands, and that it drives
         p = self.settings.value
         steer: Any = self._on_numbered_steering if NUMBERED else self._on_steering
         color = self.create_subscription(CameraInfo, topics.info(topics.COLOR), self._on_color, qos("sensor_data"))
@@ -331,10 +335,19 @@ class GuardNode(ManagedNode[GuardParameters]):
         before, self._command = self._command, command
         if before is None or (before.reason is None) != (command.reason is None):
             self.report()
-            if command.reason:
-                self.get_logger().warning(f"stop: {self._reason()}", throttle_duration_sec=1.0)
-            else:
-                self.get_logger().info("driving", throttle_duration_sec=1.0)
+        self._log()
+
+    def _log(self) -> None:
+        """Log that the robot stands or drives: each once a second at most, and the last line is true in the end."""
+        assert self._command is not None  # `_send` has it
+        drives, now_s = self._command.reason is None, time.monotonic()
+        if drives == self._logged or now_s < self._logged_s[drives] + LOG_S:
+            return
+        self._logged, self._logged_s[drives] = drives, now_s
+        if drives:
+            self.get_logger().info("driving")
+        else:
+            self.get_logger().warning(f"stop: {self._reason()}")
 
     def _reason(self) -> str:
         """Why the robot stands, and who is silent; empty while it drives."""
