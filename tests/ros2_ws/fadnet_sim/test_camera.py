@@ -1,6 +1,7 @@
 """The simulated camera: deterministic, metric depth, mounted where it says."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,20 @@ def test_far_and_near_differ_in_depth(camera):
     _, depth = camera.render(*start(camera))
     assert depth.dtype == np.uint16
     assert 300 < depth[-1].min() < depth[depth > 0].max() <= 10_000
+
+
+def test_a_glossy_floor_reflects_the_room_in_colour_and_not_in_depth():
+    glossy = make_world("tape", 2)
+    dull = replace(glossy, scenery=glossy.scenery.replace("reflectance=", "shininess="))
+    (x, y), yaw, _ = glossy.path.at(0.0)
+    seen = []
+    for world in (glossy, dull):
+        camera = SimCamera(world, 320, 240, depth_size=(160, 120))
+        seen.append([image.astype(int) for image in camera.render(x, y, yaw)])
+        camera.close()
+    (color, depth), (dull_color, dull_depth) = seen
+    assert np.abs(color - dull_color)[120:].mean() > 3
+    assert (depth == dull_depth).all()
 
 
 def test_a_senseless_size_is_refused():

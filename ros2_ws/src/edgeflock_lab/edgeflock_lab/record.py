@@ -17,7 +17,6 @@ from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock.runtime.files import check_outputs, sole_writer
 from edgeflock.runtime.options import Keys, next_command
 from fadnet_sim.expert import PurePursuit
-from fadnet_sim.path import ReferencePath
 from fadnet_sim.scene import Kind
 from fadnet_sim.sim import Simulation
 from fadnet_sim.world import make_world
@@ -31,7 +30,7 @@ FRAME_S = 1 / 6  # s between recorded frames: at 30 Hz neighbours hardly differ
 def record(
     out: Annotated[Path, typer.Option(help="Folder that gets train/ (odd seeds) and val/ (even seeds).")],
     seeds: Annotated[str, typer.Option(help="Worlds, as 1,3,5 or start:stop:step (stop excluded).")] = "1:41:2",
-    world: Annotated[Literal["indoor", "outdoor", "both"], typer.Option(help="Kind of worlds.")] = "both",
+    world: Annotated[Literal[Kind, "both"], typer.Option(help="Kind of worlds; both: indoor and outdoor.")] = "both",
     frames: Annotated[int, typer.Option(min=1, help="Frames per world.")] = 400,
     driver: Annotated[
         str, typer.Option(help="expert, or a bundle folder: the net drives and the expert labels (DAgger).")
@@ -138,7 +137,7 @@ def record_drive(
     if is_complete(folder, about):
         return folder
     place = make_world(kind, seed)
-    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
+    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), place.expert
     drive = None if driver == "expert" else _net(driver, keys)
     with DronetWriter(folder, about) as writer:
         rng = np.random.default_rng([seed, kind == "indoor", writer.frames, *([drive_number] * (drive_number > 0))])
@@ -146,7 +145,7 @@ def record_drive(
         while writer.frames < frames:
             if left <= 0 or abs(sim.lateral_error) > 1.1 or sim.collisions:
                 left, speed = episode_s, float(rng.uniform(*SPEED_RANGE))
-                _set_down(sim, rng, place.path)
+                _set_down(sim, rng)
             left -= FRAME_S
             x, y, yaw = sim.pose
             color, _ = camera.render(x, y, yaw, index=writer.frames)
@@ -163,14 +162,14 @@ def record_drive(
     return folder
 
 
-def _set_down(sim: Simulation, rng: np.random.Generator, path: ReferencePath) -> None:
+def _set_down(sim: Simulation, rng: np.random.Generator) -> None:
     """Put the robot anywhere on the path, off it and askew; never so far that it would touch something."""
-    sideways = 0.45  # half a lane: further out a single frame would not tell the lane from its neighbour
+    sideways = sim.world.sideways
     for _ in range(20):
         lateral = float(np.clip(rng.normal(0, sideways / 2), -sideways, sideways))
         # Askew towards the path more than away from it: that is where a robot that errs ends up and comes back from.
         heading = float(np.clip(rng.normal(-0.35 * lateral, 0.2), -0.5, 0.5))
-        sim.reset(rng.uniform(0, path.length), lateral, heading)
+        sim.reset(rng.uniform(0, sim.world.path.length), lateral, heading)
         sim.step(0.02, 0.0, 0.0)
         if not sim.collisions:
             return

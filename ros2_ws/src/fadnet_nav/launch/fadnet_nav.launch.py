@@ -47,7 +47,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("use_sim", default_value="", description="start the simulated base; empty = camera is sim"),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
     DeclareLaunchArgument(
-        "world", default_value="indoor", choices=["indoor", "outdoor"], description="of the simulation"
+        "world", default_value="indoor", choices=["indoor", "outdoor", "tape"], description="of the simulation"
     ),
     DeclareLaunchArgument("seed", default_value="2", description="of the simulated world"),
     DeclareLaunchArgument(

@@ -56,7 +56,7 @@ class SimCamera:
         self._depth.enable_depth_rendering()
         for renderer in (self._color, self._depth):
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._depth.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0  # in colour only glossy floors have any
         # The camera sits at the front, over the bumper; hiding the body keeps it out of view for every random tilt.
         car = model.body("car").id
         model.geom_rgba[model.body_rootid[model.geom_bodyid] == car, 3] = 0

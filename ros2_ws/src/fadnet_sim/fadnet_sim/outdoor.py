@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from fadnet_sim.scene import Scene, World, assemble
 
 from . import textures
 from .layout import closed_centreline
+from .painting import GroundPainting
 from .path import ReferencePath
 
 LANE = 1.2  # m
@@ -23,7 +23,7 @@ def build(rng: np.random.Generator, seed: int) -> World:
     )
     scene = Scene()
     reach = float(np.abs(centre.points).max() + 6)
-    scene.texture("ground", _paint(rng, centre, reach))
+    scene.texture("ground", _paint(rng, centre, reach, LANE))
     scene.ground(reach, "ground")
     half_road = LANE + SHOULDER
     scene.outline += [centre.points + side * half_road * centre.normal for side in (1, -1)]
@@ -48,50 +48,28 @@ def _rgb(colour: np.ndarray) -> str:
     return " ".join(f"{c:.3f}" for c in colour)
 
 
-def _paint(rng: np.random.Generator, centre: ReferencePath, reach: float) -> np.ndarray:
-    """Paint the ground plane: surroundings, asphalt, edge lines and the dashed line in the middle.
-
-    Image row 0 is the plane's +y edge, column 0 its -x edge.
-    """
-    size = 4096
-    scale = size / (2 * reach)  # px/m
-    repeat = size // _TILE
-    image = np.tile((textures.ground(rng, _TILE) * 255).astype(np.uint8), (repeat, repeat, 1))
-
-    def mask(lateral: float, width: float, stretches: list[np.ndarray] | None = None) -> np.ndarray:
-        line = centre.points + lateral * centre.normal
-        pixels = np.stack([(line[:, 0] + reach) * scale, (reach - line[:, 1]) * scale], axis=1)
-        fixed = np.round(pixels * 16).astype(np.int32)
-        drawn = np.zeros((size, size), np.uint8)
-        parts = [fixed] if stretches is None else [fixed[i] for i in stretches]
-        cv2.polylines(drawn, parts, stretches is None, 255, max(1, round(width * scale)), cv2.LINE_AA, 4)
-        return drawn
-
-    def lay(tile: np.ndarray, where: np.ndarray) -> None:
-        rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        alpha = where[box][..., None].astype(np.uint16)
-        cover = np.tile(tile, (repeat, repeat, 1))[box]
-        image[box] = (image[box] * (255 - alpha) + cover * alpha) // 255
-
+def _paint(rng: np.random.Generator, centre: ReferencePath, reach: float, lane: float) -> np.ndarray:
+    """Paint the ground plane: surroundings, asphalt, edge lines and the dashed line in the middle."""
+    paint = GroundPainting((textures.ground(rng, _TILE) * 255).astype(np.uint8), reach)
     asphalt = textures.shade(
         textures.colour(rng, 0.16, 0.45, 0.06), textures.noise(rng, _TILE, 8, 6), rng.uniform(0.05, 0.15)
     )
-    lay(asphalt, mask(0.0, 2 * (LANE + SHOULDER)))
+    paint.lay(asphalt, paint.band(centre.points, 2 * (lane + SHOULDER)))
     white = textures.colour(rng, 0.75, 1.0, 0.05)
     middle = white if rng.random() < 0.6 else np.array([0.95, 0.75, 0.15]) * rng.uniform(0.8, 1.0)
     worn = rng.uniform(0.02, 0.12)
     width = rng.uniform(0.07, 0.12)
     for side in (1, -1):
-        lay(textures.shade(white, textures.noise(rng, _TILE, 32), worn), mask(side * LANE, width))
+        edge = centre.points + side * lane * centre.normal
+        paint.lay(textures.shade(white, textures.noise(rng, _TILE, 32), worn), paint.band(edge, width))
     dash, gap = rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.8)
     starts = np.arange(0, centre.length - dash, dash + gap)
     index = [
         np.arange(centre.index(s), min(centre.index(s) + round(dash / centre.spacing), len(centre.points)))
         for s in starts
     ]
-    lay(textures.shade(middle, textures.noise(rng, _TILE, 32), worn), mask(0.0, width, index))
-    return image
+    paint.lay(textures.shade(middle, textures.noise(rng, _TILE, 32), worn), paint.band(centre.points, width, index))
+    return paint.image
 
 
 def _scenery(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half_road: float, reach: float) -> None:
