@@ -11,7 +11,8 @@ from fadnet_sim.rollout import rollout
 from fadnet_sim.sim import Simulation
 from fadnet_sim.world import make_world
 
-LONG = [("indoor", 2), ("indoor", 7), ("outdoor", 2), ("outdoor", 5)]
+WIDE = [("indoor-wide", 1), ("indoor-wide", 2), ("outdoor-wide", 7)]  # corridors of 1.2 and 2 m, a lane of 0.7 m
+LONG = [("indoor", 2), ("indoor", 7), ("outdoor", 2), ("outdoor", 5), *WIDE]
 TAPE = [("tape", 2), ("tape", 9)]  # two lines with square corners, and one line
 kept = cache(make_world)
 
@@ -39,6 +40,15 @@ def test_the_robot_passes_everything_along_the_path(kind, seed):
     edges = np.concatenate(world.outline)
     clearance = [np.hypot(*(edges - point).T).min() for point in world.path.points[::10]]
     assert min(clearance) > WIDTH / 2 + 0.15
+
+
+@pytest.mark.parametrize(("kind", "seed"), WIDE)
+def test_in_worlds_of_a_wider_range_the_expert_steers_harder_and_touches_nothing(kind, seed):
+    usual, wide = (kept(k, s).expert for k, s in ((kind.removesuffix("-wide"), 2), (kind, seed)))
+    hardest = [max(abs(e(*p, h)) for p, h in zip(e.path.points, e.path.heading, strict=True)) for e in (usual, wide)]
+    assert hardest[1] > 1.4 * hardest[0]
+    drive = rollout(kept(kind, seed), None, 20.0)
+    assert drive.collisions == 0 and drive.lateral_max_m < 0.2
 
 
 def test_corridors_keep_apart_so_that_there_is_one_way_on():

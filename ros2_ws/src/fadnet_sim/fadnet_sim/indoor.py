@@ -5,12 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fadnet_sim.scene import Scene, World, assemble
+from fadnet_sim.scene import Kind, Scene, World, assemble
 
 from . import textures
 from .interior import HEIGHT, ceiling, lamp, obstacle, skirting_colour
-from .layout import closed_centreline
+from .layout import Course, closed_centreline, log_uniform
 from .path import ReferencePath, smooth
+
+WIDE_CORRIDORS = (1.2, 5.0)  # m
+PASSABLE = 1.8  # m: a narrower corridor is blocked by what stands along its wall
 
 
 def build(rng: np.random.Generator, seed: int) -> World:
@@ -28,10 +31,40 @@ def build(rng: np.random.Generator, seed: int) -> World:
     middle = 0.5 * (half[1] - half[-1])  # of the way; the niches are not part of it
     _niches(rng, centre, half)
     _doors(rng, scene, centre, half)
-    _walls(rng, scene, centre, half)
+    edges = {side: centre.points + centre.normal * (side * half[side])[:, None] for side in (1, -1)}
+    _walls(rng, scene, centre, edges)
     path = ReferencePath(centre.points + centre.normal * smooth(middle + shift, 0.25)[:, None])
+    return _assemble("indoor", rng, seed, scene, path, centre)
+
+
+def build_wide(rng: np.random.Generator, seed: int) -> World:
+    """Build a building with a narrow or wide corridor, square corners and tight bends."""
+    width = log_uniform(rng, *WIDE_CORRIDORS)
+    course = Course.grow(
+        rng, length=85, width=width, apart=(0.8, 2.0), jitter=0.25, radius=(width / 2 + 0.15, width / 2 + 0.8),
+        inside=width / 2 + rng.uniform(0.05, 0.25), square=0.6,
+    )  # fmt: skip
+    centre = ReferencePath(course.path())
+    scene = Scene()
+    half = {side: np.full(len(centre.points), width / 2) for side in (1, -1)}
+    shift = _furnish(rng, scene, centre, half, (3.0, 6.0), 1.0) if width > PASSABLE else np.zeros(len(centre.points))
+    _doors(rng, scene, centre, half)
+    _walls(rng, scene, centre, {side: course.edge(side * width / 2) for side in (1, -1)})
+    path = ReferencePath(centre.points + centre.normal * smooth(shift, 0.25)[:, None])
+    return _assemble("indoor-wide", rng, seed, scene, path, centre, lane=0.6 * width)
+
+
+def _assemble(
+    kind: Kind,
+    rng: np.random.Generator,
+    seed: int,
+    scene: Scene,
+    path: ReferencePath,
+    centre: ReferencePath,
+    **lane: float,
+) -> World:
     return assemble(
-        "indoor", seed, rng, scene, path, centre, None,
+        kind, seed, rng, scene, path, centre, None, **lane,
         ambient=rng.uniform(0.25, 0.5), head=rng.uniform(0.15, 0.45), fog=textures.colour(rng, 0.2, 0.6, 0.1),
     )  # fmt: skip
 
@@ -43,20 +76,27 @@ def _bump(centre: ReferencePath, s: float, plateau: float, ramp: float) -> np.nd
     return 0.5 + 0.5 * np.cos(np.pi * np.clip((along - plateau) / ramp, 0, 1))
 
 
-def _furnish(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray]) -> np.ndarray:
-    """Place obstacles along the walls; return the path's shift to the left (n,) m that keeps it mid-way past them."""
+def _furnish(
+    rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray],
+    gap: tuple[float, float] = (5.0, 9.0), straight: float = 0.0,
+) -> np.ndarray:  # fmt: skip
+    """Place obstacles along the walls; return the path's shift to the left (n,) m that keeps it mid-way past them.
+
+    From one to the next it is `gap` m, and within `straight` m of an obstacle there is no bend.
+    """
+    around = np.arange(-round(straight / centre.spacing), round(straight / centre.spacing) + 1)
     shift = np.zeros(len(centre.points))
     s = rng.uniform(4, 6)
     while s < centre.length - 5:
         i = centre.index(s)
-        if abs(centre.curvature[i]) < 0.2:
+        if np.abs(centre.curvature[(i + around) % len(centre.points)]).max() < 0.2:
             side = int(rng.choice([1, -1]))
             depth, length = rng.uniform(0.25, 0.5), rng.uniform(0.4, 1.1)
             wall = float(half[side][i])
             middle = centre.points[i] + centre.normal[i] * side * (wall - depth / 2)
             depth = obstacle(rng, scene, middle, float(centre.heading[i]), depth, length)
             shift -= side * 0.5 * (depth + 0.05) * _bump(centre, s, length / 2 + 0.25, 1.9)
-            s += rng.uniform(5.0, 9.0)
+            s += rng.uniform(*gap)
         else:
             s += 0.5
     return shift
@@ -99,11 +139,12 @@ def _doors(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: 
                 for jamb in (1, -1):
                     jx, jy = centre.points[i] + centre.normal[i] * jamb * (half[jamb][i] - 0.05)
                     scene.geom("box", (jx, jy, HEIGHT / 2), (0.06, 0.06, HEIGHT / 2), yaw, rgba=frame, hit=True)
-                scene.geom("box", (*centre.points[i], 2.25), (0.06, 1.5, 0.15), yaw, rgba=frame)
+                lintel = max(1.5, half[1].min())
+                scene.geom("box", (*centre.points[i], 2.25), (0.06, lintel, 0.15), yaw, rgba=frame)
         s += rng.uniform(2.5, 6.0)
 
 
-def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray]) -> None:
+def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, edges: dict[int, np.ndarray]) -> None:
     """Walls with skirting, floor, ceiling and lamps."""
     scene.texture("wall", textures.wall(rng))
     floor = textures.floor(rng)
@@ -111,8 +152,7 @@ def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: 
     skirting = (*skirting_colour(rng, float(floor.mean())), 1)
     tall = rng.uniform(0.06, 0.16)
     for name, side in (("left", 1), ("right", -1)):
-        edge = centre.points + centre.normal * (side * half[side])[:, None]
-        edge = cv2.approxPolyDP(edge.astype(np.float32)[:, None], 0.015, True)[:, 0].astype(float)
+        edge = cv2.approxPolyDP(edges[side].astype(np.float32)[:, None], 0.015, True)[:, 0].astype(float)
         scene.outline.insert(0, edge)
         # A strip is seen from the left of its direction, so the left wall runs backwards.
         run = edge[::-1] if side == 1 else edge

@@ -87,6 +87,11 @@ def _fillet(corners: np.ndarray, radius: np.ndarray) -> np.ndarray:
     return np.array(points)
 
 
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number between two others, each doubling as likely as the next: as many narrow ways as wide ones."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
 def _corners(
     rng: np.random.Generator, cells: int, cell: float, jitter: float, radius: tuple[float, float], bend: float
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from fadnet_sim.scene import Scene, World, assemble
+from fadnet_sim.scene import Kind, Scene, World, assemble
 
 from . import textures
-from .layout import closed_centreline
+from .layout import Course, closed_centreline, log_uniform
 from .painting import GroundPainting
 from .path import ReferencePath
 
 LANE = 1.2  # m
+WIDE_LANES = (0.5, 2.5)  # m
 SHOULDER = 0.25  # m of pavement outside the edge line
 _TILE = 512
 
@@ -21,11 +22,26 @@ def build(rng: np.random.Generator, seed: int) -> World:
     centre = ReferencePath(
         closed_centreline(rng, cells=int(rng.integers(3, 6)), cell=11.0, jitter=1.5, radius=(3.2, 5.0), bend=1.3)
     )
+    return _road("outdoor", rng, seed, centre, LANE)
+
+
+def build_wide(rng: np.random.Generator, seed: int) -> World:
+    """Build a road with narrow or wide lanes and bends as tight as these allow."""
+    lane = log_uniform(rng, *WIDE_LANES)
+    edge = lane + SHOULDER
+    course = Course.grow(
+        rng, length=85, width=2 * edge, apart=(0.6, 3.0), jitter=0.4, radius=(edge + 0.1, edge + 1.5), inside=0.0,
+        square=0.0,
+    )  # fmt: skip
+    return _road("outdoor-wide", rng, seed, ReferencePath(course.path()), lane)
+
+
+def _road(kind: Kind, rng: np.random.Generator, seed: int, centre: ReferencePath, lane: float) -> World:
     scene = Scene()
     reach = float(np.abs(centre.points).max() + 6)
-    scene.texture("ground", _paint(rng, centre, reach, LANE))
+    scene.texture("ground", _paint(rng, centre, reach, lane))
     scene.ground(reach, "ground")
-    half_road = LANE + SHOULDER
+    half_road = lane + SHOULDER
     scene.outline += [centre.points + side * half_road * centre.normal for side in (1, -1)]
     _scenery(rng, scene, centre, half_road, reach)
     sky = textures.colour(rng, 0.45, 0.95, 0.1) * np.array([0.85, 0.95, 1.1])
@@ -38,10 +54,11 @@ def build(rng: np.random.Generator, seed: int) -> World:
         f'<light directional="true" dir="{np.cos(a):.3f} {np.sin(a):.3f} {-np.tan(elevation):.3f}" castshadow="false" '
         f'diffuse="{sun:.2f} {sun:.2f} {sun * 0.95:.2f}" specular="0 0 0"/>'
     )
-    path = ReferencePath(centre.points - centre.normal * (LANE / 2))
+    path = ReferencePath(centre.points - centre.normal * (lane / 2))
     return assemble(
-        "outdoor", seed, rng, scene, path, centre, half_road, ambient=rng.uniform(0.3, 0.55), head=0.1, fog=horizon
-    )
+        kind, seed, rng, scene, path, centre, half_road, lane=lane,
+        ambient=rng.uniform(0.3, 0.55), head=0.1, fog=horizon,
+    )  # fmt: skip
 
 
 def _rgb(colour: np.ndarray) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import mujoco
 
 
-Kind = Literal["indoor", "outdoor", "tape"]
+Kind = Literal["indoor", "outdoor", "tape", "indoor-wide", "outdoor-wide"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

@@ -11,7 +11,7 @@ from fadnet_sim.scene import Scene, World, assemble
 
 from . import textures
 from .interior import HEIGHT, ceiling, lamp, obstacle, rectangle, skirting_colour
-from .layout import Course
+from .layout import Course, log_uniform
 from .painting import GroundPainting
 from .path import ReferencePath
 
@@ -34,7 +34,7 @@ _TILE = 512
 def build(rng: np.random.Generator, seed: int) -> World:
     """Build the room of a seed (see `world.make_world`)."""
     lines = int(rng.integers(1, 3))
-    lane = ONE_LINE if lines == 1 else float(np.exp(rng.uniform(*np.log(LANES))))
+    lane = ONE_LINE if lines == 1 else log_uniform(rng, *LANES)
     squared = rng.random() < 0.4 and lane >= SQUARE_LANE
     tightest = max(TIGHTEST, lane / 2 + 0.15)
     course = Course.grow(

@@ -17,8 +17,9 @@ def make_world(kind: Kind, seed: int) -> World:
 
     Parameters
     ----------
-    kind : {"indoor", "outdoor", "tape"}
-        A building with winding corridors, a road with lane lines, or a room with a track of tape on its floor.
+    kind : {"indoor", "outdoor", "tape", "indoor-wide", "outdoor-wide"}
+        A building with winding corridors, a road with lane lines, or a room with a track of tape on its floor. Wide: of
+        a wider range of widths, with tighter bends and square corners.
     seed : int
         Not negative. The same seed gives the same world, texture by texture.
 
@@ -29,7 +30,13 @@ def make_world(kind: Kind, seed: int) -> World:
     """
     from . import indoor, outdoor, tape
 
-    builders = {"indoor": indoor.build, "outdoor": outdoor.build, "tape": tape.build}
+    builders = {
+        "indoor": indoor.build,
+        "outdoor": outdoor.build,
+        "tape": tape.build,
+        "indoor-wide": indoor.build_wide,
+        "outdoor-wide": outdoor.build_wide,
+    }
     if kind not in KINDS or seed < 0:
         raise InputError(f"Expected a world {'|'.join(KINDS)} and a seed >= 0, got {kind!r} and {seed}.")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
