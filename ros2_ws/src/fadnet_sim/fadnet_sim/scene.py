@@ -214,10 +214,14 @@ def assemble(
     return World(kind, seed, scenery, scene.textures, path, centreline, half_road, scene.outline, look, lane)
 
 
-def _camera_attributes(look: CameraLook) -> dict[str, str]:
-    """MuJoCo's camera looks along -z with y up; ours looks along +x of the base, pitched down."""
+def camera_axes(look: CameraLook) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Right and up of a camera in the base's frame: MuJoCo's looks along -z with y up, ours along +x, pitched down."""
     cy, sy, cp, sp = np.cos(look.yaw), np.sin(look.yaw), np.cos(look.pitch), np.sin(look.pitch)
-    right, up = (sy, -cy, 0.0), (sp * cy, sp * sy, cp)
+    return (sy, -cy, 0.0), (sp * cy, sp * sy, cp)
+
+
+def _camera_attributes(look: CameraLook) -> dict[str, str]:
+    right, up = camera_axes(look)
     return {
         "camera_pos": f"{look.forward:.5f} 0 {look.height:.5f}",
         "camera_axes": " ".join(f"{v:.6f}" for v in (*right, *up)),
