@@ -1,5 +1,9 @@
 """An ONNX file from anywhere becomes the form that the export takes, or is refused."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -131,3 +135,17 @@ def test_files_are_read_in_a_process_of_their_own_which_says_the_same(file, tmp_
         read_onnx(path, {"z": (1,)})
     with pytest.raises(DataError, match="nothing"):
         read_onnx(tmp_path / "none.onnx")
+
+
+def test_mutated_files_end_in_a_net_or_in_our_words_within_bounds():
+    script = Path(__file__).parents[2] / "fuzz" / "onnx_file.py"
+    done = subprocess.run([sys.executable, script, "25"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("25 files"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("signal", "said"), [("SEGV", "crashed onnx"), ("XCPU", "took too long")])
+def test_an_end_of_the_reader_is_told_in_our_words(file, tmp_path, monkeypatch, signal, said):
+    (tmp_path / "sitecustomize.py").write_text(f"import os, signal; os.kill(os.getpid(), signal.SIG{signal})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(DataError, match=said):
+        read_onnx(file())
