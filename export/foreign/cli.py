@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from edgeflock.export.datasets.options import ReadOptions
 from edgeflock.export.foreign.meaning import Meaning
 from edgeflock.export.options import ExportOptions
 from edgeflock.export.recipes.limits import NetLimits
+from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
 from edgeflock.runtime.model_options import Fields, model_options
 
@@ -33,6 +34,13 @@ def net(
     inputs: Annotated[
         Path | None, typer.Option(help="YAML with what each input is, by its name, in the words of the options.")
     ] = None,
+    task: Annotated[
+        Literal["generic", "steering"],
+        typer.Option(help="steering: a robot drives by the one number that comes out."),
+    ] = "generic",
+    angle_scale: Annotated[
+        float, typer.Option(help="Of --task steering: rad, left positive, where the net says 1; of degrees 0.0174533.")
+    ] = 1.0,
     default: Annotated[
         str | None,
         typer.Option(help="Precision that the bundle is used with (default: int8 where it passes, else fp32)."),
@@ -57,7 +65,7 @@ def net(
 
     from edgeflock.export.foreign.preview import preview
     from edgeflock.export.pipeline import PRECISIONS, check_places, export_bundle
-    from edgeflock.export.recipes.generic import generic_recipe
+    from edgeflock.export.recipes.generic import as_steering, generic_recipe
 
     read = [path for path in (Path(source), weights, val, calib, inputs) if path is not None and path.exists()]
     check_places(bundle.out, bundle.key, bundle.report, read)
@@ -73,6 +81,10 @@ def net(
         limits=limits,
         precision=default,
     )
+    if task == "steering":
+        recipe = as_steering(recipe, angle_scale, metric, limits)
+    elif angle_scale != 1:
+        raise InputError("--angle-scale goes with --task steering: add that, or leave it out.")
     if dry_run:
         preview(recipe, console)
         return

@@ -14,6 +14,7 @@ from edgeflock.export.foreign.meaning import Taken
 from edgeflock.export.graph import finish
 from edgeflock.runtime.bundle.manifest import ImageInput
 from edgeflock.runtime.errors import ParityError
+from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
 PARITY = 1e-4
 """Largest |bundle's graph - net| / max(1, largest |answer|) that counts as the same net."""
@@ -29,9 +30,7 @@ def outputs_of(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], str]]
     return {value.name: _said(value) for value in model.graph.output}
 
 
-def framed(
-    model: onnx.ModelProto, inputs: Sequence[Taken], scales: Mapping[str, float] | None = None
-) -> onnx.ModelProto:
+def framed(model: onnx.ModelProto, inputs: Sequence[Taken]) -> onnx.ModelProto:
     """Copy of a graph that begins with what its pixels go through and whose ends all have a batch of 1.
 
     A pixel's norm is a BatchNormalization: one node in float, and in int8-qnn one depthwise convolution
@@ -42,33 +41,44 @@ def framed(
     model : onnx.ModelProto
         Of `edgeflock.export.foreign.onnx_file.read_onnx` or `edgeflock.export.onnx.export_onnx`.
     inputs : sequence of Taken
-    scales : mapping, optional
-        By output, what its answer is multiplied by.
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    graph, front = made.graph, _Front(made)
+    front = _Front(made)
     for taken in inputs:
         front.add(taken)
-    nodes = [*front.nodes, *graph.node]
+    nodes = [*front.nodes, *made.graph.node]
     for name, (shape, dtype) in outputs_of(model).items():
-        scale, lifted = (scales or {}).get(name, 1.0), shape[:1] != (1,)
-        if scale == 1 and not lifted:
-            continue
-        inner = _renamed(graph, name)
-        value = next(v for v in graph.output if v.name == inner)
-        value.CopyFrom(_value(name, (1, *shape) if lifted else shape, dtype))
-        if scale != 1:
-            scaled = f"{name}/scaled" if lifted else name
-            nodes.append(helper.make_node("Mul", [inner, front.constant(f"{name}/scale", scale)], [scaled], scaled))
-            inner = scaled
-        if lifted:
+        if shape[:1] != (1,):
+            inner = _renamed(made.graph, name)
+            value = next(v for v in made.graph.output if v.name == inner)
+            value.CopyFrom(_value(name, (1, *shape), dtype))
             nodes.append(helper.make_node("Unsqueeze", [inner, front.axis], [name], f"{name}/batch"))
+    return _of_nodes(made, nodes)
+
+
+def steering_of(model: onnx.ModelProto, scale: float) -> onnx.ModelProto:
+    """Copy of a framed graph whose one answer, times `scale`, is the angle (1, 1) of a steering net."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    [value] = made.graph.output
+    inner = _renamed(made.graph, value.name)
+    nodes = list(made.graph.node)
+    for name, operator, constant in (("scale", "Mul", np.float32(scale)), ("shape", "Reshape", np.array([1, 1]))):
+        made.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), f"steering/{name}"))
+        out = STEERING_OUTPUT.name if operator == "Reshape" else "steering/scaled"
+        nodes.append(helper.make_node(operator, [inner, f"steering/{name}"], [out], out))
+        inner = out
+    value.CopyFrom(_value(STEERING_OUTPUT.name, STEERING_OUTPUT.shape, STEERING_OUTPUT.dtype))
+    return _of_nodes(made, nodes)
+
+
+def _of_nodes(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> onnx.ModelProto:
     kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(kept)
-    del graph.value_info[:]
-    return finish(onnx.shape_inference.infer_shapes(made, strict_mode=True, data_prop=True))
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    del model.graph.value_info[:]
+    return finish(onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True))
 
 
 class _Front:

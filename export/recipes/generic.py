@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import numpy_helper
 
 from edgeflock.calibration.frames import representative
 from edgeflock.export.foreign.frames import LABEL
-from edgeflock.export.foreign.graph import deviation, framed, outputs_of
+from edgeflock.export.foreign.graph import deviation, framed, outputs_of, steering_of
 from edgeflock.export.foreign.meaning import Taken
 from edgeflock.export.foreign.source import Source, imported
 from edgeflock.export.graph import ExportedNet, predict
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
-from edgeflock.export.recipes.limits import NetLimits
+from edgeflock.export.recipes.limits import NetLimits, SteeringLimits
+from edgeflock.export.recipes.steering import judge as judge_steering
 from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
 METRICS = ("agreement", "accuracy", "rmse")
 REFERENCES = 4
@@ -83,6 +85,43 @@ def generic_recipe(
         method="minmax",
         default_precision=precision,
         training=Training(),
+    )
+
+
+def as_steering(recipe: Recipe, scale: float, metric: str, limits: NetLimits) -> Recipe:
+    """The recipe of a net whose one answer, times `scale`, is the angle of the front wheels, rad, left positive.
+
+    Raises
+    ------
+    InputError
+        It takes more than one picture, or gives more than one number.
+    """
+    net = recipe.module
+    assert isinstance(net, ExportedNet)
+    sizes = {output.name: int(np.prod(output.shape)) for output in recipe.outputs}
+    if [spec.kind for spec in recipe.inputs] != ["image"] or list(sizes.values()) != [1]:
+        taken = ", ".join(f"{spec.kind} {spec.name!r}" for spec in recipe.inputs)
+        got = ", ".join(f"{size} numbers {name!r}" for name, size in sizes.items())
+        raise InputError(
+            f"--task steering: expected one picture in and one number out, got {taken} in, {got} out: wrap "
+            "the net so that it gives the angle alone."
+        )
+    driving = SteeringLimits(max_rise=limits.max_rise, max_ratio=limits.max_ratio)
+
+    def judge(fp32: Answers, candidate: Answers, on: Samples) -> Judgement:
+        if metric != "rmse":
+            return recipe.judge(fp32, candidate, on)
+        _labels(on, "angle", "rmse")
+        verdict = judge_steering(fp32, candidate, on, driving)
+        return verdict.model_copy(update={"options": ["--max-rise", "", "--max-ratio", ""]})
+
+    return replace(
+        recipe,
+        task="steering",
+        name=f"steering-{recipe.net}",
+        module=replace(net, model=steering_of(net.model, scale)),
+        outputs=[STEERING_OUTPUT],
+        judge=judge,
     )
 
 

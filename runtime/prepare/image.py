@@ -18,7 +18,7 @@ import numpy as np
 from edgeflock.runtime.bundle.manifest import ImageInput, InputSpec
 from edgeflock.runtime.cameras.encodings import Encoding
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.prepare.frame import check_image
+from edgeflock.runtime.prepare.frame import STEERING_INPUT, FramePreprocess, check_image
 
 INTERPOLATION = "linear_exact"
 CROPS = (None, "centre", "letterbox")
@@ -33,6 +33,12 @@ _CONVERSIONS = {
     ("mono8", "rgb"): cv2.COLOR_GRAY2RGB,
     ("mono8", "bgr"): cv2.COLOR_GRAY2BGR,
 }
+
+
+def preparation(spec: InputSpec, buffer: np.ndarray | None = None) -> FramePreprocess | ImagePreprocess:
+    """What prepares a steering net's frames: FADNet's own way, or that of any other net; errors as for both."""
+    ours = all(getattr(spec, field, None) == value for field, value in STEERING_INPUT if field != "name")
+    return FramePreprocess(spec, buffer) if ours else ImagePreprocess(spec, buffer)
 
 
 class ImagePreprocess:

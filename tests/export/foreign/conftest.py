@@ -23,6 +23,18 @@ MODULE = """
             seen = torch.relu(self.second(torch.relu(self.first(image))))
             return self.head(seen.mean((2, 3)) * 8)
 
+    class Pilot(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Conv2d(3, 8, 5, 2), nn.Linear(8, 1)
+
+        def forward(self, image):
+            return self.head(torch.relu(self.first(image / 127.5 - 1)).amax((2, 3)))
+
+    def pilot():
+        torch.manual_seed(0)
+        return Pilot()
+
     def build():
         torch.manual_seed(0)
         return Signs()

@@ -73,6 +73,21 @@ def test_labels_come_from_the_folders_and_a_score_of_ones_own_is_a_metric(in_wor
         assert gate.metric == metric and gate.value == gate.fp32 and gate.samples == 16
 
 
+def test_a_steering_net_in_degrees_right_positive_drives_by_rad_left_positive(in_workshop):
+    import torch
+    from somebodys_net import pilot
+
+    words = ["somebodys_net:pilot", *FIRST[1:], "--task=steering", "--angle-scale=-0.0174533", "--precision=int8"]
+    run(*words, "--out=pilot")
+    frame = cv2.imread("val/go/0.png")
+    policy = load(in_workshop / "pilot", keys=[in_workshop / "fleet.pub"], precision="fp32", engine="onnxruntime-cpu")
+    with torch.inference_mode():
+        seen = cv2.resize(frame[..., ::-1], (32, 24), interpolation=cv2.INTER_LINEAR_EXACT)
+        degrees = pilot()(torch.from_numpy(np.ascontiguousarray(seen.transpose(2, 0, 1)[None])).float())
+    assert policy(frame, "bgr8").angle == pytest.approx(-np.deg2rad(float(degrees)), abs=1e-6)
+    assert "int8" in policy.bundle.manifest.artefacts
+
+
 def test_where_the_default_is_named_and_refused_there_is_no_bundle(in_workshop):
     with pytest.raises(GateError, match="--min-sqnr"):
         run(*FIRST, "--out=refused", "--precision=int8", "--default=int8", "--min-sqnr=190")
@@ -90,6 +105,11 @@ def test_where_none_is_named_and_int8_is_refused_the_bundle_is_used_in_fp32(in_w
         ([*FIRST, "--metric=best"], "expected --metric agreement, accuracy, rmse or module:function"),
         ([*FIRST, "--metric=rmse"], "expected labels of the 4 values of output, got 1 each"),
         ([*FIRST, "--calib=val"], "validation samples as well"),
+        (
+            [*FIRST, "--task=steering"],
+            "got image 'image' in, 4 numbers 'output' out",
+        ),
+        ([*FIRST, "--angle-scale=2"], "goes with --task steering"),
         ([*FIRST, "--color=grey"], "does not take float32 image"),
         ([*FIRST, "--mean=1,2"], "--mean: .*one number or three"),
         (["weights.pth", *FIRST[1:]], "weights alone are no net"),
