@@ -17,6 +17,7 @@ from edgeflock.runtime.bundle.bundle import SIGNATURE
 from edgeflock.runtime.bundle.signing import generate_key
 from edgeflock.runtime.files import check_outputs, sole_writer
 from edgeflock.runtime.options import next_command, this_command
+from edgeflock_lab.drive_bars import WORLDS
 from edgeflock_lab.random_mounts import TRAINED
 from edgeflock_lab.record import record_world
 from edgeflock_lab.stages import Clock, bar, clear, in_processes, keep_settings
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 FIRST_HELD_OUT = 500
 """Seed of the first validation world of each kind; even ones are not trained on."""
-BARS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300,tape:100,tape:200,tape:300"
+BARS = f"{WORLDS},tape:100,tape:200,tape:300"
 
 
 class Plan(BaseModel):
