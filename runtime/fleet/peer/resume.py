@@ -27,7 +27,7 @@ def kept(context: Context, gate: Gate, exchange: Exchange, edges: Edges, state: 
         "round": context.round,
         "plan": plan,
         "boots": {name: boots.state() for name, boots in gate.boots.items()},
-        "mixed_with": {n: [at for at in was if at[0] <= context.round] for n, was in edges.mixed_with.items()},
+        "mixed_with": {name: list(edges_) for name, edges_ in edges.mixed_with.items()},
     }
     return tensors, facts
 
