@@ -294,6 +294,8 @@ class Peer:
         self._look()
         if first == "rebooted":
             self._edges.rebooted(header.sender)
+        elif first == "new":
+            self._exchange.say_again(header.sender)
         if first and self._context.phase != "left":
             self._beat(header.sender)
         if isinstance(header, Heartbeat):
