@@ -215,16 +215,19 @@ def signed(home, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory):
+def installed(once):
     """The install folder of a real colcon build of what needs no compiler."""
     pytest.importorskip("colcon_ros")
-    folder = tmp_path_factory.mktemp("colcon")
-    command = [sys.executable, "-m", "colcon", "--log-base", folder / "log", "build", "--base-paths", WORKSPACE / "src"]
-    command += ["--build-base", folder / "build", "--install-base", folder / "install"]
-    command += ["--packages-ignore", "edgeflock_msgs"]
-    built = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "AMENT_PREFIX_PATH": sys.prefix})
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "install"
+
+    def build(folder):
+        command = [sys.executable, "-m", "colcon", "--log-base", folder / "log", "build"]
+        command += ["--base-paths", WORKSPACE / "src", "--packages-ignore", "edgeflock_msgs"]
+        command += ["--build-base", folder / "build", "--install-base", folder / "install"]
+        env = {**os.environ, "AMENT_PREFIX_PATH": sys.prefix}
+        built = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert built.returncode == 0, built.stdout + built.stderr
+
+    return once("colcon", build) / "install"
 
 
 @pytest.fixture(scope="session")
