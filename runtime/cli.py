@@ -21,6 +21,7 @@ from edgeflock.runtime.bench.tune import tune_command
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle, generate_key, read_manifest, sign_bundle
 from edgeflock.runtime.bundle.manifest import GateReport, Manifest
 from edgeflock.runtime.commands.doctor import doctor
+from edgeflock.runtime.commands.faces import faces_app
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import BundleError, end_with
 from edgeflock.runtime.options import Keys, check_words
@@ -52,6 +53,7 @@ app.command(epilog="Example: edgeflock doctor --json")(doctor)
 app.command("tune", epilog="Example: edgeflock tune my_bundle --hz 30")(tune_command)
 
 app.add_typer(bench_app, name="bench")
+app.add_typer(faces_app, name="faces")
 
 # ---- edgeflock bundle
 

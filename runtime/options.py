@@ -19,6 +19,13 @@ Keys = Annotated[
 """Of every verb that opens a bundle; goes to `edgeflock.runtime.bundle.bundle.Bundle.open` or a task as `keys`."""
 
 
+Detector = Annotated[
+    str,
+    typer.Option(help="Who finds faces: YuNet's ONNX file, cascade (OpenCV's), or auto: YuNet where its file is."),
+]
+"""Of every verb that looks for faces; goes to `edgeflock.runtime.faces.open_detector`."""
+
+
 def check_words(words: Sequence[str]) -> None:
     """Refuse words of a command line that no verb can mean.
 

@@ -14,7 +14,7 @@ import typer
 from edgeflock.export.bench.figures import write_figures
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_record
-from edgeflock.runtime.options import Keys, next_command
+from edgeflock.runtime.options import Detector, Keys, next_command
 
 if TYPE_CHECKING:
     from edgeflock.runtime.faces.pipeline import EmotionPipeline
@@ -73,7 +73,7 @@ def emotion_bars(
     frames: Annotated[int, typer.Option(min=10, help="Frames of each row.")] = 400,
     threads: Annotated[list[int] | None, typer.Option(help="Threads of engine and OpenCV; repeat. Default: 2.")] = None,
     precision: Annotated[str, typer.Option(help="Of the net.")] = "int8",
-    detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file; by default OpenCV's Haar cascade.")] = None,
+    detector: Detector = "auto",
     key: Keys = None,
 ) -> None:
     """Time a 640x480 frame of several rendered people, from image to answers; ends with 3 over 100 ms (p99).
@@ -96,6 +96,7 @@ def emotion_bars(
     from edgeflock.runtime.tasks.emotion import EmotionRecognizer
 
     check_record(out)
+    finder = open_detector(detector, say=lambda text: typer.echo(text, err=True))
     images = [image for image, _, _ in each_crowd_frame(SCENES, faces, seed=0)]
     engines = [engine for engine in CPU_ENGINES if engine_problems()[engine] is None]
     rows: list[EmotionFigures] = []
@@ -106,7 +107,7 @@ def emotion_bars(
             cv2.setNumThreads(count)
             subjects = {
                 (path.name, engine, count): EmotionPipeline(
-                    EmotionRecognizer(path, precision, count, engine, key), open_detector(detector)
+                    EmotionRecognizer(path, precision, count, engine, key), finder
                 )
                 for path in bundle or [default_bundle("emotion")]
                 for engine in engines

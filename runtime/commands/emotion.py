@@ -12,7 +12,7 @@ import typer
 
 from edgeflock.runtime.errors import CameraError, FileError, InputError, MissingExtra
 from edgeflock.runtime.files import check_outputs, left_over, replacing, write_atomically
-from edgeflock.runtime.options import Keys, next_command, refuse_unused
+from edgeflock.runtime.options import Detector, Keys, next_command, refuse_unused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,7 @@ def emotion(
     bundle: Annotated[
         Path | None, typer.Option(help="Emotion bundle; by default edgeflock's, trained on synthetic faces.")
     ] = None,
-    detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file; by default OpenCV's Haar cascade.")] = None,
+    detector: Detector = "auto",
     min_face: Annotated[
         float, typer.Option(min=0.01, max=1, help="Smallest face, as a share of the frame's shorter side.")
     ] = 0.1,
@@ -81,13 +81,13 @@ def emotion(
         many = bool(shown.pictures)
         if shown.still:
             refuse_unused(context, "on pictures, each of which is read for itself", "smoothing")
-        read = [Path(source).expanduser(), bundle, detector, *shown.pictures]
+        read = [Path(source).expanduser(), bundle, Path(detector), *shown.pictures]
         places = _places(out, shown.pictures) if out and many else {}
         check_outputs([None if many else out, to_file, *places.values()], [out if many else None], read)
         write = stack.enter_context(_writer(out, shown, places)) if out else None
         recognizer, found = (
             EmotionRecognizer(bundle, precision, threads, engine, key),
-            open_detector(detector, min_face),
+            open_detector(detector, min_face, lambda text: console.print(text, highlight=False, markup=False)),
         )
         pipeline = EmotionPipeline(recognizer, found, smoothing_s=smoothing)
         if recognizer.bundle.manifest.training.synthetic:

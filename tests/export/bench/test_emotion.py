@@ -13,7 +13,7 @@ from edgeflock.export.bench.emotion import EmotionFigures, emotion_bars, markdow
 def test_it_times_every_engine_and_stage_and_writes_the_table(tmp_path, capsys):
     out = tmp_path / "bars" / "emotion.json"
     with pytest.raises(typer.Exit) as ended:
-        emotion_bars(None, out, faces=4, frames=10, threads=[1], precision="int8", detector=None)
+        emotion_bars(None, out, faces=4, frames=10, threads=[1], precision="int8", detector="cascade")
     record = json.loads(out.read_text())
     rows = {row["engine"]: row for row in record["rows"]}
     assert "onnxruntime-cpu" in rows and record["machine"]

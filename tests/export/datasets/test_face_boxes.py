@@ -29,23 +29,23 @@ def test_boxes_are_found_written_beside_the_images_and_gone_on_with(tmp_path: Pa
         cv2.imwrite(str(file), image[:, :, ::-1])
         boxes[file] = box
     (tmp_path / "train" / "Happy" / "grey.png").write_bytes(cv2.imencode(".png", np.full((60, 60), 90, np.uint8))[1])
-    found, missed = write_boxes(tmp_path, open_detector(None))
+    found, missed = write_boxes(tmp_path, open_detector("cascade"))
     assert found + missed == 8 and found >= 5 and missed >= 1
     assert (tmp_path / "train/Happy/grey.txt").read_text() == "0,0,0,0"
     near = [
         np.abs(np.array(re.findall(r"-?\d+", f.with_suffix(".txt").read_text()), int) - b) for f, b in boxes.items()
     ]
     assert sum(each.max() < 25 for each in near) >= 5
-    assert write_boxes(tmp_path, open_detector(None)) == (0, 0)
+    assert write_boxes(tmp_path, open_detector("cascade")) == (0, 0)
     next(iter(boxes)).with_suffix(".txt").unlink()
-    assert sum(write_boxes(tmp_path, open_detector(None))) == 1
+    assert sum(write_boxes(tmp_path, open_detector("cascade"))) == 1
     data = open_emotion(GLAMOR, tmp_path, "train")
     assert len(data) == 8 and data.face.any((1, 2, 3)).sum() == found
 
 
 def test_a_folder_without_images_and_a_broken_image_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected images \(.jpg, .*\) in it, found none"):
-        write_boxes(tmp_path, open_detector(None))
+        write_boxes(tmp_path, open_detector("cascade"))
     (tmp_path / "a.jpg").write_bytes(b"none")
     with pytest.raises(DataError, match=r"a\.jpg: expected a whole JPEG or PNG image"):
-        write_boxes(tmp_path, open_detector(None))
+        write_boxes(tmp_path, open_detector("cascade"))

@@ -212,7 +212,7 @@ def test_lock_step_needs_a_world(drive, tmp_path):
 
 def test_a_size_and_a_list_of_worlds_are_checked():
     assert parse_size("640x480") == (640, 480)
-    assert parse_worlds("indoor:100, outdoor:2") == [("indoor", 100), ("outdoor", 2)]
+    assert parse_worlds("indoor:100, outdoor:2,tape:7") == [("indoor", 100), ("outdoor", 2), ("tape", 7)]
     for wrong in ("640", "axb", "640x", "0x0", "15x480", "640x1081", "²x480"):
         with pytest.raises(InputError, match="640x480"):
             parse_size(wrong)

@@ -26,7 +26,7 @@ def drive(building, steer, seconds):
     """Returns the simulation and, per frame, why the robot stood (None: it drove)."""
     world, camera = building
     simulation = Simulation(world)
-    forward, height, pitch = camera.mount
+    forward, height, pitch = camera.look.forward, camera.look.height, camera.look.pitch
     guard = Guard(GuardLimits(camera_forward=forward, camera_height=height, camera_pitch=float(pitch)))
     reasons = []
     for n in range(seconds * 30):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fadnet_nav.nodes import robot
+from fadnet_nav.nodes import WORLDS, robot
+from fadnet_sim.scene import KINDS
 
 SOURCES = Path(__file__).parents[3] / "ros2_ws/src"
 
@@ -109,6 +110,10 @@ def test_the_frames_of_a_robot_have_one_prefix_in_all_nodes_that_name_some():
 def test_what_does_not_go_together_is_refused_before_anything_starts(camera, given, message):
     with pytest.raises(ValueError, match=message):
         robot(camera, **given)
+
+
+def test_the_launch_file_offers_every_kind_of_world():
+    assert WORLDS == KINDS
 
 
 def test_ros2_launch_needs_nothing_but_the_standard_library_for_it():

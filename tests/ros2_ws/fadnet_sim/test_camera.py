@@ -1,6 +1,7 @@
 """The simulated camera: deterministic, metric depth, mounted where it says."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_another_index_changes_only_the_noise(camera):
 
 def test_the_ground_is_where_the_mount_says(camera):
     _, depth = camera.render(*start(camera))
-    _, height, pitch = camera.mount
+    height, pitch = camera.look.height, camera.look.pitch
     k = camera.depth_intrinsics
     v = depth.shape[0] - 1
     below = math.atan((v + 0.5 - k.cy) / k.fy) + pitch
@@ -50,6 +51,34 @@ def test_far_and_near_differ_in_depth(camera):
     _, depth = camera.render(*start(camera))
     assert depth.dtype == np.uint16
     assert 300 < depth[-1].min() < depth[depth > 0].max() <= 10_000
+
+
+def test_a_glossy_floor_reflects_the_room_in_colour_and_not_in_depth():
+    glossy = make_world("tape", 2)
+    dull = replace(glossy, scenery=glossy.scenery.replace("reflectance=", "shininess="))
+    (x, y), yaw, _ = glossy.path.at(0.0)
+    seen = []
+    for world in (glossy, dull):
+        camera = SimCamera(world, 320, 240, depth_size=(160, 120))
+        seen.append([image.astype(int) for image in camera.render(x, y, yaw)])
+        camera.close()
+    (color, depth), (dull_color, dull_depth) = seen
+    assert np.abs(color - dull_color)[120:].mean() > 3
+    assert (depth == dull_depth).all()
+
+
+def test_a_camera_worn_elsewhere_sees_what_a_world_with_that_camera_shows(camera):
+    look = replace(camera.look, height=0.2, pitch=0.3, yaw=-0.1, fovy=1.1)
+    pose = start(camera)
+    before = camera.render(*pose)[0].copy()
+    camera.wear(look)
+    worn = camera.render(*pose)[0].astype(int)
+    other = SimCamera(replace(camera.world, look=look), 320, 240, depth_size=(160, 120))
+    expected = other.render(*pose)[0].astype(int)
+    assert camera.intrinsics == other.intrinsics and camera.depth_intrinsics == other.depth_intrinsics
+    other.close()
+    camera.wear(camera.world.look)
+    assert np.abs(worn - expected).mean() < 0.5 < np.abs(worn - before).mean()
 
 
 def test_a_senseless_size_is_refused():

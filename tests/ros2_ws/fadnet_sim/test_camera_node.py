@@ -125,4 +125,7 @@ def test_the_world_is_seen_from_the_pose_on_odom(graph):
 def test_a_world_that_does_not_exist_ends_with_the_errors_exit_code_and_reason(graph):
     process = graph.start("fadnet_sim.camera_node", world="moon")
     assert process.wait(60) == 5
-    assert "world: input should be 'indoor' or 'outdoor', got 'moon'" in process.log.read_text()
+    assert (
+        "world: input should be 'indoor', 'outdoor', 'tape', 'indoor-wide' or 'outdoor-wide', got 'moon'"
+        in process.log.read_text()
+    )

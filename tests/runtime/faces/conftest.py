@@ -18,7 +18,7 @@ def crowd():
 
 @pytest.fixture(scope="session")
 def haar():
-    return open_detector()
+    return open_detector("cascade")
 
 
 @pytest.fixture(scope="session")

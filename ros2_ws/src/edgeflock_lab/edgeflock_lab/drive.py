@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,6 +31,7 @@ from edgeflock.runtime.mount import Mount, read_mount
 from edgeflock.runtime.options import Keys
 from edgeflock.runtime.prepare.frame import FramePreprocess
 from edgeflock_ros.environment import check_environment
+from fadnet_sim.scene import Kind
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +53,7 @@ class DriveOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     out: Path
-    world: Literal["indoor", "outdoor"] = Field("indoor", description="Kind of world.")
+    world: Kind = Field("indoor", description="Kind of world.")
     seed: int = Field(2, ge=0, le=LAST_SEED, description="The world's seed; even ones were not trained on.")
     duration: float = Field(30.0, ge=0.5, description="Driving time, s; of a recording: at most.")
     source: str = Field("sim", description="sim, realsense, or PATH: recording, video, pictures, /dev/video0")

@@ -108,11 +108,12 @@ def _mounts(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ..
 def parse_worlds(text: str) -> list[tuple[Kind, int]]:
     """`indoor:100,outdoor:2` -> [("indoor", 100), ("outdoor", 2)]; InputError for anything else."""
     from edgeflock_lab.drive import LAST_SEED
+    from fadnet_sim.scene import KINDS
 
     worlds: list[tuple[Kind, int]] = []
     for word in text.split(","):
         kind, _, seed = word.strip().partition(":")
-        if kind not in ("indoor", "outdoor") or not seed.isdecimal() or int(seed) > LAST_SEED:
+        if kind not in KINDS or not seed.isdecimal() or int(seed) > LAST_SEED:
             raise InputError(f"Expected --worlds kind:seed,..., for instance indoor:100,outdoor:2, got {word!r}.")
         worlds.append((cast("Kind", kind), int(seed)))
     return worlds

@@ -25,7 +25,7 @@ import typer
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock.runtime.extras import needs
 from edgeflock.runtime.files import check_outputs, write_atomically
-from edgeflock.runtime.options import Keys
+from edgeflock.runtime.options import Detector, Keys
 
 P99_BAR_MS = 100.0
 WIDTH, HEIGHT = 640, 480
@@ -78,7 +78,7 @@ def bars(
     precision: Annotated[str, typer.Option(help="Of the net.")] = "int8",
     engine: Annotated[str, typer.Option(help="To run the net.")] = "onnxruntime-cpu",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine and of the detector.")] = 2,
-    detector: Annotated[Path | None, typer.Option(help="YuNet's ONNX file (default: Haar cascade).")] = None,
+    detector: Detector = "auto",
     faces: Annotated[int, typer.Option(min=1, max=MOST_FACES, help="Rendered faces in the 640x480 frame.")] = 4,
     rate: Annotated[float, typer.Option(min=1, max=240, help="Frames per second of the camera.")] = 10.0,
     seconds: Annotated[float, typer.Option(min=1, help="Of measurement.")] = 30.0,
@@ -96,9 +96,9 @@ def bars(
     node |= {
         "bundle": str(bundle.absolute()) if bundle else "",
         "keys": os.pathsep.join(str(path.absolute()) for path in key or ()),
-        "detector": str(detector.absolute()) if detector else "",
+        "detector": detector if detector in ("auto", "cascade") else str(Path(detector).absolute()),
     }
-    check_outputs([json_file], inputs=[detector], whole=[bundle])
+    check_outputs([json_file], inputs=[Path(detector)], whole=[bundle])
     result = measure(node, faces, rate, seconds, steering)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in asdict(result).items():
@@ -133,7 +133,7 @@ def crowd(faces: int) -> np.ndarray:
 
     columns = math.ceil(math.sqrt(faces))
     tile = min(WIDTH // columns, HEIGHT // math.ceil(faces / columns))
-    detect, image, margin = open_detector(), np.full((HEIGHT, WIDTH, 3), 120, np.uint8), tile // 6
+    detect, image, margin = open_detector("cascade"), np.full((HEIGHT, WIDTH, 3), 120, np.uint8), tile // 6
     side, n = tile - 2 * margin, 0
     for portrait, *_ in each_face(100 * faces, 0, side):
         y, x = (tile * at + margin for at in divmod(n, columns))

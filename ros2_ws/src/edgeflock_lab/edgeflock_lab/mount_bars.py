@@ -18,7 +18,6 @@ import numpy as np
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.tasks.steering import SteeringPolicy
-from fadnet_sim.expert import PurePursuit
 from fadnet_sim.rollout import Rollout, rollout
 from fadnet_sim.scene import Kind, World
 from fadnet_sim.world import make_world
@@ -107,7 +106,7 @@ def _angles(
 
     world = _through(make_world(kind, seed), look)
     _look(canonical, world)
-    camera, expert = SimCamera(world, *SIZE, depth_size=(16, 12)), PurePursuit(world.path)
+    camera, expert = SimCamera(world, *SIZE, depth_size=(16, 12)), world.expert
     rng = np.random.default_rng(seed)
     for index in range(poses):
         (x, y), yaw, _ = world.path.at(rng.uniform(0, world.path.length))

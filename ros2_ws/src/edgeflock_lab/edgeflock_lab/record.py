@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -17,7 +16,6 @@ from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock.runtime.files import check_outputs, sole_writer
 from edgeflock.runtime.options import Keys, next_command
 from fadnet_sim.expert import PurePursuit
-from fadnet_sim.path import ReferencePath
 from fadnet_sim.scene import Kind
 from fadnet_sim.sim import Simulation
 from fadnet_sim.world import make_world
@@ -31,11 +29,17 @@ FRAME_S = 1 / 6  # s between recorded frames: at 30 Hz neighbours hardly differ
 def record(
     out: Annotated[Path, typer.Option(help="Folder that gets train/ (odd seeds) and val/ (even seeds).")],
     seeds: Annotated[str, typer.Option(help="Worlds, as 1,3,5 or start:stop:step (stop excluded).")] = "1:41:2",
-    world: Annotated[Literal["indoor", "outdoor", "both"], typer.Option(help="Kind of worlds.")] = "both",
+    world: Annotated[Literal[Kind, "both"], typer.Option(help="Kind of worlds; both: indoor and outdoor.")] = "both",
     frames: Annotated[int, typer.Option(min=1, help="Frames per world.")] = 400,
     driver: Annotated[
         str, typer.Option(help="expert, or a bundle folder: the net drives and the expert labels (DAgger).")
     ] = "expert",
+    mounts: Annotated[
+        bool,
+        typer.Option(
+            "--mounts", help="Wear the camera elsewhere in every episode; frames are brought to the trained one's view."
+        ),
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Worlds recorded at the same time.")] = os.cpu_count() or 1,
     key: Keys = None,
 ) -> None:
@@ -63,7 +67,7 @@ def record(
         bar = progress.add_task("", total=len(todo))
         try:
             for job in as_completed(
-                [pool.submit(record_world, out, kind, seed, frames, driver, key) for kind, seed in todo]
+                [pool.submit(record_world, out, kind, seed, frames, driver, key, mounts) for kind, seed in todo]
             ):
                 progress.console.print(f"{job.result()}: {frames} frames")
                 progress.advance(bar)
@@ -106,10 +110,17 @@ def start_worker() -> None:
 
 
 def record_world(
-    out: Path, kind: Kind, seed: int, frames: int, driver: str = "expert", keys: list[Path] | None = None
+    out: Path,
+    kind: Kind,
+    seed: int,
+    frames: int,
+    driver: str = "expert",
+    keys: list[Path] | None = None,
+    mounts: bool = False,
 ) -> Path:
     """Record one world; returns the folder, which is left alone if it is complete already."""
-    return record_drive(out / ("train" if seed % 2 else "val") / f"{kind}_{seed}", kind, seed, frames, driver, keys)
+    folder = out / ("train" if seed % 2 else "val") / f"{kind}_{seed}"
+    return record_drive(folder, kind, seed, frames, driver, keys, mounts=mounts)
 
 
 def record_drive(
@@ -120,10 +131,16 @@ def record_drive(
     driver: str = "expert",
     keys: list[Path] | None = None,
     drive_number: int = 0,
+    mounts: bool = False,
 ) -> Path:
-    """Record a drive through a world into `folder`, unless it is there; another number is another way through."""
+    """Record a drive through a world into `folder`, unless it is there; another number is another way through.
+
+    With `mounts` the camera is worn elsewhere in every episode, and frames are brought to the view of the trained one.
+    """
     from edgeflock.runtime.prepare.frame import grey_320x240
     from edgeflock.runtime.recording.dronet import DronetWriter, is_complete
+    from edgeflock.runtime.tasks.steering import SteeringPolicy
+    from edgeflock_lab.random_mounts import as_measured, in_view, random_look, view_of
     from fadnet_sim.camera import SimCamera
 
     episode_s = EPISODE_S if driver == "expert" else NET_EPISODE_S
@@ -134,43 +151,52 @@ def record_drive(
         "driver": driver,
         "frame_s": FRAME_S,
         "episode_s": episode_s,
+        "mounts": "random" if mounts else "of the world",
     }
     if is_complete(folder, about):
         return folder
     place = make_world(kind, seed)
-    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), PurePursuit(place.path)
-    drive = None if driver == "expert" else _net(driver, keys)
+    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), place.expert
+    policy = None if driver == "expert" else SteeringPolicy(driver, keys=keys)
+    view = None
     with DronetWriter(folder, about) as writer:
         rng = np.random.default_rng([seed, kind == "indoor", writer.frames, *([drive_number] * (drive_number > 0))])
         left = 0.0
         while writer.frames < frames:
             if left <= 0 or abs(sim.lateral_error) > 1.1 or sim.collisions:
                 left, speed = episode_s, float(rng.uniform(*SPEED_RANGE))
-                _set_down(sim, rng, place.path)
+                _set_down(sim, rng)
+                if mounts:
+                    camera.wear(random_look(place.look, rng))
+                    measured = as_measured(camera.look.mount, rng)
+                    view = view_of(measured, camera.intrinsics)
+                    if policy is not None:
+                        policy.look_through(camera.intrinsics, measured)
             left -= FRAME_S
             x, y, yaw = sim.pose
             color, _ = camera.render(x, y, yaw, index=writer.frames)
             label = expert(x, y, yaw)
-            writer.add(grey_320x240(color, "rgb8"), label, sim.speed, x, y, place.path.project(x, y)[0])
-            if drive is None:
+            frame = in_view(color, view) if view else grey_320x240(color)
+            writer.add(frame, label, sim.speed, x, y, place.path.project(x, y)[0])
+            if policy is None:
                 _drive_expert(sim, expert, speed, rng)
             else:
                 # The camera rate of training by the net is halved again: every control step costs a rendered frame.
-                sim.step(FRAME_S / 2, drive(color), speed)
+                sim.step(FRAME_S / 2, policy(color).angle, speed)
                 x, y, yaw = sim.pose
-                sim.step(FRAME_S / 2, drive(camera.render(x, y, yaw, index=writer.frames)[0]), speed)
+                sim.step(FRAME_S / 2, policy(camera.render(x, y, yaw, index=writer.frames)[0]).angle, speed)
     camera.close()
     return folder
 
 
-def _set_down(sim: Simulation, rng: np.random.Generator, path: ReferencePath) -> None:
+def _set_down(sim: Simulation, rng: np.random.Generator) -> None:
     """Put the robot anywhere on the path, off it and askew; never so far that it would touch something."""
-    sideways = 0.45  # half a lane: further out a single frame would not tell the lane from its neighbour
+    sideways = sim.world.sideways
     for _ in range(20):
         lateral = float(np.clip(rng.normal(0, sideways / 2), -sideways, sideways))
         # Askew towards the path more than away from it: that is where a robot that errs ends up and comes back from.
         heading = float(np.clip(rng.normal(-0.35 * lateral, 0.2), -0.5, 0.5))
-        sim.reset(rng.uniform(0, path.length), lateral, heading)
+        sim.reset(rng.uniform(0, sim.world.path.length), lateral, heading)
         sim.step(0.02, 0.0, 0.0)
         if not sim.collisions:
             return
@@ -183,10 +209,3 @@ def _drive_expert(sim: Simulation, expert: PurePursuit, speed: float, rng: np.ra
     wrong = float(rng.normal(0, 0.35)) if rng.random() < 0.12 else 0.0
     for _ in range(5):
         sim.step(FRAME_S / 5, expert(*sim.pose) + wrong, speed)
-
-
-def _net(bundle: str, keys: list[Path] | None) -> Callable[[np.ndarray], float]:
-    from edgeflock.runtime.tasks.steering import SteeringPolicy
-
-    policy = SteeringPolicy(bundle, keys=keys)
-    return lambda color: policy(color, "rgb8").angle

@@ -22,7 +22,6 @@ NODE = {
     "keys": "its signer's .pub file; several separated by ':'",
     "precision": "fp32, int8 ...; empty = edgeflock tune's choice",
     "engine": "empty = edgeflock tune's choice",
-    "detector": "ONNX file of YuNet; empty = OpenCV's Haar cascade",
 }
 DRIVING = {
     "params_file": ("sim.yaml", "steering: as fadnet_nav's"),
@@ -37,6 +36,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
     *TOPICS,
     *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in NODE.items()),
+    DeclareLaunchArgument("detector", default_value="auto", description="of faces: auto, cascade or YuNet's file"),
     DeclareLaunchArgument("smoothing", default_value="0.5", description="s, of each face's distribution; 0 = none"),
     DeclareLaunchArgument("humans", default_value="/humans", description="namespace of the faces, as REP-155's"),
     DeclareLaunchArgument("publish_annotated", default_value="false", description="send an image: shows people"),
@@ -55,7 +55,7 @@ def _nodes(context):
     if a["camera"] == "video" and not a["camera_path"]:
         a["camera_path"] = "/dev/video0"
     clock = {"use_sim_time": True} if flag("use_sim_time", a["use_sim_time"]) else {}
-    parameters = {name: a[name] for name in (*NODE, "humans")} | {
+    parameters = {name: a[name] for name in (*NODE, "detector", "humans")} | {
         "smoothing": float(a["smoothing"]),
         "publish_annotated": flag("publish_annotated", a["publish_annotated"]),
         "blur_faces": flag("blur_faces", a["blur_faces"]),

@@ -8,6 +8,7 @@ from edgeflock_ros import nodes
 from edgeflock_ros.nodes import NodeProcess
 
 CAMERAS = ("sim", *nodes.KINDS, "none")
+WORLDS = ("indoor", "outdoor", "tape", "indoor-wide", "outdoor-wide")  # fadnet_sim's: a robot need not have it
 
 
 def robot(

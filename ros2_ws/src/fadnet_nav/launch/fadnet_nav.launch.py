@@ -17,7 +17,7 @@ from launch_ros.actions import PushRosNamespace, SetRemap
 
 from edgeflock_ros import topics
 from edgeflock_ros.launching import PREFIX, TOPICS, as_node, fast_dds, flag, frames, given, renamed
-from fadnet_nav.nodes import CAMERAS, robot
+from fadnet_nav.nodes import CAMERAS, WORLDS, robot
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -46,9 +46,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("composed", default_value="false", description="camera and steering in one process"),
     DeclareLaunchArgument("use_sim", default_value="", description="start the simulated base; empty = camera is sim"),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
-    DeclareLaunchArgument(
-        "world", default_value="indoor", choices=["indoor", "outdoor"], description="of the simulation"
-    ),
+    DeclareLaunchArgument("world", default_value="indoor", choices=WORLDS, description="of the simulation"),
     DeclareLaunchArgument("seed", default_value="2", description="of the simulated world"),
     DeclareLaunchArgument(
         "more_readers", default_value="0", description="other nodes that a recording waits for before its first image"

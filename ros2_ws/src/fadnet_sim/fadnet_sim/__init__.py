@@ -1,4 +1,4 @@
-"""MuJoCo worlds to drive in: an indoor building and an outdoor road, made from a seed."""
+"""MuJoCo worlds to drive in: an indoor building, an outdoor road and a tape track, made from a seed."""
 
 import os
 

@@ -35,6 +35,7 @@ from edgeflock_ros.process import run
 
 from .car import MAX_STEERING, WHEELBASE, WHEELS
 from .description import urdf
+from .scene import KINDS
 from .sim import Simulation
 from .world import make_world
 
@@ -56,7 +57,7 @@ class BaseNode(Node):
     def __init__(self) -> None:
         super().__init__("base")
         self.done: int | None = None
-        world = self._declare("world", "indoor", "indoor | outdoor")
+        world = self._declare("world", "indoor", " | ".join(KINDS))
         seed = self._declare("seed", 2, "the world's seed", (0, 2**31 - 1))
         self.period = 1 / self._declare("fps", 30.0, "ticks per second in lock-step: the camera's rate", (1.0, 240.0))
         self.lockstep = self._declare("lockstep", False, "wait for each command instead of the wall clock")

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.intrinsics import Intrinsics
-from fadnet_sim.scene import World
+from fadnet_sim.scene import CameraLook, World, camera_axes
 
 _NOISE_FRAMES = 4
 _MAX_DEPTH_M = 10.0  # beyond it a stereo camera gives no depth
@@ -34,6 +34,11 @@ class SimCamera:
     ------
     MissingExtra
         Without mujoco, or without EGL; the message has the line that installs it.
+
+    Attributes
+    ----------
+    look : CameraLook
+        How it is worn; see `wear`.
     """
 
     def __init__(
@@ -56,21 +61,37 @@ class SimCamera:
         self._depth.enable_depth_rendering()
         for renderer in (self._color, self._depth):
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._depth.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0  # in colour only glossy floors have any
         # The camera sits at the front, over the bumper; hiding the body keeps it out of view for every random tilt.
         car = model.body("car").id
         model.geom_rgba[model.body_rootid[model.geom_bodyid] == car, 3] = 0
         self._model = model
-        look = world.look
-        self.intrinsics = Intrinsics.of_lens(width, height, look.fovy)
-        self.depth_intrinsics = Intrinsics.of_lens(*depth_size, look.fovy)
-        self.mount = (look.forward, look.height, look.pitch)
-        rng = np.random.default_rng([world.seed, 1])
-        grain = rng.normal(0, look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
-        self._noise = np.repeat(grain, 3, axis=3)
-        self._rgb = np.empty((height, width, 3), np.uint8)
+        self.look = world.look
         self._metres = np.empty((depth_size[1], depth_size[0]), np.float32)
         self._millimetres = np.empty(self._metres.shape, np.uint16)
+        self._rgb = np.empty((height, width, 3), np.uint8)
+        rng = np.random.default_rng([world.seed, 1])
+        grain = rng.normal(0, world.look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
+        self._noise = np.repeat(grain, 3, axis=3)
+
+    def wear(self, look: CameraLook) -> None:
+        """Mount the camera elsewhere, with another lens; what its sensor does to light stays."""
+        camera = self._model.camera("front")
+        right, up = camera_axes(look)
+        self._mujoco.mju_mat2Quat(camera.quat, np.column_stack([right, up, np.cross(right, up)]).ravel())
+        camera.pos[:] = look.forward, 0.0, look.height
+        camera.fovy[:] = math.degrees(look.fovy)
+        self.look = look
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """Of the colour image."""
+        return Intrinsics.of_lens(self._rgb.shape[1], self._rgb.shape[0], self.look.fovy)
+
+    @property
+    def depth_intrinsics(self) -> Intrinsics:
+        """Of the depth image."""
+        return Intrinsics.of_lens(self._metres.shape[1], self._metres.shape[0], self.look.fovy)
 
     def render(
         self, x: float, y: float, yaw: float, z: float = 0.002, roll: float = 0.0, pitch: float = 0.0, index: int = 0

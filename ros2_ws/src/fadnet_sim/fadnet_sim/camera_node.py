@@ -15,7 +15,6 @@ import math
 import sys
 import threading
 from dataclasses import replace
-from typing import Literal
 
 from nav_msgs.msg import Odometry
 from pydantic import Field
@@ -27,6 +26,7 @@ from edgeflock_ros import topics
 from edgeflock_ros.camera import Camera, FrameParameters
 from edgeflock_ros.messages import to_ns
 from edgeflock_ros.process import run
+from fadnet_sim.scene import Kind
 
 EARLY = 0.15  # of the frame period: odometry at 100 Hz, or ticks of whole physics steps, never meet it exactly
 
@@ -34,7 +34,7 @@ EARLY = 0.15  # of the frame period: odometry at 100 Hz, or ticks of whole physi
 class SimCameraParameters(FrameParameters):
     """Parameters of the simulated camera."""
 
-    world: Literal["indoor", "outdoor"] = Field(default="indoor", description="kind of world, as the base's")
+    world: Kind = Field(default="indoor", description="kind of world, as the base's")
     seed: int = Field(default=2, ge=0, le=2**31 - 1, description="seed of the world, as the base's")
     width: int = Field(default=640, ge=16, le=1920, description="image width, px")
     height: int = Field(default=480, ge=16, le=1080, description="image height, px")

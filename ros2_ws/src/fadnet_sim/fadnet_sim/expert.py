@@ -9,8 +9,7 @@ from .path import ReferencePath
 WHEELBASE = 0.36  # m
 MAX_STEERING = 0.6  # rad
 
-
-LOOKAHEAD = 1.2  # m
+LOOKAHEAD, NEAREST = 1.2, 0.7  # m: of a wide way, of a narrow one; the camera sees the floor from 0.67 m on
 
 
 class PurePursuit:
@@ -24,16 +23,18 @@ class PurePursuit:
     ----------
     path : ReferencePath
         The path to follow.
+    lookahead : float
+        m.
     """
 
-    def __init__(self, path: ReferencePath) -> None:
-        self.path = path
+    def __init__(self, path: ReferencePath, lookahead: float = LOOKAHEAD) -> None:
+        self.path, self.lookahead = path, lookahead
 
     def __call__(self, x: float, y: float, yaw: float) -> float:
         """Front wheel angle, rad."""
         s, lateral = self.path.project(x, y)
         # Far from the path the goal point must lie ahead of the robot, not beside it.
-        (gx, gy), _, _ = self.path.at(s + math.sqrt(max(LOOKAHEAD**2 - lateral**2, 0.25 * LOOKAHEAD**2)))
+        (gx, gy), _, _ = self.path.at(s + math.sqrt(max(self.lookahead**2 - lateral**2, 0.25 * self.lookahead**2)))
         bearing = math.atan2(gy - y, gx - x) - yaw
         distance = math.hypot(gx - x, gy - y)
         angle = math.atan2(2 * WHEELBASE * math.sin(bearing), distance)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fadnet_sim.scene import Scene, World, assemble
+from fadnet_sim.scene import Kind, Scene, World, assemble
 
 from . import textures
-from .layout import closed_centreline
+from .interior import HEIGHT, ceiling, lamp, obstacle, skirting_colour
+from .layout import Course, closed_centreline, log_uniform
 from .path import ReferencePath, smooth
 
-HEIGHT = 2.4  # m, walls
+WIDE_CORRIDORS = (1.2, 5.0)  # m
+PASSABLE = 1.8  # m: a narrower corridor is blocked by what stands along its wall
 
 
 def build(rng: np.random.Generator, seed: int) -> World:
@@ -29,10 +31,40 @@ def build(rng: np.random.Generator, seed: int) -> World:
     middle = 0.5 * (half[1] - half[-1])  # of the way; the niches are not part of it
     _niches(rng, centre, half)
     _doors(rng, scene, centre, half)
-    _walls(rng, scene, centre, half)
+    edges = {side: centre.points + centre.normal * (side * half[side])[:, None] for side in (1, -1)}
+    _walls(rng, scene, centre, edges)
     path = ReferencePath(centre.points + centre.normal * smooth(middle + shift, 0.25)[:, None])
+    return _assemble("indoor", rng, seed, scene, path, centre)
+
+
+def build_wide(rng: np.random.Generator, seed: int) -> World:
+    """Build a building with a narrow or wide corridor, square corners and tight bends."""
+    width = log_uniform(rng, *WIDE_CORRIDORS)
+    course = Course.grow(
+        rng, length=85, width=width, apart=(0.8, 2.0), jitter=0.25, radius=(width / 2 + 0.15, width / 2 + 0.8),
+        inside=width / 2 + rng.uniform(0.05, 0.25), square=0.6,
+    )  # fmt: skip
+    centre = ReferencePath(course.path())
+    scene = Scene()
+    half = {side: np.full(len(centre.points), width / 2) for side in (1, -1)}
+    shift = _furnish(rng, scene, centre, half, (3.0, 6.0), 1.0) if width > PASSABLE else np.zeros(len(centre.points))
+    _doors(rng, scene, centre, half)
+    _walls(rng, scene, centre, {side: course.edge(side * width / 2) for side in (1, -1)})
+    path = ReferencePath(centre.points + centre.normal * smooth(shift, 0.25)[:, None])
+    return _assemble("indoor-wide", rng, seed, scene, path, centre, lane=0.6 * width)
+
+
+def _assemble(
+    kind: Kind,
+    rng: np.random.Generator,
+    seed: int,
+    scene: Scene,
+    path: ReferencePath,
+    centre: ReferencePath,
+    **lane: float,
+) -> World:
     return assemble(
-        "indoor", seed, rng, scene, path, centre, None,
+        kind, seed, rng, scene, path, centre, None, **lane,
         ambient=rng.uniform(0.25, 0.5), head=rng.uniform(0.15, 0.45), fog=textures.colour(rng, 0.2, 0.6, 0.1),
     )  # fmt: skip
 
@@ -44,73 +76,30 @@ def _bump(centre: ReferencePath, s: float, plateau: float, ramp: float) -> np.nd
     return 0.5 + 0.5 * np.cos(np.pi * np.clip((along - plateau) / ramp, 0, 1))
 
 
-def _furnish(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray]) -> np.ndarray:
-    """Place obstacles along the walls; return the path's shift to the left (n,) m that keeps it mid-way past them."""
+def _furnish(
+    rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray],
+    gap: tuple[float, float] = (5.0, 9.0), straight: float = 0.0,
+) -> np.ndarray:  # fmt: skip
+    """Place obstacles along the walls; return the path's shift to the left (n,) m that keeps it mid-way past them.
+
+    From one to the next it is `gap` m, and within `straight` m of an obstacle there is no bend.
+    """
+    around = np.arange(-round(straight / centre.spacing), round(straight / centre.spacing) + 1)
     shift = np.zeros(len(centre.points))
     s = rng.uniform(4, 6)
     while s < centre.length - 5:
         i = centre.index(s)
-        if abs(centre.curvature[i]) < 0.2:
+        if np.abs(centre.curvature[(i + around) % len(centre.points)]).max() < 0.2:
             side = int(rng.choice([1, -1]))
             depth, length = rng.uniform(0.25, 0.5), rng.uniform(0.4, 1.1)
             wall = float(half[side][i])
             middle = centre.points[i] + centre.normal[i] * side * (wall - depth / 2)
-            depth = _obstacle(rng, scene, middle, float(centre.heading[i]), depth, length)
+            depth = obstacle(rng, scene, middle, float(centre.heading[i]), depth, length)
             shift -= side * 0.5 * (depth + 0.05) * _bump(centre, s, length / 2 + 0.25, 1.9)
-            s += rng.uniform(5.0, 9.0)
+            s += rng.uniform(*gap)
         else:
             s += 0.5
     return shift
-
-
-def _obstacle(rng: np.random.Generator, scene: Scene, at: np.ndarray, yaw: float, depth: float, length: float) -> float:
-    """One piece of furniture or one person, centred at `at` (2,) m; returns how deep it is, m."""
-    rgba = (*textures.colour(rng, 0.15, 0.9, 0.6), 1)
-    dark = (*textures.colour(rng, 0.05, 0.4, 0.3), 1)
-    kind = rng.choice(["cabinet", "person", "plant", "bin", "bench", "boxes"], p=[0.25, 0.3, 0.1, 0.1, 0.1, 0.15])
-    x, y = at
-    if kind == "person":
-        hip = rng.uniform(0.75, 0.95)
-        for leg in (-0.09, 0.09):
-            p = (x + leg * np.cos(yaw), y + leg * np.sin(yaw), hip / 2)
-            scene.geom("capsule", p, (0.075, hip / 2 - 0.05), rgba=dark)
-        scene.geom("ellipsoid", (x, y, hip + 0.28), (0.22, 0.14, 0.36), yaw, rgba=rgba)
-        scene.geom(
-            "sphere", (x, y, hip + 0.75), (0.11,), rgba=(*(np.array([0.85, 0.65, 0.5]) * rng.uniform(0.4, 1.1)), 1)
-        )
-        scene.collider("cylinder", (x, y, 0.9), (0.2, 0.9))
-        scene.outline.append(_ring(at, 0.2))
-        return 0.4
-    if kind in ("plant", "bin"):
-        r = min(depth, 0.4) / 2
-        tall = rng.uniform(0.3, 0.8)
-        scene.geom("cylinder", (x, y, tall / 2), (r, tall / 2), rgba=rgba, hit=True)
-        if kind == "plant":
-            scene.geom(
-                "ellipsoid", (x, y, tall + 0.3), (0.9 * r, 0.9 * r, 0.4), rgba=(0.1, rng.uniform(0.25, 0.6), 0.12, 1)
-            )
-        scene.outline.append(_ring(at, r))
-        return 2 * r
-    if kind == "boxes":
-        z = 0.0
-        for _ in range(int(rng.integers(1, 4))):
-            tall = rng.uniform(0.2, 0.4)
-            tone = (*np.clip(np.array([0.65, 0.5, 0.33]) * rng.uniform(0.6, 1.2), 0, 1), 1)
-            scene.geom(
-                "box",
-                (x, y, z + tall / 2),
-                (length / 2, depth / 2, tall / 2),
-                yaw + rng.uniform(-0.05, 0.05),
-                rgba=tone,
-            )
-            z += tall
-        tall = max(z, 0.4)
-    else:
-        tall = rng.uniform(0.6, 1.9) if kind == "cabinet" else rng.uniform(0.4, 0.5)
-        scene.geom("box", (x, y, tall / 2), (length / 2, depth / 2, tall / 2), yaw, rgba=rgba)
-    scene.collider("box", (x, y, tall / 2), (length / 2, depth / 2, tall / 2), yaw)
-    scene.outline.append(_rectangle(at, yaw, length, depth))
-    return depth
 
 
 def _niches(rng: np.random.Generator, centre: ReferencePath, half: dict[int, np.ndarray]) -> None:
@@ -150,22 +139,20 @@ def _doors(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: 
                 for jamb in (1, -1):
                     jx, jy = centre.points[i] + centre.normal[i] * jamb * (half[jamb][i] - 0.05)
                     scene.geom("box", (jx, jy, HEIGHT / 2), (0.06, 0.06, HEIGHT / 2), yaw, rgba=frame, hit=True)
-                scene.geom("box", (*centre.points[i], 2.25), (0.06, 1.5, 0.15), yaw, rgba=frame)
+                lintel = max(1.5, half[1].min())
+                scene.geom("box", (*centre.points[i], 2.25), (0.06, lintel, 0.15), yaw, rgba=frame)
         s += rng.uniform(2.5, 6.0)
 
 
-def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: dict[int, np.ndarray]) -> None:
+def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, edges: dict[int, np.ndarray]) -> None:
     """Walls with skirting, floor, ceiling and lamps."""
     scene.texture("wall", textures.wall(rng))
     floor = textures.floor(rng)
     scene.texture("floor", floor, texrepeat=(0.5, 0.5), texuniform="true")
-    # Where wall and floor meet must be seen whatever their colours: that line is what the net steers by.
-    low, high = (0.05, 0.2) if floor.mean() > 90 else (0.7, 0.95)
-    skirting = (*textures.colour(rng, low, high, 0.2), 1)
+    skirting = (*skirting_colour(rng, float(floor.mean())), 1)
     tall = rng.uniform(0.06, 0.16)
     for name, side in (("left", 1), ("right", -1)):
-        edge = centre.points + centre.normal * (side * half[side])[:, None]
-        edge = cv2.approxPolyDP(edge.astype(np.float32)[:, None], 0.015, True)[:, 0].astype(float)
+        edge = cv2.approxPolyDP(edges[side].astype(np.float32)[:, None], 0.015, True)[:, 0].astype(float)
         scene.outline.insert(0, edge)
         # A strip is seen from the left of its direction, so the left wall runs backwards.
         run = edge[::-1] if side == 1 else edge
@@ -180,33 +167,14 @@ def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: 
             length, yaw = np.hypot(*(b - a)), np.arctan2(*(b - a)[::-1])
             out = np.array([-np.sin(yaw), np.cos(yaw)]) * side * 0.05
             scene.collider("box", (*((a + b) / 2 + out), HEIGHT / 2), (length / 2 + 0.02, 0.05, HEIGHT / 2), yaw)
-    reach = np.abs(centre.points).max() + 3
-    scene.ground(reach, "floor")
-    scene.geom("box", (0, 0, HEIGHT + 0.05), (reach, reach, 0.05), rgba=(*textures.colour(rng, 0.5, 0.95, 0.05), 1))
-    scene.bodies.append(
-        '<light directional="true" dir="0.2 0.3 -1" castshadow="false" diffuse=".25 .25 .25" specular="0 0 0"/>'
-    )
-    scene.bodies.append(
-        '<light directional="true" dir="-0.5 -0.2 -0.3" castshadow="false" diffuse=".15 .15 .15" specular="0 0 0"/>'
-    )
-    scene.assets.append('<material name="lamp" emission="1" rgba="1 1 0.95 1"/>')
+    ceiling(rng, scene, float(np.abs(centre.points).max() + 3))
     gap = rng.uniform(2.5, 5.0)
     for s in np.arange(0, centre.length, gap):
         (x, y), yaw, _ = centre.at(float(s))
-        scene.geom("box", (x, y, HEIGHT - 0.02), (0.5, 0.08, 0.02), yaw, material="lamp")
+        lamp(scene, x, y, yaw)
 
 
 def _to_left(line: np.ndarray) -> np.ndarray:
     tangent = np.roll(line, -1, axis=0) - np.roll(line, 1, axis=0)
     tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
     return np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-
-
-def _ring(at: np.ndarray, radius: float) -> np.ndarray:
-    a = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    return at + radius * np.stack([np.cos(a), np.sin(a)], axis=1)
-
-
-def _rectangle(at: np.ndarray, yaw: float, length: float, depth: float) -> np.ndarray:
-    along, across = np.array([np.cos(yaw), np.sin(yaw)]) * length / 2, np.array([-np.sin(yaw), np.cos(yaw)]) * depth / 2
-    return np.array([at + along + across, at + along - across, at - along - across, at - along + across])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
-from fadnet_sim.scene import Scene, World, assemble
+from fadnet_sim.scene import Kind, Scene, World, assemble
 
 from . import textures
-from .layout import closed_centreline
+from .layout import Course, closed_centreline, log_uniform
+from .painting import GroundPainting
 from .path import ReferencePath
 
 LANE = 1.2  # m
+WIDE_LANES = (0.5, 2.5)  # m
 SHOULDER = 0.25  # m of pavement outside the edge line
 _TILE = 512
 
@@ -21,11 +22,26 @@ def build(rng: np.random.Generator, seed: int) -> World:
     centre = ReferencePath(
         closed_centreline(rng, cells=int(rng.integers(3, 6)), cell=11.0, jitter=1.5, radius=(3.2, 5.0), bend=1.3)
     )
+    return _road("outdoor", rng, seed, centre, LANE)
+
+
+def build_wide(rng: np.random.Generator, seed: int) -> World:
+    """Build a road with narrow or wide lanes and bends as tight as these allow."""
+    lane = log_uniform(rng, *WIDE_LANES)
+    edge = lane + SHOULDER
+    course = Course.grow(
+        rng, length=85, width=2 * edge, apart=(0.6, 3.0), jitter=0.4, radius=(edge + 0.1, edge + 1.5), inside=0.0,
+        square=0.0,
+    )  # fmt: skip
+    return _road("outdoor-wide", rng, seed, ReferencePath(course.path()), lane)
+
+
+def _road(kind: Kind, rng: np.random.Generator, seed: int, centre: ReferencePath, lane: float) -> World:
     scene = Scene()
     reach = float(np.abs(centre.points).max() + 6)
-    scene.texture("ground", _paint(rng, centre, reach))
+    scene.texture("ground", _paint(rng, centre, reach, lane))
     scene.ground(reach, "ground")
-    half_road = LANE + SHOULDER
+    half_road = lane + SHOULDER
     scene.outline += [centre.points + side * half_road * centre.normal for side in (1, -1)]
     _scenery(rng, scene, centre, half_road, reach)
     sky = textures.colour(rng, 0.45, 0.95, 0.1) * np.array([0.85, 0.95, 1.1])
@@ -38,60 +54,39 @@ def build(rng: np.random.Generator, seed: int) -> World:
         f'<light directional="true" dir="{np.cos(a):.3f} {np.sin(a):.3f} {-np.tan(elevation):.3f}" castshadow="false" '
         f'diffuse="{sun:.2f} {sun:.2f} {sun * 0.95:.2f}" specular="0 0 0"/>'
     )
-    path = ReferencePath(centre.points - centre.normal * (LANE / 2))
+    path = ReferencePath(centre.points - centre.normal * (lane / 2))
     return assemble(
-        "outdoor", seed, rng, scene, path, centre, half_road, ambient=rng.uniform(0.3, 0.55), head=0.1, fog=horizon
-    )
+        kind, seed, rng, scene, path, centre, half_road, lane=lane,
+        ambient=rng.uniform(0.3, 0.55), head=0.1, fog=horizon,
+    )  # fmt: skip
 
 
 def _rgb(colour: np.ndarray) -> str:
     return " ".join(f"{c:.3f}" for c in colour)
 
 
-def _paint(rng: np.random.Generator, centre: ReferencePath, reach: float) -> np.ndarray:
-    """Paint the ground plane: surroundings, asphalt, edge lines and the dashed line in the middle.
-
-    Image row 0 is the plane's +y edge, column 0 its -x edge.
-    """
-    size = 4096
-    scale = size / (2 * reach)  # px/m
-    repeat = size // _TILE
-    image = np.tile((textures.ground(rng, _TILE) * 255).astype(np.uint8), (repeat, repeat, 1))
-
-    def mask(lateral: float, width: float, stretches: list[np.ndarray] | None = None) -> np.ndarray:
-        line = centre.points + lateral * centre.normal
-        pixels = np.stack([(line[:, 0] + reach) * scale, (reach - line[:, 1]) * scale], axis=1)
-        fixed = np.round(pixels * 16).astype(np.int32)
-        drawn = np.zeros((size, size), np.uint8)
-        parts = [fixed] if stretches is None else [fixed[i] for i in stretches]
-        cv2.polylines(drawn, parts, stretches is None, 255, max(1, round(width * scale)), cv2.LINE_AA, 4)
-        return drawn
-
-    def lay(tile: np.ndarray, where: np.ndarray) -> None:
-        rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        alpha = where[box][..., None].astype(np.uint16)
-        cover = np.tile(tile, (repeat, repeat, 1))[box]
-        image[box] = (image[box] * (255 - alpha) + cover * alpha) // 255
-
+def _paint(rng: np.random.Generator, centre: ReferencePath, reach: float, lane: float) -> np.ndarray:
+    """Paint the ground plane: surroundings, asphalt, edge lines and the dashed line in the middle."""
+    paint = GroundPainting((textures.ground(rng, _TILE) * 255).astype(np.uint8), reach)
     asphalt = textures.shade(
         textures.colour(rng, 0.16, 0.45, 0.06), textures.noise(rng, _TILE, 8, 6), rng.uniform(0.05, 0.15)
     )
-    lay(asphalt, mask(0.0, 2 * (LANE + SHOULDER)))
+    paint.lay(asphalt, paint.band(centre.points, 2 * (lane + SHOULDER)))
     white = textures.colour(rng, 0.75, 1.0, 0.05)
     middle = white if rng.random() < 0.6 else np.array([0.95, 0.75, 0.15]) * rng.uniform(0.8, 1.0)
     worn = rng.uniform(0.02, 0.12)
     width = rng.uniform(0.07, 0.12)
     for side in (1, -1):
-        lay(textures.shade(white, textures.noise(rng, _TILE, 32), worn), mask(side * LANE, width))
+        edge = centre.points + side * lane * centre.normal
+        paint.lay(textures.shade(white, textures.noise(rng, _TILE, 32), worn), paint.band(edge, width))
     dash, gap = rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.8)
     starts = np.arange(0, centre.length - dash, dash + gap)
     index = [
         np.arange(centre.index(s), min(centre.index(s) + round(dash / centre.spacing), len(centre.points)))
         for s in starts
     ]
-    lay(textures.shade(middle, textures.noise(rng, _TILE, 32), worn), mask(0.0, width, index))
-    return image
+    paint.lay(textures.shade(middle, textures.noise(rng, _TILE, 32), worn), paint.band(centre.points, width, index))
+    return paint.image
 
 
 def _scenery(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half_road: float, reach: float) -> None:

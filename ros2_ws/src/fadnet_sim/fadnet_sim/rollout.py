@@ -9,7 +9,6 @@ import numpy as np
 
 from fadnet_sim.scene import World
 
-from .expert import PurePursuit
 from .sim import Simulation
 
 
@@ -49,7 +48,7 @@ def rollout(
     size : (int, int)
         Width and height of the frames, px.
     """
-    sim, expert = Simulation(world), PurePursuit(world.path)
+    sim, expert = Simulation(world), world.expert
     camera = None
     if see is not None:
         from .camera import SimCamera

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -12,13 +12,15 @@ from edgeflock.runtime.extras import needs
 from edgeflock.runtime.mount import Mount
 
 from .car import CAR_XML
+from .expert import LOOKAHEAD, NEAREST, PurePursuit
 from .path import ReferencePath
 
 if TYPE_CHECKING:
     import mujoco
 
 
-Kind = Literal["indoor", "outdoor"]
+Kind = Literal["indoor", "outdoor", "tape", "indoor-wide", "outdoor-wide"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 # Stable settings (docs/decisions/0006): implicitfast at 2 ms with armature; no multi-sampling, no shadows.
@@ -137,11 +139,15 @@ class World:
     path : ReferencePath
         The closed path that the robot should follow, for the rear axle.
     half_road : float or None
-        Outdoors: metres from the centreline to the edge of the pavement.
+        Outdoors: metres from the centreline to the edge of the pavement. On tape: half the lane. None: walls bound it.
     centreline : ReferencePath
-        Middle of the corridor or road.
+        Middle of the corridor, road or tape track.
     outline : list of ndarray (n, 2)
-        Closed polygons for the map: walls or road edges first, then obstacles.
+        Closed polygons for the map: walls, road edges or lines first, then obstacles.
+    look : CameraLook
+        Of the robot's camera.
+    lane : float
+        Width of the way that the robot keeps to, m; of wide ones 1.2.
     """
 
     kind: Kind
@@ -153,6 +159,17 @@ class World:
     half_road: float | None
     outline: list[np.ndarray]
     look: CameraLook
+    lane: float
+
+    @property
+    def expert(self) -> PurePursuit:
+        """Who knows the way: what lies further on than a narrow way is wide, a frame need not show."""
+        return PurePursuit(self.path, min(LOOKAHEAD, max(NEAREST, self.lane)))
+
+    @property
+    def sideways(self) -> float:
+        """How far off the path, m, a single frame still tells the way from its neighbour."""
+        return min(0.45, 0.4 * self.lane)
 
     @property
     def mjcf(self) -> str:
@@ -172,7 +189,7 @@ class World:
 
 def assemble(
     kind: Kind, seed: int, rng: np.random.Generator, scene: Scene, path: ReferencePath, centreline: ReferencePath,
-    half_road: float | None, ambient: float, head: float, fog: np.ndarray,
+    half_road: float | None, ambient: float, head: float, fog: np.ndarray, lane: float = LOOKAHEAD,
 ) -> World:  # fmt: skip
     """Put the robot into a scene and draw the camera that it sees with."""
     header = _HEADER.format(
@@ -194,13 +211,17 @@ def assemble(
         blur=float(rng.choice([0.0, 0.8, 1.3])),
     )
     scenery = f"{header}<asset>{''.join(scene.assets)}</asset><worldbody>{''.join(scene.bodies)}"
-    return World(kind, seed, scenery, scene.textures, path, centreline, half_road, scene.outline, look)
+    return World(kind, seed, scenery, scene.textures, path, centreline, half_road, scene.outline, look, lane)
+
+
+def camera_axes(look: CameraLook) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Right and up of a camera in the base's frame: MuJoCo's looks along -z with y up, ours along +x, pitched down."""
+    cy, sy, cp, sp = np.cos(look.yaw), np.sin(look.yaw), np.cos(look.pitch), np.sin(look.pitch)
+    return (sy, -cy, 0.0), (sp * cy, sp * sy, cp)
 
 
 def _camera_attributes(look: CameraLook) -> dict[str, str]:
-    """MuJoCo's camera looks along -z with y up; ours looks along +x of the base, pitched down."""
-    cy, sy, cp, sp = np.cos(look.yaw), np.sin(look.yaw), np.cos(look.pitch), np.sin(look.pitch)
-    right, up = (sy, -cy, 0.0), (sp * cy, sp * sy, cp)
+    right, up = camera_axes(look)
     return {
         "camera_pos": f"{look.forward:.5f} 0 {look.height:.5f}",
         "camera_axes": " ".join(f"{v:.6f}" for v in (*right, *up)),

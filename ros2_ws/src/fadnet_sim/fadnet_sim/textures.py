@@ -64,11 +64,11 @@ def wall(rng: np.random.Generator, size: int = 512) -> np.ndarray:
     return shade(image, noise(rng, size, int(rng.integers(2, 8))), rng.uniform(0.01, 0.08))
 
 
-def floor(rng: np.random.Generator, size: int = 512) -> np.ndarray:
-    """Tiles, carpet, wood or concrete; one tile of texture is about 2 m."""
+def floor(rng: np.random.Generator, size: int = 512, kind: str | None = None) -> np.ndarray:
+    """Of the kind tiles, carpet, wood or concrete, or of any; one tile of texture is about 2 m."""
     base = colour(rng, 0.2, 0.75, 0.2)
     image = np.ones((size, size, 3)) * base
-    kind = rng.choice(["tiles", "carpet", "wood", "concrete"])
+    kind = kind or str(rng.choice(["tiles", "carpet", "wood", "concrete"]))
     y, x = np.mgrid[:size, :size] / size
     if kind == "tiles":
         count = int(rng.integers(2, 7))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeflock.runtime.errors import InputError
-from fadnet_sim.scene import Kind, World
+from fadnet_sim.scene import KINDS, Kind, World
 
 
 def make_world(kind: Kind, seed: int) -> World:
@@ -17,8 +17,9 @@ def make_world(kind: Kind, seed: int) -> World:
 
     Parameters
     ----------
-    kind : {"indoor", "outdoor"}
-        A building with winding corridors, or a road with lane lines.
+    kind : {"indoor", "outdoor", "tape", "indoor-wide", "outdoor-wide"}
+        A building with winding corridors, a road with lane lines, or a room with a track of tape on its floor. Wide: of
+        a wider range of widths, with tighter bends and square corners.
     seed : int
         Not negative. The same seed gives the same world, texture by texture.
 
@@ -27,10 +28,16 @@ def make_world(kind: Kind, seed: int) -> World:
     InputError
         For another kind or a negative seed.
     """
-    from . import indoor, outdoor
+    from . import indoor, outdoor, tape
 
-    builders = {"indoor": indoor.build, "outdoor": outdoor.build}
-    if kind not in builders or seed < 0:
-        raise InputError(f"Expected a world indoor|outdoor and a seed >= 0, got {kind!r} and {seed}.")
-    rng = np.random.default_rng([seed, list(builders).index(kind)])
+    builders = {
+        "indoor": indoor.build,
+        "outdoor": outdoor.build,
+        "tape": tape.build,
+        "indoor-wide": indoor.build_wide,
+        "outdoor-wide": outdoor.build_wide,
+    }
+    if kind not in KINDS or seed < 0:
+        raise InputError(f"Expected a world {'|'.join(KINDS)} and a seed >= 0, got {kind!r} and {seed}.")
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
     return builders[kind](rng, seed)
