@@ -59,6 +59,8 @@ class Edges:
     own : dict of int to ndarray
         The own states before mixing, by round, as long as they are needed.
     doubts : Doubts
+    mixed_with : dict of str to dict
+        By neighbour, round and view of the edges that were mixed where both ends must: the boot of the other end then.
     """
 
     def __init__(self, context: Context, exchange: Exchange, view: View, size: int, rounds: dict[str, int]) -> None:
@@ -68,7 +70,7 @@ class Edges:
         self.patience = Patience(config.ns("floor_s"), config.ns("ceiling_s"), config.mads)
         self.own: dict[int, np.ndarray] = {}
         self.doubts = Doubts(context)
-        self.mixed_with: dict[str, deque[tuple[int, str | None]]] = {}
+        self.mixed_with: dict[str, dict[tuple[int, str | None], int]] = {}
         self._past_views: deque[str | None] = deque(maxlen=REMEMBERED)
         self._received: dict[Edge, Received] = {}
         self._early: dict[Edge, Offer] = {}  # offers that find no room yet
@@ -135,9 +137,9 @@ class Edges:
         self.doubts.resolve(j, k, offer.view, mixed)
         if not self.view.both_or_none or self._closed(k) or offer.view != self.view.hash:
             return
-        if mixed and ((j, k) in self._received.keys() | self._early or self._comes(j, k)):
+        if mixed:
             self._sure.add((j, k))
-        else:  # also where it was mixed before this robot lost its memory: that model is not offered any more
+        else:
             self.skip(j, k)
 
     # ---- neighbours' models come in
@@ -154,8 +156,9 @@ class Edges:
         """What to tell the sender at once; None: the body is fetched, is here, or finds no room yet."""
         context, j, k = self._context, offer.sender, offer.mix
         here = self._received.get((j, k))
-        if (k, offer.view) in self.mixed_with.get(j, ()):
-            return Code.MIXED
+        if boot := self.mixed_with.get(j, {}).get((k, offer.view)):
+            # A later start knows nothing of it, and the own model of that round is offered only while in doubt.
+            return Code.MIXED if boot == offer.boot or (j, k) in self.doubts.edges() else Code.STALE
         if self._closed(k):
             if k in self._trained_ns and here is None:
                 self._saw(j, k)
@@ -204,9 +207,6 @@ class Edges:
         if refused.code != Code.UNKNOWN_BASE and not self._closed(offer.mix):
             self.skip(offer.sender, offer.mix)
 
-    def _comes(self, j: str, k: int) -> bool:
-        return any(at[0] == j and one.offer.mix == k for at, one in self._exchange.coming.items())
-
     # ---- both or none
 
     def skip(self, j: str, k: int) -> None:
@@ -228,7 +228,10 @@ class Edges:
             return
         for j, here in heard.items():
             offer = here.offer
-            self.mixed_with.setdefault(j, deque(maxlen=REMEMBERED)).append((offer.mix, offer.view))
+            mixed = self.mixed_with.setdefault(j, {})
+            mixed[offer.mix, offer.view] = offer.boot
+            while len(mixed) > REMEMBERED:
+                del mixed[next(iter(mixed))]
             self._context.ack(offer, Code.MIXED)
             if (j, offer.mix) not in self._sure:
                 then = self._sent.get((j, offer.mix), self.own[offer.of])
