@@ -49,3 +49,8 @@ REGISTRATION = Family(
         "edgeflock bench": {"registration": "edgeflock.export.bench.registration:ldr_bars [export]"},
     },
 )
+
+GENERIC = Family(
+    task="edgeflock.runtime.tasks.generic:GenericTask",
+    verbs={"edgeflock export": {"net": "edgeflock.export.foreign.cli:net [export]"}},
+)

@@ -18,13 +18,14 @@ from safetensors.numpy import save as save_arrays
 
 from edgeflock.calibration.ranges import Method
 from edgeflock.export.gate import Gate, summary
-from edgeflock.export.graph import IR, OPSET, PARITY, ExportedNet, predict
+from edgeflock.export.graph import ExportedNet, predict
 from edgeflock.export.quantise.forms import FORMS
 from edgeflock.export.quantise.fp16 import to_fp16
 from edgeflock.export.quantise.quantiser import Quantiser
 from edgeflock.export.quantise.search import SearchResult
 from edgeflock.export.recipe import Judgement, Recipe, Samples
 from edgeflock.export.targets import supported
+from edgeflock.export.targets.base import opset_of
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, check_bundle_place, sign_bundle, write_bundle
 from edgeflock.runtime.bundle.manifest import VECTORS, WEIGHTS, ImageInput, TargetSupport, VolumeInput
 from edgeflock.runtime.bundle.signing import read_private_key
@@ -101,7 +102,8 @@ def export_bundle(
         manifest = _manifest(recipe, forms, targets, provenance)
         write_bundle(out, manifest, _files(recipe, forms, net.state))
         sign_bundle(out, key)
-        done(f"{out}: look at it with `edgeflock bundle show {out}`")
+        used = manifest.default_precision
+        done(f"{out}, used in {used} unless told otherwise: look at it with `edgeflock bundle show {out}`")
     public = key.with_suffix(".pub")
     then = next_command("tune", out, keys=[public] if public.exists() else [])
     console.print(then, highlight=False, markup=False, soft_wrap=True)
@@ -111,10 +113,11 @@ def export_bundle(
 def _wanted(recipe: Recipe, precisions: Sequence[str]) -> list[str]:
     """Precisions to make, fp32 first; refused where they lack the default, or samples to calibrate on."""
     wanted = list(dict.fromkeys(["fp32", *precisions]))
-    if set(wanted) - set(PRECISIONS) or recipe.default_precision not in wanted:
+    if set(wanted) - set(PRECISIONS) or recipe.default_precision not in (None, *wanted):
+        default = f", and {recipe.default_precision}, which the bundle uses by default, must be among them"
         raise InputError(
-            f"precisions are {', '.join(PRECISIONS)}, and {recipe.default_precision}, which the bundle uses by "
-            f"default, must be among them; got {', '.join(precisions)}."
+            f"precisions are {', '.join(PRECISIONS)}{default if recipe.default_precision else ''}; got "
+            f"{', '.join(precisions)}."
         )
     quantised = [precision for precision in wanted if precision in FORMS]
     if quantised and recipe.calibration is None:
@@ -140,7 +143,7 @@ def _to_onnx(recipe: Recipe, console: Console) -> ExportedNet:
             from edgeflock.export.onnx import export_net
 
             net = export_net(recipe.net, net, recipe.inputs, recipe.outputs, recipe.validation)
-        done(f"parity {net.parity:.1e} on {net.samples} samples, at most {PARITY:g}")
+        done(f"parity {net.parity:.1e} on {net.samples} samples")
     return net
 
 
@@ -223,8 +226,11 @@ def _manifest(
         task=recipe.task,
         inputs=list(recipe.inputs),
         outputs=recipe.outputs,
-        artefacts={p: Artefact(file=_file(recipe, p), opset=OPSET, ir=IR) for p in forms},
-        default_precision=recipe.default_precision,
+        artefacts={
+            p: Artefact(file=_file(recipe, p), opset=opset_of(form.model), ir=form.model.ir_version)
+            for p, form in forms.items()
+        },
+        default_precision=recipe.default_precision or ("int8" if "int8" in forms else "fp32"),
         gates={precision: form.verdict for precision, form in forms.items()},
         targets=targets,
         training=recipe.training,

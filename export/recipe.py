@@ -113,7 +113,8 @@ class Recipe:
         integer kernel for.
     method : str
         How the ranges of the quantised forms are found unless told otherwise.
-    default_precision : str
+    default_precision : str or None
+        What the bundle uses unless told otherwise; None: int8 where it passes the gate, else fp32.
     training : Training
         How the weights came about, as the manifest keeps it.
     trained_camera : TrainedCamera, optional
@@ -134,6 +135,6 @@ class Recipe:
     keep_float: tuple[str, ...] = ()
     rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
     method: Method = "entropy"
-    default_precision: str = "int8"
+    default_precision: str | None = "int8"
     training: Training = field(default_factory=Training)
     trained_camera: TrainedCamera | None = None

@@ -1,1 +1,26 @@
 """The robot side: bundles, engines, tasks, cameras, benchmarks. numpy and ONNX Runtime, never torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeflock.runtime.bundle.bundle import Bundle
+    from edgeflock.runtime.tasks.base import NetTask
+
+__all__ = ["load"]
+
+
+def load(bundle: Bundle | str | Path, **options: Any) -> NetTask:
+    """Open a bundle of any task, ready to be called; parameters and errors as for `runtime.tasks.open_task`.
+
+    Examples
+    --------
+    >>> from edgeflock.runtime import load
+    >>> net = load("bundles/net", keys=["fleet.pub"])  # doctest: +SKIP
+    >>> net(picture)  # doctest: +SKIP
+    """
+    from edgeflock.runtime.tasks import open_task
+
+    return open_task(bundle, **options)

@@ -103,7 +103,8 @@ def verify(path: BundlePath = None, key: Keys = None) -> None:
     for precision in opened.manifest.artefacts:
         task = open_task(opened, precision, engine=REFERENCE)
         unit = opened.manifest.outputs[0].unit
-        passed(f"{task.engine.name} answers the reference inputs in {precision} within {task.deviation:.1g} {unit}")
+        within = f"{task.deviation:.1g} {unit}".rstrip()
+        passed(f"{task.engine.name} answers the reference inputs in {precision} within {within}")
     typer.echo(f"{typer.style('verified', fg='green', bold=True)} {opened.path}, SHA-256 {opened.digest}")
 
 

@@ -35,3 +35,14 @@ class EmotionLimits(_Limits):
     max_distance: float = Field(0.02, ge=0, description="Gate: mean total variation distance from fp32's distribution.")
     # The best published net on NCAER-S is at 0.62 (46.91 % right, arXiv 2111.04129).
     max_ratio: float = Field(0.7, ge=0, description="Gate: errors as a share of always naming the most frequent one's.")
+
+
+class NetLimits(_Limits):
+    """What the gate allows a net of one's own."""
+
+    min_sqnr: float = Field(20.0, description="Gate: signal over quantisation noise of every output, dB.")
+    min_cosine: float = Field(0.99, ge=0, le=1, description="Gate: mean cosine between fp32's outputs and these.")
+    min_top1: float = Field(0.98, ge=0, le=1, description="Gate: share of fp32's first classes that stay.")
+    max_drop: float = Field(0.01, ge=0, description="Gate: accuracy, or a score of your own, lost to fp32, absolute.")
+    max_rise: float = Field(0.02, ge=0, description="Gate: relative rise of the RMSE over fp32.")
+    max_ratio: float = Field(0.5, ge=0, description="Gate: error as a share of the best constant answer's.")

@@ -24,7 +24,9 @@ from edgeflock.runtime.files import check_outputs, sha256_of, write_atomically
 from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.options import next_command, refuse_unused, this_command
 
-train_app = typer.Typer(cls=verbs("edgeflock train"), no_args_is_help=True, help="Train a net on recorded data.")
+train_app = typer.Typer(
+    cls=verbs("edgeflock train", "edgeflock.train"), no_args_is_help=True, help="Train a net on recorded data."
+)
 
 
 @train_app.callback()

@@ -286,7 +286,7 @@ def _print(bundle: Bundle, candidates: list[Candidate], choice: profile.Choice, 
     table = Table(box=None, pad_edge=False)
     for column in ("engine", "precision"):
         table.add_column(column, no_wrap=True)
-    for column in ("threads", "p50 ms", "p99 ms", "runs", f"deviation ({unit})"):
+    for column in ("threads", "p50 ms", "p99 ms", "runs", f"deviation ({unit})" if unit else "deviation"):
         table.add_column(column, justify="right")
     table.add_column("")
     for c in (c for c in candidates if c.times_ms):

@@ -324,7 +324,10 @@ def _folder(path: str | Path) -> Path:
         raise BundleFileMissing(f"{wanted} {path}, where nothing is: check the path.")
     kind, suffix = "the file", folder.suffix.lower()
     if suffix == ".onnx":
-        kind, way_out = "the ONNX file", f"`edgeflock bench run --net {path}` measures it as it is."
+        kind = "the ONNX file"
+        way_out = (
+            f"`edgeflock bench run --net {path}` measures it as it is, `edgeflock export net` makes a bundle of it."
+        )
     elif suffix in _WEIGHTS:
         kind, way_out = (
             "weights",

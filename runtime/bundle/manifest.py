@@ -42,7 +42,7 @@ class ImageInput(_Input):
     """Pixels of a camera, and how they become this input (`edgeflock.runtime.prepare`)."""
 
     kind: Literal["image"] = "image"
-    color: Literal["grey", "rgb"]
+    color: Literal["grey", "rgb", "bgr"]
     resize: tuple[int, int] | None = None
     """Width and height before the crop."""
     crop: str | None = None

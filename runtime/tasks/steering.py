@@ -15,6 +15,7 @@ from edgeflock.runtime.errors import BundleError, InputError
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount
 from edgeflock.runtime.prepare.frame import Encoding, FramePreprocess
+from edgeflock.runtime.prepare.image import preparation
 from edgeflock.runtime.prepare.view import CanonicalView
 from edgeflock.runtime.tasks.base import NetTask
 
@@ -53,18 +54,18 @@ class SteeringPolicy(NetTask):
     ) -> None:
         super().__init__(bundle or default_bundle(), precision, threads, engine, keys)
         (spec,) = self.bundle.manifest.inputs
-        self._preprocess = FramePreprocess(spec, self.inputs[spec.name])
+        self._preprocess = preparation(spec, self.inputs[spec.name])
         self._angle = self.outputs[STEERING_OUTPUT.name]
 
     def check(self, manifest: Manifest) -> None:
-        """One image in, an angle in rad with left positive out."""
+        """One image of any size and colour in, an angle in rad with left positive out."""
         known = [output.model_copy(update={"tolerance": STEERING_OUTPUT.tolerance}) for output in manifest.outputs]
         if len(manifest.inputs) != 1 or known != [STEERING_OUTPUT]:
             raise BundleError(
                 f"the bundle {manifest.name} has outputs {[output.model_dump() for output in manifest.outputs]}; "
                 f"steering needs one image in and {STEERING_OUTPUT.model_dump()} out."
             )
-        FramePreprocess(manifest.inputs[0])
+        preparation(manifest.inputs[0])
 
     def look_through(self, camera: Intrinsics, mount: Mount) -> CanonicalView:
         """Bring the frames of this camera at this mount to the view that the net was trained with, from now on.
@@ -82,10 +83,10 @@ class SteeringPolicy(NetTask):
             The bundle does not name its trained camera, the camera is not calibrated or its lens model not known.
         """
         trained = self.bundle.manifest.trained_camera
-        if trained is None:
+        if trained is None or not isinstance(self._preprocess, FramePreprocess):
             raise InputError(
                 f"the bundle {self.bundle.manifest.name} does not say which camera its net was trained with: frames "
-                "are taken as they are. `edgeflock export steering --trained-camera` writes it."
+                "are taken as they are. `edgeflock export steering --trained-camera` writes it, for nets of edgeflock."
             )
         return self._preprocess.look_through(trained, camera, mount)
 

@@ -51,9 +51,8 @@ def load_checkpoint(path: str | Path) -> tuple[str, nn.Module]:
     name = next((name for name, build in nets.items() if _shapes_of(build) == shapes), None)
     if name is None:
         raise DataError(
-            f"{path}: the tensors belong to none of the nets {', '.join(nets)}; {_difference(nets, shapes)}. A net "
-            f"of your own becomes a bundle in Python: describe it in an edgeflock.export.recipe.Recipe and give that "
-            f"to edgeflock.export.pipeline.export_bundle."
+            f"{path}: the tensors belong to none of the nets {', '.join(nets)}; {_difference(nets, shapes)}. "
+            f"`edgeflock export net` takes any other net (docs/own-net.md)."
         )
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:

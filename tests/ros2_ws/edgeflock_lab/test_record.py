@@ -66,3 +66,4 @@ def test_a_disk_that_is_full_ends_in_one_line_and_the_same_command_goes_on(tmp_p
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert len(read_dronet(tmp_path / "data/train")) == 2
+    assert f"next: edgeflock record --out {tmp_path}/data --seeds 2:12:2 --world indoor\n" in again.stdout

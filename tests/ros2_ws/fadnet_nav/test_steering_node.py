@@ -27,7 +27,7 @@ CHANNELS = {"rgb8": 3, "bgr8": 3, "mono8": 1, "bgra8": 4, "bayer_rggb8": 1, "16U
 
 
 class FakeCamera:
-    """Publishes grey frames at 30 Hz from the observer."""
+    """Publishes frames of one brightness, or of one colour, at 30 Hz from the observer."""
 
     def __init__(self, graph):
         self.brightness, self.encoding, self.sent = 200, "rgb8", []
@@ -37,7 +37,7 @@ class FakeCamera:
     def publish(self):
         channels = CHANNELS[self.encoding]
         message = Image(height=48, width=64, encoding=self.encoding, step=64 * channels)
-        message.data = np.full(48 * 64 * channels, self.brightness, np.uint8).tobytes()
+        message.data = np.resize(np.array(self.brightness, np.uint8), 48 * 64 * channels).tobytes()
         message.header.stamp = to_stamp(time.time_ns())
         self.sent.append(to_ns(message.header.stamp))
         self.publisher.publish(message)
@@ -277,3 +277,12 @@ def test_ctrl_c_ends_it_in_order(chain):
     chain.steering.send_signal(signal.SIGINT)
     assert chain.steering.wait(60) == 0
     assert "Traceback" not in chain.steering.log.read_text()
+
+
+def test_somebodys_net_of_other_size_and_colours_steers(graph, wide_bundle, key):
+    camera = FakeCamera(graph)
+    camera.brightness = [0, 0, 102]  # blue
+    node = graph.start("steering_node", bundle=wide_bundle, keys=key.with_suffix(".pub"))
+    joints = graph.listen(JointState, "steering")
+    assert graph.until(lambda: joints), node.log.read_text()
+    assert joints[-1][1].position[0] == pytest.approx(0.4, abs=1e-3)

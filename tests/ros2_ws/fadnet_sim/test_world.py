@@ -17,7 +17,7 @@ TAPE = [("tape", 2), ("tape", 9)]  # two lines with square corners, and one line
 kept = cache(make_world)
 
 
-@pytest.mark.parametrize(("kind", "seed"), LONG + TAPE)
+@pytest.mark.parametrize(("kind", "seed"), [*LONG[:4], *TAPE[:1]])
 def test_a_seed_gives_the_same_world_twice_and_another_seed_another(kind, seed):
     first, again, other = kept(kind, seed), make_world(kind, seed), make_world(kind, seed + 2)
     assert first.mjcf == again.mjcf

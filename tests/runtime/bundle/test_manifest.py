@@ -70,7 +70,7 @@ def test_an_input_is_read_back_as_its_kind_and_says_what_it_takes(spec, text):
         ({"kind": "smell"}, "'image', 'volume', 'audio', 'motion', 'vector'"),
         ({"kind": "volume"}, "color"),
         ({"kind": "vector"}, "Extra inputs are not permitted"),
-        ({"color": "intensity"}, "'grey' or 'rgb'"),
+        ({"color": "intensity"}, "'grey', 'rgb' or 'bgr'"),
         ({"dtype": "complex64"}, "float32"),
         ({"rate_hz": 30}, "rate_hz"),
     ],

@@ -12,6 +12,8 @@ from edgeflock.runtime.bundle.bundle import Bundle, sign_bundle, write_bundle
 from edgeflock.runtime.engines import onnxruntime as engine_module
 from edgeflock.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgeflock.runtime.errors import BundleError, BundleFileMissing, InputError, ParityError
+from edgeflock.runtime.intrinsics import Intrinsics
+from edgeflock.runtime.mount import Mount
 from edgeflock.runtime.prepare.frame import FramePreprocess
 from edgeflock.runtime.tasks import open_task
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT, SteeringPolicy
@@ -179,3 +181,24 @@ def test_the_bundle_that_ships_is_trusted_and_answers_its_vectors_here(precision
     policy = SteeringPolicy(precision=precision)
     assert policy.deviation <= (1e-5 if precision == "fp32" else 1e-2)
     assert abs(policy(np.full((480, 640, 3), 128, np.uint8)).angle) < 1
+
+
+# ---- nets of other size and colour
+
+
+@pytest.fixture
+def wide(wide_bundle, key):
+    return SteeringPolicy(wide_bundle, keys=[key.with_suffix(".pub")])
+
+
+def test_a_net_of_other_size_and_colour_steers_by_the_frames_of_any_camera(wide):
+    blue = np.zeros((480, 640, 3), np.uint8)
+    blue[..., 2] = 102
+    assert wide(blue, "rgb8").angle == pytest.approx(0.4)
+    assert wide(blue, "bgr8").angle == pytest.approx(-0.4)
+    assert wide(blue[..., 2], "mono8").angle == pytest.approx(0)
+
+
+def test_its_frames_are_taken_as_they_are(wide):
+    with pytest.raises(InputError, match="frames are taken as they are"):
+        wide.look_through(Intrinsics.of_lens(640, 480, 1.0), Mount(height=0.3, pitch=0.1))

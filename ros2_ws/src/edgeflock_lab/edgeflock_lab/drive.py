@@ -30,6 +30,7 @@ from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.mount import Mount, read_mount
 from edgeflock.runtime.options import Keys
 from edgeflock.runtime.prepare.frame import FramePreprocess
+from edgeflock.runtime.prepare.image import ImagePreprocess, preparation
 from edgeflock_ros.environment import check_environment
 from fadnet_sim.scene import Kind
 
@@ -407,14 +408,15 @@ def _interruptible(spin: Callable[[], None]) -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def _net_view(options: DriveOptions, world: World | None, monitor: Monitor) -> FramePreprocess:
+def _net_view(options: DriveOptions, world: World | None, monitor: Monitor) -> FramePreprocess | ImagePreprocess:
     """What makes of a frame at GIF size what the net sees of it."""
     from edgeflock_lab.figures import GIF_SIZE
 
-    prepare, mount = FramePreprocess(), mount_of(options, world)
-    trained = read_manifest(options.bundle or default_bundle())[0].trained_camera
-    if trained and mount and monitor.lens and monitor.lens.fx and not options.as_is:
-        prepare.look_through(trained, monitor.lens.resized(*GIF_SIZE), mount)
+    manifest, mount = read_manifest(options.bundle or default_bundle())[0], mount_of(options, world)
+    prepare, trained = preparation(manifest.inputs[0]), manifest.trained_camera
+    lens = None if options.as_is else monitor.lens
+    if isinstance(prepare, FramePreprocess) and trained and mount and lens and lens.fx:
+        prepare.look_through(trained, lens.resized(*GIF_SIZE), mount)
     return prepare
 
 

@@ -180,11 +180,13 @@ def draw_steering(small: np.ndarray, angle: float, seconds: float, view: CameraM
 
 
 def beside(frame: np.ndarray, net: np.ndarray) -> np.ndarray:
-    """A frame (240, 320, 3) and to its right what the net saw of it, (200, 200) grey: (240, 528, 3) uint8."""
-    height, width = len(frame), len(net)
-    column = np.full((height, width + 8, 3), 255, np.uint8)
-    column[height - width :, 8:] = net.astype(np.uint8)[..., None]
-    words = ("what the net sees", (12, height - width - 12))
+    """A frame (240, 320, 3) and to its right what the net saw of it, grey of any size: (240, 528 or less, 3) uint8."""
+    size = 200 / max(net.shape)
+    net = cv2.resize(net.astype(np.uint8), None, fx=size, fy=size, interpolation=cv2.INTER_NEAREST)
+    (rows, columns), height = net.shape, len(frame)
+    column = np.full((height, columns + 8, 3), 255, np.uint8)
+    column[height - rows :, 8:] = net[..., None]
+    words = ("what the net sees", (12, height - rows - 12))
     cv2.putText(column, *words, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
     return np.hstack([frame, column])
 

@@ -13,6 +13,7 @@ from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount
 from edgeflock.runtime.prepare.frame import HEIGHT, WIDTH
 from edgeflock.runtime.prepare.view import CanonicalView
+from fadnet_sim.layout import log_uniform
 from fadnet_sim.scene import CameraLook
 
 TRAINED = TrainedCamera(height=0.4, pitch=math.radians(8.5), fovy=math.radians(86))
@@ -32,7 +33,7 @@ def random_look(look: CameraLook, rng: np.random.Generator) -> CameraLook:
     while True:
         worn = replace(
             look,
-            height=float(np.exp(rng.uniform(*np.log(HEIGHTS)))),
+            height=log_uniform(rng, *HEIGHTS),
             pitch=math.radians(rng.uniform(*PITCHES)),
             yaw=math.radians(rng.uniform(*YAWS)),
             fovy=math.radians(rng.uniform(*LENSES)),

@@ -81,7 +81,8 @@ def record(
     if len(sets) == 2:
         print(next_command("train", "steering", *(word for pair in sets for word in pair), "--out", "runs/fadnet"))
     else:
-        print(next_command("record", "--out", out, "--seeds", "2:12:2" if sets[0][0] == "--data" else "1:41:2"))
+        same = [*(["--world", world] if world != "both" else []), *(["--mounts"] if mounts else [])]
+        print(next_command("record", "--out", out, "--seeds", "2:12:2" if sets[0][0] == "--data" else "1:41:2", *same))
 
 
 def parse_seeds(text: str) -> list[int]:

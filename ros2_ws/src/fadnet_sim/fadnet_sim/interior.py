@@ -54,7 +54,7 @@ def obstacle(rng: np.random.Generator, scene: Scene, at: np.ndarray, yaw: float,
             "sphere", (x, y, hip + 0.75), (0.11,), rgba=(*(np.array([0.85, 0.65, 0.5]) * rng.uniform(0.4, 1.1)), 1)
         )
         scene.collider("cylinder", (x, y, 0.9), (0.2, 0.9))
-        scene.outline.append(ring(at, 0.2))
+        scene.outline.append(_ring(at, 0.2))
         return 0.4
     if kind in ("plant", "bin"):
         r = min(depth, 0.4) / 2
@@ -64,7 +64,7 @@ def obstacle(rng: np.random.Generator, scene: Scene, at: np.ndarray, yaw: float,
             scene.geom(
                 "ellipsoid", (x, y, tall + 0.3), (0.9 * r, 0.9 * r, 0.4), rgba=(0.1, rng.uniform(0.25, 0.6), 0.12, 1)
             )
-        scene.outline.append(ring(at, r))
+        scene.outline.append(_ring(at, r))
         return 2 * r
     if kind == "boxes":
         z = 0.0
@@ -88,7 +88,7 @@ def obstacle(rng: np.random.Generator, scene: Scene, at: np.ndarray, yaw: float,
     return depth
 
 
-def ring(at: np.ndarray, radius: float) -> np.ndarray:
+def _ring(at: np.ndarray, radius: float) -> np.ndarray:
     """Outline (16, 2) of a circle."""
     a = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     return at + radius * np.stack([np.cos(a), np.sin(a)], axis=1)

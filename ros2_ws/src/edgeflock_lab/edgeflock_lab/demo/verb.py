@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeflock.runtime.files import check_outputs, check_same_run, sole_writer, write_atomically
+from edgeflock.runtime.files import check_outputs, sole_writer
 from edgeflock.runtime.options import next_command
-from edgeflock_lab.demo.stages import Clock, bar, in_processes, rounds_bar
+from edgeflock_lab.stages import Clock, bar, clear, in_processes, keep_settings, rounds_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,8 +47,8 @@ def demo(
     scene, folder, console = BRIEF if brief else WHOLE, Folder(out), Console()
     with sole_writer(out):
         if fresh:
-            _clear(out)
-        _same_scene(folder, scene)
+            clear(out, FILES)
+        keep_settings(out / "scene.json", scene)
         seconds = run_stages(scene, folder, jobs, console)
         story = Story.read(scene, folder, seconds)
         write_story(story, folder)
@@ -92,19 +90,3 @@ def run_stages(scene: Scene, folder: Folder, jobs: int, console: Console) -> dic
     with clock.stage("drive"), bar("drive in all worlds", len(nets) * len(HOMES), console) as advance:
         in_processes(drive, [(scene, folder, net, home) for net in nets for home in HOMES], jobs, advance)
     return clock.seconds
-
-
-def _same_scene(folder: Folder, scene: Scene) -> None:
-    path = folder.path / "scene.json"
-    if path.exists():
-        check_same_run(path, json.loads(path.read_text()), scene.model_dump())
-    write_atomically(path, scene.model_dump_json(indent=1) + "\n")
-
-
-def _clear(out: Path) -> None:
-    """Remove what a demonstration writes, and nothing else."""
-    for path in (out / name for name in FILES):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

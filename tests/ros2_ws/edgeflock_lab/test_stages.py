@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from edgeflock_lab.demo.stages import Clock, in_processes, rounds_bar
+from edgeflock_lab.stages import Clock, in_processes, rounds_bar
 
 
 def test_the_time_of_a_stage_adds_up_over_interruptions(tmp_path):

@@ -1,17 +1,20 @@
-"""What the stages of a demonstration share: bars, times that outlive an interruption, work in processes."""
+"""What commands of several stages share: bars, times that outlive an interruption, work in processes."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeflock.runtime.files import write_atomically
+from pydantic import BaseModel
+
+from edgeflock.runtime.files import check_same_run, write_atomically
 from edgeflock_lab.record import start_worker
 
 if TYPE_CHECKING:
@@ -34,6 +37,22 @@ class Clock:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
             write_atomically(self._path, json.dumps(self.seconds, indent=1) + "\n")
+
+
+def keep_settings(path: Path, settings: BaseModel) -> None:
+    """Write down what a folder is made with; `InputError` where it was begun with something else."""
+    if path.exists():
+        check_same_run(path, json.loads(path.read_text()), settings.model_dump(mode="json"))
+    write_atomically(path, settings.model_dump_json(indent=1) + "\n")
+
+
+def clear(out: Path, names: Iterable[str]) -> None:
+    """Remove what a command writes into its folder, and nothing else."""
+    for path in (out / name for name in names):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,0 +1,81 @@
+"""Pictures, arrays and data sets become samples."""
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeflock.export.foreign.frames import open_frames
+from edgeflock.export.foreign.meaning import Meaning, Taken
+from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.recording.dronet import DronetWriter
+
+
+def image(color="rgb", **told):
+    shape = (1, 1 if color == "grey" else 3, 12, 16)
+    return [Taken.of("x", shape, "float32", Meaning(color=color, **told), None)]
+
+
+@pytest.fixture
+def red(tmp_path):
+    """Three pictures, all red, and their classes."""
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((24, 32, 3), (0, 0, 200 + i), np.uint8))
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,2\n1.png,0\n2.png,1\n")
+    return tmp_path
+
+
+def test_pictures_get_the_nets_size_and_colours(red):
+    frames = open_frames(red).samples(image())
+    assert frames.feeds["x"].shape == (3, 3, 12, 16)
+    assert frames.feeds["x"][0, :, 0, 0].tolist() == [200, 0, 0]
+    assert open_frames(red).samples(image("bgr")).feeds["x"][0, :, 0, 0].tolist() == [0, 0, 200]
+    assert frames.labels["label"].tolist() == [2, 0, 1] and frames.names[1] == "1.png"
+
+
+def test_fewer_are_chosen_where_fewer_are_wanted(red):
+    assert len(open_frames(red).samples(image(), 2)) == 2
+
+
+def test_arrays_of_bytes_are_pictures_of_any_size_and_others_are_taken_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2, 24, 32, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", x=pixels, h=np.ones((2, 4), np.float32), label=np.array([1, 0]))
+    state = Taken.of("h", (1, 4), "float32", Meaning(), np.dtype("float32"))
+    samples = open_frames(tmp_path / "a.npz").of(["x", "h"]).samples([*image(), state])
+    assert samples.feeds["x"].shape == (2, 3, 12, 16) and samples.feeds["h"].dtype == np.float32
+    assert samples.labels["label"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "said"),
+    [
+        ({"y": np.zeros((2, 4))}, InputError, "for each of the inputs h, got y"),
+        ({"h": np.zeros((2, 5))}, InputError, r"is \[2, 5\]: expected \[N, 4\]"),
+        ({"h": np.full((2, 4), np.nan)}, DataError, "holds NaN or infinity at 0"),
+        ({"h": np.array(["a"])}, InputError, "expected"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, error, said):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(error, match=said):
+        open_frames(tmp_path / "a.npz").of(["h"]).samples([Taken.of("h", (1, 4), "float32", Meaning(), None)])
+
+
+def test_a_recording_of_driving_gives_grey_frames_with_their_angles(tmp_path):
+    with DronetWriter(tmp_path / "drive" / "lane_1", {"world": "lanes", "seed": 1}) as writer:
+        for angle in (0.1, -0.2):
+            writer.add(np.full((240, 320), 90, np.uint8), angle, 1.0, 0.0, 0.0, 0.0)
+    samples = open_frames(tmp_path / "drive").samples(image())
+    assert (samples.feeds["x"] == 90).all()
+    np.testing.assert_allclose(samples.labels["angle"], [0.1, -0.2], atol=1e-6)
+
+
+def test_what_is_missing_is_named(tmp_path, red):
+    with pytest.raises(InputError, match="nothing is there"):
+        open_frames(tmp_path / "nowhere")
+    (red / "labels.csv").write_text("file,label\n0.png,2\n")
+    with pytest.raises(DataError, match=r"none for 1\.png and 1 more"):
+        open_frames(red)
+    with pytest.raises(DataError, match="npz"):
+        (tmp_path / "b.npz").write_bytes(b"PK\x03\x04")
+        open_frames(tmp_path / "b.npz")
