@@ -1,6 +1,7 @@
 """Recordings and bundles that several test folders need, all made on the spot by the real libraries."""
 
 import atexit
+import fcntl
 import os
 import shutil
 import signal
@@ -39,6 +40,25 @@ def pytest_xdist_auto_num_workers(config):
     # Workers would start as many threads as there are cores each; BLAS reads this when a worker loads numpy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     return min(os.cpu_count() or 1, 4) + 1
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """``once(name, make)``: a folder that ``make(folder)`` has filled, once for all workers of xdist."""
+    own = tmp_path_factory.getbasetemp()
+    everyones = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def get(name, make):
+        folder, done = everyones / name, everyones / f"{name}.done"
+        with (everyones / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,10 @@ class Fleet:
         honest = type(exchange).offer
 
         def offer(to: str, mix: int, of: int, state: np.ndarray, view: str | None) -> np.ndarray | None:
-            return honest(exchange, to, mix, of, state if how is None else how(state), view)
+            if how is None:
+                return honest(exchange, to, mix, of, state, view)
+            honest(exchange, to, mix, of, how(state), view)
+            return None
 
         exchange.offer = offer  # type: ignore[method-assign]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper, numpy_helper
 
 from edgeflock.export.foreign.meaning import Taken
@@ -140,15 +139,6 @@ class _Front:
             _renamed(self.graph, node.output[0], name)
             self.graph.node.remove(node)
         return True
-
-
-def answers_of(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What a graph of any ends answers to one feed."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    names = [value.name for value in model.graph.output]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
 def deviation(got: np.ndarray, expected: np.ndarray, what: str) -> float:

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from edgeflock.calibration.foreign import adopted
-from edgeflock.export.graph import OPSET, finish, predict
+from edgeflock.export.graph import OPSET, finish
 from edgeflock.export.targets.base import opset_of
 from edgeflock.runtime.errors import DataError, EdgeflockError, InputError, in_our_words
 
@@ -35,6 +36,8 @@ OLDEST = 9
 LARGEST = 512 << 20
 """Bytes of the largest tensor of a graph that is taken."""
 
+_DATA = (".data", ".bin", ".weights")
+"""Endings of external data, whose size widens the bounds."""
 _BASE_MEMORY, _BASE_CPU_S = 1800 << 20, 9
 _SAME = 1e-4
 _FLOATS = {TensorProto.FLOAT16: np.float16, TensorProto.FLOAT: np.float32}
@@ -68,7 +71,8 @@ def read_onnx(path: Path, shapes: Shapes | None = None) -> onnx.ModelProto:
         raise DataError(
             f"{path}: expected an ONNX file, {'this is a folder' if path.is_dir() else 'nothing is there'}."
         )
-    size = path.stat().st_size + sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}*.data"))
+    beside = (file for file in path.parent.iterdir() if file.suffix in _DATA or file.name.startswith(f"{path.stem}."))
+    size = sum(file.stat().st_size for file in {path, *beside} if file.is_file())
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "net.onnx"
         command = [sys.executable, "-m", __name__, str(path), str(out), json.dumps(dict(shapes or {})), str(size)]
@@ -138,8 +142,12 @@ def adopt_file(path: Path, shapes: Shapes) -> onnx.ModelProto:
     ):
         model = adopted(model)
         _widen(model)
-    model = _of_opset(model)
+    try:
+        model = _of_opset(model)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     _check_sizes(model, path)
+    _run(model, path)
     _check_ends(model, path)
     with _said_of(path, "it is no whole net"):
         return finish(model)
@@ -257,11 +265,10 @@ def _fix_shapes(model: onnx.ModelProto, shapes: Shapes, path: Path) -> None:
         given: Sequence[int | None] | None = shapes.get(value.name)
         if not value.type.tensor_type.HasField("shape") and given is not None:
             dims.extend(onnx.TensorShapeProto.Dimension() for _ in given)
-        said = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+        said = [dim.dim_value if dim.dim_value > 0 else None for dim in dims]
         if given is None:
-            given = [1 if i == 0 and size in (None, 0) else size for i, size in enumerate(said)]
-        fits = len(given) == len(said) and all(a in (None, 0, b) for a, b in zip(said, given, strict=True))
-        if not fits or any(size is None or size < 1 for size in given):
+            given = [1 if i == 0 and size is None else size for i, size in enumerate(said)]
+        if len(given) != len(said) or any(size is None or size < 1 for size in given):
             shown = "x".join("?" if size is None else str(size) for size in said)
             raise InputError(
                 f"{path}: input {value.name!r} is {shown or 'of no known shape'}, "
@@ -315,12 +322,38 @@ def _of_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         other = adopted(onnx.version_converter.convert_version(made, OPSET))
         finish(other)
         feeds = _noise(made)
-        expected, got = predict(made, feeds), predict(other, feeds)
+        expected, got = answers_of(made, feeds), answers_of(other, feeds)
         if all(_near(got[name], value) for name, value in expected.items()):
             return other
     except Exception:  # the converter has no common error; the net then stays as it is, and the board table says so
         return made
     return made
+
+
+def answers_of(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a graph of any ends answers to one feed."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    names = [value.name for value in model.graph.output]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def _run(model: onnx.ModelProto, path: Path) -> None:
+    """Run a net once; outputs whose shape onnx cannot tell get the one that they have, where it is always the same."""
+    feeds = _noise(model)
+    with _said_of(path, "ONNX Runtime does not run it"):
+        first = answers_of(model, feeds)
+        open_ones = [value for value in model.graph.output if not _fixed(value)]
+        second = answers_of(model, {name: np.zeros_like(feed) for name, feed in feeds.items()}) if open_ones else first
+    for value in open_ones:
+        if (shape := first[value.name].shape) == second[value.name].shape:
+            value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
+
+
+def _fixed(value: onnx.ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(dim.dim_value > 0 for dim in tensor.shape.dim)
 
 
 def _near(got: np.ndarray, expected: np.ndarray) -> bool:
@@ -343,7 +376,7 @@ def _check_ends(model: onnx.ModelProto, path: Path) -> None:
         if tensor.elem_type not in _TYPES:
             kind = TensorProto.DataType.Name(tensor.elem_type)
             raise InputError(f"{path}: {value.name!r} is {kind}, which boards do not take: export the net in float32.")
-        if not tensor.HasField("shape") or any(not dim.dim_value > 0 for dim in tensor.shape.dim):
+        if not _fixed(value):
             raise InputError(
                 f"{path}: the shape of {value.name!r} depends on what the net sees (as after NonMaxSuppression or "
                 "NonZero), and boards need fixed ones: export the net without that step and do it on its outputs."

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgeflock.export.foreign.graph import answers_of, shapes_of
-from edgeflock.export.foreign.onnx_file import read_onnx
+from edgeflock.export.foreign.graph import shapes_of
+from edgeflock.export.foreign.onnx_file import answers_of, read_onnx
 from edgeflock.runtime.errors import DataError, InputError, in_our_words
 
 Feeds = Mapping[str, np.ndarray]

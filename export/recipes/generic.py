@@ -12,7 +12,7 @@ from edgeflock.calibration.frames import representative
 from edgeflock.export.foreign.frames import LABEL
 from edgeflock.export.foreign.graph import deviation, framed, outputs_of, steering_of
 from edgeflock.export.foreign.meaning import Taken
-from edgeflock.export.foreign.source import Source, imported
+from edgeflock.export.foreign.source import Source, file_name, imported
 from edgeflock.export.graph import ExportedNet, predict
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.recipes.limits import NetLimits, SteeringLimits
@@ -65,7 +65,7 @@ def generic_recipe(
     InputError, ParityError
         Labels are missing, all samples are answered alike, or the graph for boards is another net.
     """
-    name = name or source.name
+    name = file_name(name or source.name)
     exported = exported_net(name, source, inputs, validation)
     answers = predict(exported.model, validation.feeds)
     judge = judge_of(metric, answers, validation, limits or NetLimits())

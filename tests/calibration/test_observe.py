@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -191,14 +190,12 @@ def test_killed_in_the_middle_it_goes_on_to_the_identical_result(net, feeds, tmp
         pass
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    started = time.monotonic()
     resumed = observe(
         net, feeds, cache=tmp_path / "killed", budget=1 << 30, on_progress=said
     )  # and with another budget
     assert same(resumed, whole)
     assert any("going on at" in line for line in said.lines)
     assert said.steps[0][0] >= 20 and said.steps[-1] == (50, 50)
-    assert time.monotonic() - started < 10
     (entry,) = (tmp_path / "killed").iterdir()  # no draft is left behind
     assert json.loads(entry.read_bytes().split(b"\n", 1)[0])["key"]["histogram"]
 

@@ -40,14 +40,25 @@ def crops(lanes):
 
 
 @pytest.fixture(scope="session")
-def trained(crops):
+def trained(crops, once):
     """FADNet after a few steps of Adam: far better than a constant, far from perfect."""
+    import torch
+
+    from edgeflock.export.nets import NETS
+
+    torch.set_num_threads(1)
+    net = NETS["fadnet"]()
+    weights = once("trained", lambda folder: torch.save(_learn(crops), folder / "fadnet.pt")) / "fadnet.pt"
+    net.load_state_dict(torch.load(weights, weights_only=True))
+    return net.eval()
+
+
+def _learn(crops):
     import torch
     from torch.nn import functional as F
 
     from edgeflock.export.nets import NETS
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     frames, angles = crops(320, seed=1)
     images, labels = torch.from_numpy(frames[:, None]).float(), torch.from_numpy(angles)[:, None]
@@ -62,4 +73,4 @@ def trained(crops):
         loss.backward()
         optimiser.step()
         schedule.step()
-    return net.eval()
+    return net.state_dict()

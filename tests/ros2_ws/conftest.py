@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,25 +28,14 @@ sys.exit(service.run())
 """
 
 
-def free_domain():
-    """A ROS domain whose first discovery port (RTPS 2.2, 9.6.1.1) nobody has bound."""
-    for n in range(100):
-        domain = 1 + (7 * os.getpid() + n) % 100
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("0.0.0.0", 7410 + 250 * domain))
-            except OSError:
-                continue
-            return domain
-    raise RuntimeError("all ROS domains are in use")
-
-
 class Graph:
     """Nodes in processes, and an observer node that spins in a thread of this process."""
 
     def __init__(self, folder, home):
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
+
+        from edgeflock_lab.supervisor import free_domain
 
         self.folder, self.processes = folder, []
         self.env = {**os.environ, "ROS_DOMAIN_ID": str(free_domain()), "HOME": str(home), "OMP_NUM_THREADS": "1"}
@@ -178,7 +166,8 @@ def home(tmp_path_factory):
 @pytest.fixture
 def domain():
     """A ROS domain of its own for one test."""
-    return free_domain()
+    supervisor = pytest.importorskip("edgeflock_lab.supervisor")
+    return supervisor.free_domain()
 
 
 @pytest.fixture
@@ -215,16 +204,19 @@ def signed(home, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory):
+def installed(once):
     """The install folder of a real colcon build of what needs no compiler."""
     pytest.importorskip("colcon_ros")
-    folder = tmp_path_factory.mktemp("colcon")
-    command = [sys.executable, "-m", "colcon", "--log-base", folder / "log", "build", "--base-paths", WORKSPACE / "src"]
-    command += ["--build-base", folder / "build", "--install-base", folder / "install"]
-    command += ["--packages-ignore", "edgeflock_msgs"]
-    built = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "AMENT_PREFIX_PATH": sys.prefix})
-    assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "install"
+
+    def build(folder):
+        command = [sys.executable, "-m", "colcon", "--log-base", folder / "log", "build"]
+        command += ["--base-paths", WORKSPACE / "src", "--packages-ignore", "edgeflock_msgs"]
+        command += ["--build-base", folder / "build", "--install-base", folder / "install"]
+        env = {**os.environ, "AMENT_PREFIX_PATH": sys.prefix}
+        built = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert built.returncode == 0, built.stdout + built.stderr
+
+    return once("colcon", build) / "install"
 
 
 @pytest.fixture(scope="session")

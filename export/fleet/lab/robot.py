@@ -76,8 +76,8 @@ class PointTask(LearningTask):
     seed: int
 
     def start(self) -> np.ndarray:
-        """Noise, which no compression makes smaller than weights are."""
-        return np.random.default_rng(self.seed).normal(0, 0.1, self.weights).astype(np.float32)
+        """Near the points, as models of a fleet lie; noise, which no compression makes smaller than weights are."""
+        return np.random.default_rng(self.seed).normal(1, 0.1, self.weights).astype(np.float32)
 
     def learner(self, silo: int) -> PointLearner:
         """The learner of this robot."""

@@ -1,11 +1,10 @@
 """What passes over a peer's edges in each round, and whether both ends mix it.
 
 **Both or none.** Where edges go both ways the mean of all models is kept only if both ends of an edge mix or neither
-does. So of each pair the one whose name comes first decides. The other says ACCEPTED when it holds the first one's
-model, and is bound from then on. The first, holding the other's model and that word, says MIXED; or SKIPPED when its
-patience ends. Who is bound and hears neither in time goes on without, and adds the edge's difference later, when the
-word comes; it takes no further model over that edge before. Losses and delays therefore never move the mean, a crash
-moves it by what the robot that crashed has lost.
+does. Each end mixes what came in time, waits for no word, and says MIXED or SKIPPED of the other's model when it closes
+the round; that word is final. It takes back what it mixed once it hears that the other end skipped. Until it has the
+other's word the edge is in doubt, and no neighbour has more than a few of those. Losses and delays therefore never move
+the mean, a crash moves it by what the robot that crashed has lost.
 """
 
 from __future__ import annotations
@@ -25,24 +24,21 @@ from edgeflock.runtime.fleet.peer.wire import Ack, Code, Offer, Refused
 
 AT_ONCE = 2
 """Models of one neighbour that are fetched or held at a time."""
+UNDECIDED = 2
+"""Edges with one neighbour that may be in doubt: by the time that a third one binds, the first one's word is here."""
 REMEMBERED = 64
-"""Outcomes of an edge that are remembered for the other end, and rounds whose beginning is."""
+"""Own words that are remembered for the other end of an edge, and rounds whose beginning is."""
 Edge = tuple[str, int]
 """A neighbour and the round in which its model is mixed."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Received:
-    """A neighbour's model that waits to be mixed in round `offer.mix`.
-
-    `outcome` is of an edge that both ends must mix: None until it is decided.
-    """
+    """A neighbour's model that waits to be mixed in round `offer.mix`."""
 
     offer: Offer
     model: np.ndarray
     weight: float
-    bound: bool = False
-    outcome: Code | None = None
 
 
 class Edges:
@@ -63,6 +59,8 @@ class Edges:
     own : dict of int to ndarray
         The own states before mixing, by round, as long as they are needed.
     doubts : Doubts
+    mixed_with : dict of str to dict
+        By neighbour, round and view of the edges that were mixed where both ends must: the boot of the other end then.
     """
 
     def __init__(self, context: Context, exchange: Exchange, view: View, size: int, rounds: dict[str, int]) -> None:
@@ -72,12 +70,12 @@ class Edges:
         self.patience = Patience(config.ns("floor_s"), config.ns("ceiling_s"), config.mads)
         self.own: dict[int, np.ndarray] = {}
         self.doubts = Doubts(context)
-        self.mixed_with: dict[str, deque[tuple[int, str | None]]] = {}
+        self.mixed_with: dict[str, dict[tuple[int, str | None], int]] = {}
         self._past_views: deque[str | None] = deque(maxlen=REMEMBERED)
         self._received: dict[Edge, Received] = {}
         self._early: dict[Edge, Offer] = {}  # offers that find no room yet
-        self._ready: set[Edge] = set()
-        self._over: set[Edge] = set()  # edges of open rounds that will not be mixed
+        self._sure: set[Edge] = set()  # edges of open rounds that the other end has mixed
+        self._over: set[Edge] = set()  # and those that will not be mixed
         self._sent: dict[Edge, np.ndarray] = {}  # what neighbours make of the own models
         self._trained_ns: dict[int, int] = {}
 
@@ -106,11 +104,10 @@ class Edges:
                 self._offer(j, k, of)
 
     def rebooted(self, j: str) -> None:
-        """A neighbour restarted: what it knew of open edges is gone, so they begin anew, but for those decided."""
-        self._received = {at: one for at, one in self._received.items() if at[0] != j or one.outcome == Code.MIXED}
-        self._ready = {at for at in self._ready if at[0] != j}
-        decided = {at for at in self._received if at[0] == j}
-        doubtful = self.doubts.edges() | decided
+        """A neighbour restarted: what it knew of open edges is gone, so they begin anew, but for those it has mixed."""
+        self._received = {at: one for at, one in self._received.items() if at[0] != j or at in self._sure}
+        self._sure = {at for at in self._sure if at[0] != j or at in self._received}
+        doubtful = self.doubts.edges()
         self._exchange.drop(lambda to, offer: to == j and offer.mix > 0 and (to, offer.mix) not in doubtful)
         if not self.view.after_mixing:
             for of in list(self.own):
@@ -131,24 +128,19 @@ class Edges:
         k = offer.mix
         if ack.code == Code.PLAN or k == 0:
             return
-        if ack.code == Code.UNKNOWN_BASE:
-            if offer.of in self.own and not self._closed(k):
-                self._offer(j, k, offer.of)
+        if ack.code == Code.UNKNOWN_BASE and offer.of in self.own and not self._closed(k):
+            self._offer(j, k, offer.of)
             return
-        if ack.code not in (Code.ACCEPTED, Code.MIXED, Code.SKIPPED, Code.STALE):
+        if ack.code not in (Code.ACCEPTED, Code.MIXED, Code.SKIPPED, Code.STALE, Code.UNKNOWN_BASE):
             self._context.count(j, f"told_{ack.code.value}")
-        if not self.view.both_or_none and not self.doubts.about(j):
+        mixed = ack.code == Code.MIXED
+        self.doubts.resolve(j, k, offer.view, mixed)
+        if not self.view.both_or_none or self._closed(k) or offer.view != self.view.hash:
             return
-        if self.view.decides(j):
-            if ack.code == Code.ACCEPTED and offer.view == self.view.hash and not self._closed(k):
-                self._ready.add((j, k))
-                self._decide(j, k)
-            elif ack.code != Code.ACCEPTED:
-                self.skip(j, k)
-        elif ack.code == Code.MIXED:
-            self._resolve(j, k, offer.view, True)
-        elif ack.code != Code.ACCEPTED:
-            self._resolve(j, k, offer.view, False)
+        if mixed:
+            self._sure.add((j, k))
+        else:
+            self.skip(j, k)
 
     # ---- neighbours' models come in
 
@@ -164,20 +156,21 @@ class Edges:
         """What to tell the sender at once; None: the body is fetched, is here, or finds no room yet."""
         context, j, k = self._context, offer.sender, offer.mix
         here = self._received.get((j, k))
-        if (k, offer.view) in self.mixed_with.get(j, ()):
-            return Code.MIXED
+        if boot := self.mixed_with.get(j, {}).get((k, offer.view)):
+            # A later start knows nothing of it, and the own model of that round is offered only while in doubt.
+            return Code.MIXED if boot == offer.boot or (j, k) in self.doubts.edges() else Code.STALE
         if self._closed(k):
             if k in self._trained_ns and here is None:
                 self._saw(j, k)
-            return Code.SKIPPED if self.view.decides(j) else Code.STALE
+            return Code.SKIPPED if self.view.both_or_none else Code.STALE
         if offer.view != self.view.hash:
-            return Code.SKIPPED if offer.view in self._past_views and self.view.decides(j) else Code.PLAN
+            return Code.SKIPPED if offer.view in self._past_views else Code.PLAN
         if self.view.senders(k).get(j) != offer.of or self._misses_own(offer.of) or k > context.config.last:
             return Code.STALE
         if here is not None:
-            return here.outcome or (Code.ACCEPTED if here.bound or not self.view.both_or_none else None)
+            return None if self.view.both_or_none else Code.ACCEPTED
         if (j, k) in self._over:
-            return Code.SKIPPED if self.view.decides(j) else Code.STALE
+            return Code.SKIPPED if self.view.both_or_none else Code.STALE
         if k > context.round + context.config.behind + (self.view.mixing.plan.staleness if self.view.mixing else 0):
             return None
         held = [at for at in self._received if at[0] == j] + [at for at in self._exchange.coming if at[0] == j]
@@ -201,13 +194,9 @@ class Edges:
             return
         self._received[j, k] = Received(offer, model, self.view.share(k, j))
         self._exchange.keep_base(offer, model)
+        self._saw(j, k)
         if not self.view.both_or_none:
-            self._saw(j, k)
             self._context.ack(offer, Code.ACCEPTED)
-        elif self.view.decides(j):
-            self._decide(j, k)
-        else:
-            self._bind(j)
 
     def give_up(self, offer: Offer, refused: Refused) -> None:
         """Refuse a model: say so, and end its edge in this round."""
@@ -220,56 +209,33 @@ class Edges:
 
     # ---- both or none
 
-    def _decide(self, j: str, k: int) -> None:
-        here = self._received.get((j, k))
-        if here is not None and here.outcome is None and (j, k) in self._ready:
-            here.outcome = Code.MIXED
-            self.mixed_with.setdefault(j, deque(maxlen=REMEMBERED)).append((k, here.offer.view))
-            self._saw(j, k)
-            self._context.ack(here.offer, Code.MIXED)
-
     def skip(self, j: str, k: int) -> None:
-        """End an edge of an open round without mixing, as the end that decides or that refused."""
-        here = self._received.get((j, k))
-        if here is not None and here.outcome == Code.MIXED:
-            return  # too late, it was decided
-        self._received.pop((j, k), None)
+        """End an edge of an open round without mixing; where both ends must mix, the own model stays here too."""
+        here = self._received.pop((j, k), None)
         self._over.add((j, k))
-        self._exchange.drop(lambda to, offer: to == j and offer.mix == k)
-        if here is not None and self.view.decides(j):
-            self._context.ack(here.offer, Code.SKIPPED)
+        if self.view.both_or_none:
+            self._exchange.drop(lambda to, offer: to == j and offer.mix == k)
+            if here is not None:
+                self._context.ack(here.offer, Code.SKIPPED)
 
-    def _bind(self, j: str) -> None:
-        """Say ACCEPTED to a neighbour that decides, unless an earlier edge with it is in doubt."""
-        if self.doubts.about(j):
+    def _may_mix(self, j: str, k: int) -> bool:
+        """Whether an edge with this neighbour may be mixed now: it has, or not too many are in doubt."""
+        return not self.view.both_or_none or (j, k) in self._sure or self.doubts.about(j) < UNDECIDED
+
+    def say_mixed(self, heard: dict[str, Received]) -> None:
+        """Tell the other ends that these were mixed, and remember what to take back where they were not there."""
+        if not self.view.both_or_none:
             return
-        for (peer, _), here in self._received.items():
-            if peer == j and not here.bound and here.outcome is None:
-                here.bound = True
-                self._context.ack(here.offer, Code.ACCEPTED)
-
-    def _resolve(self, j: str, k: int, view: str | None, mixed: bool) -> None:
-        """Take the word of the end that decides."""
-        self.doubts.resolve(j, k, view, mixed)
-        here = self._received.get((j, k))
-        if here is not None and here.offer.view == view:
-            here.outcome = Code.MIXED if mixed and here.bound else Code.SKIPPED
-            self._saw(j, k)
-        elif not self._closed(k):
-            self._over.add((j, k))
-        self._bind(j)
-
-    def _put_off(self, here: Received) -> None:
-        """Leave an edge that was begun: what is decided is added later, what is bound is in doubt."""
-        offer = here.offer
-        then = self._sent.get((offer.sender, offer.mix), self.own.get(offer.of))
-        if not self.view.both_or_none or then is None:
-            return
-        change = np.float32(here.weight) * (here.model - then)
-        if here.outcome == Code.MIXED:
-            self.doubts.late.append(change)
-        elif here.bound and here.outcome is None:
-            self.doubts.add(Doubt(offer.sender, offer.mix, offer.view, change))
+        for j, here in heard.items():
+            offer = here.offer
+            mixed = self.mixed_with.setdefault(j, {})
+            mixed[offer.mix, offer.view] = offer.boot
+            while len(mixed) > REMEMBERED:
+                del mixed[next(iter(mixed))]
+            self._context.ack(offer, Code.MIXED)
+            if (j, offer.mix) not in self._sure:
+                then = self._sent.get((j, offer.mix), self.own[offer.of])
+                self.doubts.add(Doubt(j, offer.mix, offer.view, np.float32(here.weight) * (then - here.model)))
 
     # ---- rounds
 
@@ -280,8 +246,7 @@ class Edges:
             return []
         found = []
         for j, of in self.view.senders(k).items():
-            here = self._received.get((j, k))
-            settled = here is not None and (here.outcome is not None or not self.view.both_or_none)
+            settled = (j, k) in self._received and self._may_mix(j, k)
             over = (j, k) in self._over or self._misses_own(of)
             if not settled and not over and self._context.now < self.deadline(j):
                 found.append(j)
@@ -292,19 +257,16 @@ class Edges:
         return self._trained_ns[self._context.round] + self.patience.of(j)
 
     def close(self, k: int) -> tuple[dict[str, Received], list[str]]:
-        """End a round: models to mix by sender, and the neighbours that are missing."""
+        """End a round: models to mix by sender, then to be told by `say_mixed`; and the neighbours that are missing."""
         heard, missing = {}, []
         for j, of in self.view.senders(k).items():
             here = self._received.get((j, k))
-            binding = here is not None and (here.outcome == Code.MIXED or not self.view.both_or_none)
-            if here is not None and binding and not self._misses_own(of):
+            if here is not None and self._may_mix(j, k) and not self._misses_own(of):
                 heard[j] = here
                 continue
             missing.append(j)
-            if self.view.decides(j):
+            if self.view.both_or_none:
                 self.skip(j, k)
-            elif here is not None:
-                self._put_off(here)
         self._context.tally["mixed"] += len(heard)
         self._context.tally["missing"] += len(missing)
         return heard, missing
@@ -321,7 +283,7 @@ class Edges:
         self._exchange.give_up(k)
         self._received = {at: here for at, here in self._received.items() if at[1] > k}
         self._early = {at: offer for at, offer in self._early.items() if at[1] > k}
-        self._ready = {at for at in self._ready if at[1] > k}
+        self._sure = {at for at in self._sure if at[1] > k}
         self._over = {at for at in self._over if at[1] > k}
         self._sent = {at: model for at, model in self._sent.items() if at[1] > k}
 
@@ -343,14 +305,15 @@ class Edges:
     def skip_to(self, k: int) -> None:
         """Leave all rounds up to k, whose number this robot takes over, with the own model."""
         for at in [at for at in self._received if at[1] <= k]:
-            self._put_off(self._received.pop(at))
+            self.skip(*at)
 
     def follow(self, view: View) -> None:
         """Change the view in force."""
         for at in list(self._received):
-            self._put_off(self._received.pop(at))
-        self._past_views.append(self.view.hash)
-        self._ready, self._over, self._sent, self._early = set(), set(), {}, {}
+            self.skip(*at)
+        if self.view.both_or_none:
+            self._past_views.append(self.view.hash)
+        self._sure, self._over, self._sent, self._early = set(), set(), {}, {}
         doubtful = self.doubts.edges()
         self._exchange.drop(lambda to, offer: offer.mix > 0 and (to, offer.mix) not in doubtful)
         self._exchange.coming = {at: one for at, one in self._exchange.coming.items() if one.offer.mix == 0}
@@ -366,7 +329,7 @@ class Edges:
     def reset(self) -> None:
         """Forget everything but what was agreed: the model is another one from now on."""
         self.own, self._received, self._early, self._sent = {}, {}, {}, {}
-        self._ready, self._over = set(), set()
+        self._sure, self._over = set(), set()
         self.doubts.reset()
         self._exchange.drop(lambda to, offer: offer.mix > 0)
 

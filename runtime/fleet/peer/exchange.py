@@ -128,6 +128,12 @@ class Exchange:
             self._context.put(to, chunk.encode())
         outgoing.retry.tried(self._context.now)
 
+    def say_again(self, to: str) -> None:
+        """Repeat at once what is out to a robot that has just come: it was not there when that was said."""
+        for (receiver, _), outgoing in self.out.items():
+            if receiver == to:
+                self._say(outgoing, self._config.push)
+
     def wanted(self, want: Want) -> None:
         """Send the chunks that a neighbour asks for."""
         outgoing = self.out.get((want.sender, want.offer))

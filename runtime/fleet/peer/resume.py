@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.peer.actions import State
 from edgeflock.runtime.fleet.peer.codecs import digest
 from edgeflock.runtime.fleet.peer.context import Context
-from edgeflock.runtime.fleet.peer.edges import REMEMBERED, Edges
+from edgeflock.runtime.fleet.peer.edges import Edges
 from edgeflock.runtime.fleet.peer.exchange import Exchange
 from edgeflock.runtime.fleet.peer.gate import Boots, Gate
 
@@ -27,7 +27,7 @@ def kept(context: Context, gate: Gate, exchange: Exchange, edges: Edges, state: 
         "round": context.round,
         "plan": plan,
         "boots": {name: boots.state() for name, boots in gate.boots.items()},
-        "mixed_with": {n: [at for at in was if at[0] <= context.round] for n, was in edges.mixed_with.items()},
+        "mixed_with": {name: [[*at, boot] for at, boot in with_.items()] for name, with_ in edges.mixed_with.items()},
     }
     return tensors, facts
 
@@ -55,6 +55,6 @@ def restore(saved: State, context: Context, gate: Gate, exchange: Exchange, edge
         elif name.startswith("ours."):
             exchange.ours.setdefault(name.split(".")[1], OrderedDict())[digest(value)] = value
     gate.boots = {name: Boots.restored(boots) for name, boots in facts["boots"].items()}
-    for name, outcomes in facts["mixed_with"].items():
-        edges.mixed_with[name] = deque(((k, view) for k, view in outcomes), maxlen=REMEMBERED)
+    for name, with_ in facts["mixed_with"].items():
+        edges.mixed_with[name] = {(k, view): boot for k, view, boot in with_}
     return state

@@ -242,8 +242,7 @@ class Peer:
         known = self._presence.known()
         behind = any(round_ < self.config.last for round_ in known.values())
         offered = any(to in known for to, _ in self._exchange.out)
-        busy = behind or offered or self._exchange.coming or self._edges.doubts
-        return self._context.phase == "done" and not busy
+        return self._context.phase == "done" and not (behind or offered or self._exchange.coming or self.in_doubt)
 
     def keys(self) -> dict[str, bytes]:
         """Raw public keys (32 bytes) of the other robots that are members in this round; a transport proves them."""
@@ -256,8 +255,8 @@ class Peer:
 
     @property
     def in_doubt(self) -> int:
-        """Edges of which this robot does not know yet whether the other end mixed them."""
-        return len(self._edges.doubts)
+        """Edges of which this robot does not know yet whether the other end, which is there, mixed them."""
+        return sum(self._edges.doubts.about(name) for name in self._presence.known())
 
     @property
     def refusals(self) -> dict[str, Counter[str]]:
@@ -295,6 +294,8 @@ class Peer:
         self._look()
         if first == "rebooted":
             self._edges.rebooted(header.sender)
+        elif first == "new":
+            self._exchange.say_again(header.sender)
         if first and self._context.phase != "left":
             self._beat(header.sender)
         if isinstance(header, Heartbeat):
@@ -353,7 +354,7 @@ class Peer:
             self._skip_to(self.round + ahead - 1)
         if self.round >= self.config.last:
             self._context.phase = "done"
-            self._add_late()
+            self._take_back()
             self._context.actions.append(Finished(self.round))
             return
         self._context.round += 1
@@ -392,23 +393,24 @@ class Peer:
             self._close()
             self._begin()
         if self._context.phase == "done":
-            self._add_late()
+            self._take_back()
 
     def _close(self) -> None:
         k, edges = self.round, self._edges
         heard, missing = edges.close(k)
-        if edges.view.mixing is not None and k in edges.own:
-            self._mix(k, heard)
+        if edges.view.mixing is not None and k in edges.own and self._mix(k, heard):
+            edges.say_mixed(heard)
         edges.forget_offers()
         edges.mixed(k, self._state)
         edges.prune(beyond=True)
-        self._add_late()
+        self._take_back()
         self._context.tally["rounds"] += 1
         self._closed_since_start += 1
         state = kept(self._context, self._gate, self._exchange, edges, self._state, self.plan.hash)
         self._context.actions += [Mixed(k, self.model, tuple(heard), tuple(missing)), Save(k, state)]
 
-    def _mix(self, k: int, heard: dict[str, Received]) -> None:
+    def _mix(self, k: int, heard: dict[str, Received]) -> bool:
+        """Mix; False, with an alarm, where that cannot be."""
         edges, view = self._edges, self._edges.view
         assert view.mixing is not None
         sent = {view.index(j): model for j, model in edges.sent(k, heard).items()}
@@ -417,13 +419,14 @@ class Peer:
             self._state = view.mixing.mix(k, view.index(self.own), edges.own, got, sent)
         except InputError as error:
             self._context.alarm("mixing", self.own, True, f"round {k} could not be mixed: {error}")
+            return False
+        return True
 
-    def _add_late(self) -> None:
-        """Add what the other ends have mixed in the meantime."""
-        for change in self._edges.doubts.late:
-            self._context.tally["late"] += 1
+    def _take_back(self) -> None:
+        """Take back what the other ends have not mixed."""
+        for change in self._edges.doubts.undone:
             self._state = self._state + change
-        self._edges.doubts.late = []
+        self._edges.doubts.undone = []
 
     # ---- the plan in force
 

@@ -68,10 +68,6 @@ class View:
         """Weight of a sender's model here in round k."""
         return self.mixing.share(k, self.index(sender), self.index(self._own)) if self.mixing else 0.0
 
-    def decides(self, other: str) -> bool:
-        """Whether this end of an edge says if both mix."""
-        return self.both_or_none and self._own < other
-
     def needed(self, k: int) -> set[int]:
         """Rounds up to k whose own models will be mixed after round k."""
         return self.mixing.still_needed(k) if self.mixing else set()

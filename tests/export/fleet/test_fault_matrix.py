@@ -20,7 +20,7 @@ from edgeflock.runtime.fleet.transports.memory import Faults
 
 OFTEN = {"heartbeat": b"H", "offer": b"O", "want": b"W", "ack": b"A", "chunk": b"C"}
 KINDS = OFTEN | {"pull": b"P", "leave": b"L"}
-DAMAGED = {"malformed", "signature", "checksum", "key", "run", "unknown_peer"}
+DAMAGED = {"malformed", "signature", "checksum", "key", "run", "unknown_peer", "addressee"}
 FAULTS = {
     "drop": ({"drop": 0.4}, "dropped", set()),
     "duplicate": ({"duplicate": 0.9}, "duplicated", {"replay"}),
@@ -100,7 +100,7 @@ def test_a_sender_that_stops_in_the_middle_of_a_model_expires():
 
     fleet = finished(fleet_of(2, faults=faults, ttl_s=3, rounds=5, floor_s=0.5))
     assert fleet.refused["r1", "expired"] > 0
-    assert fleet.tally()["mixed"] == 0
+    assert fleet.tally()["mixed"] == fleet.tally()["taken_back"] > 0 and fleet.drift() < 1e-5
 
 
 def test_a_sender_whose_model_drips_in_holds_up_nobody_for_longer_than_the_ceiling():

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_fleets import SIZE, finished, fleet_of, plan_of
+from small_fleets import CALM, SIZE, finished, fleet_of, plan_of
 
 from edgeflock.export.fleet.fault_runs import Scenario, run
 from edgeflock.export.fleet.faults import Fleet, towards_points
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.fleet.mixing.rules import Mixing
 from edgeflock.runtime.fleet.peer.config import PeerConfig
+from edgeflock.runtime.fleet.peer.wire import MAGIC
 from edgeflock.runtime.fleet.transports.memory import Faults
 
 # ---- a perfect network
@@ -53,13 +54,28 @@ def test_a_lossy_codec_does_not_move_the_mean(codec):
     assert not fleet.counts()
 
 
+@pytest.mark.parametrize("base", ["ring", "mst"])
 @pytest.mark.parametrize(("push", "crossings"), [(16, 1), (0, 3)])
-def test_a_model_that_is_pushed_takes_one_way_and_one_that_is_pulled_three(push, crossings):
-    fleet = finished(fleet_of(3, "ring", 1, faults=Faults(delay_ms=(100, 100)), rounds=30, settle=0, push=push))
+def test_a_model_that_is_pushed_takes_one_way_and_one_that_is_pulled_three(push, crossings, base):
+    fleet = finished(fleet_of(3, base, 1, faults=Faults(delay_ms=(100, 100)), rounds=30, settle=0, push=push))
     rounds = [mixed for name, mixed in fleet.mixed if name == "r0"]
     assert all(mixed.heard for mixed in rounds)
     assert fleet.now_ns / 1e9 == pytest.approx(30 * (crossings * 0.1 + 0.12), rel=0.1)  # training takes 0.08 to 0.12 s
     assert fleet.now_ns / 1e9 > 30 * (crossings * 0.1 + 0.08)
+
+
+def test_what_the_other_end_skipped_is_taken_back():
+    """Models get lost one way only: r1 mixes what r0 sends, hears later that r0 did not, and the mean stays."""
+    fleet = fleet_of(2, "mst", 1, rounds=12, floor_s=0.2, ceiling_s=0.5)
+    lossy = Faults(drop=1.0)
+    fleet.network.set_faults(
+        lambda source, _, message: lossy if source == "r1" and message.startswith(MAGIC + b"C") else CALM
+    )
+    fleet.at(1.5, lambda: fleet.network.set_faults(CALM))
+    finished(fleet)
+    heard = {name: [mixed.heard for who, mixed in fleet.mixed if who == name] for name in ("r0", "r1")}
+    assert fleet.tally()["taken_back"] == sum(map(len, heard["r1"])) - sum(map(len, heard["r0"])) > 0
+    assert fleet.drift() < 1e-5
 
 
 def test_topk_sends_a_full_model_every_so_many_rounds():

@@ -84,13 +84,13 @@ def test_the_larger_models_and_the_time_that_all_cells_take(networks):
     }
     opened = {name: read_network(networks / f"{name}.gml") for name in PUBLISHED}
     found = {name: matchas(network) for name, network in opened.items()}
-    started = time.perf_counter()
+    began_s = time.process_time()
     tables = {
         (name, work): compare(network, work, tour="christofides", matcha=found[name])["cycle_mean"]
         for name, network in opened.items()
         for work in (Workload(4843243, 4.6), sentiment, naturalist)
     }
-    assert time.perf_counter() - started < 300
+    assert time.process_time() - began_s < 300
     for (name, overlay, work), value in published.items():
         slack = 0.05 if overlay in ("ring", "multigraph") else 0.01
         assert tables[name, work][overlay] == pytest.approx(value, rel=slack), (name, overlay)
@@ -116,6 +116,6 @@ def test_all_published_rounds_one_by_one_are_the_closed_form(name, network, dela
 def test_the_published_rounds_are_not_counted_one_by_one(networks, femnist):
     network = read_network(networks / "ebone.gml")
     plan = plan_of(network.silos, Delays.of(network, femnist), 5)
-    started = time.perf_counter()
+    began_s = time.process_time()
     cycle_mean(plan, 4.6, 6400)
-    assert time.perf_counter() - started < 20  # a second on an idle machine
+    assert time.process_time() - began_s < 20  # a second on an idle machine

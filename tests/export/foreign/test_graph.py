@@ -5,8 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeflock.export.foreign.graph import answers_of, deviation, framed, shapes_of
+from edgeflock.export.foreign.graph import deviation, framed, shapes_of
 from edgeflock.export.foreign.meaning import Meaning, Taken, meanings, read_meanings, taken_of
+from edgeflock.export.foreign.onnx_file import answers_of
 from edgeflock.export.graph import predict
 from edgeflock.runtime.errors import InputError, ParityError
 

@@ -30,7 +30,7 @@ def free_ports(number):
 
 
 class Pair:
-    """Two of the three robots in endless rounds; the third is not there."""
+    """Two of the three robots in endless rounds, which leave time for other tests; the third is not there."""
 
     def __init__(self, graph, fleet):
         self.graph, self.fleet = graph, fleet
@@ -41,7 +41,7 @@ class Pair:
         self.until(lambda: all(self.round(name) > 2 for name in self.heard))
 
     def start(self, name):
-        parameters = self.fleet.parameters(name, "pair", rounds=1_000_000, evaluate=1_000_000)
+        parameters = self.fleet.parameters(name, "pair", rounds=1_000_000, evaluate=1_000_000, duty=0.3)
         return self.graph.start(NODE, f"/{name}", **parameters)
 
     def until(self, condition):

@@ -32,7 +32,7 @@ TAIL_LINES = 12
 def free_domain() -> int:
     """A ROS domain (1 to 100) that nobody on this machine uses: its first discovery port can be bound."""
     for n in range(100):
-        domain = 1 + (os.getpid() + n) % 100
+        domain = 1 + (7 * os.getpid() + n) % 100  # processes of neighbouring numbers begin far apart
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.bind(("127.0.0.1", 7410 + 250 * domain))  # RTPS 2.2, 9.6.1.1: port of the first participant

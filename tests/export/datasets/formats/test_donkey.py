@@ -217,14 +217,15 @@ def test_a_tub_without_records_and_an_old_one_with_an_empty_file_are_refused(tmp
 
 def recording(angles):
     frames = np.random.default_rng(0).integers(0, 256, (len(angles), 24, 32), np.uint8).repeat(10, 1).repeat(10, 2)
-    groups = np.arange(len(angles), dtype=np.int32) // 1500
+    groups = np.arange(len(angles), dtype=np.int32) // 150
     stamps = np.arange(len(angles)) / 20
     names = [f"frame {n}" for n in range(len(angles))]
     return SteeringDataset(frames, np.float32(angles), groups, ["a", "b"][: groups[-1] + 1], names, stamps=stamps)
 
 
-def test_what_is_written_is_read_back_over_several_catalogs(tmp_path):
-    data = recording(np.linspace(-0.4, 0.4, 2100))
+def test_what_is_written_is_read_back_over_several_catalogs(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeflock.export.datasets.formats.donkey.CATALOG_LENGTH", 100)
+    data = recording(np.linspace(-0.4, 0.4, 210))
     write_dataset(data, tmp_path / "tub", "donkey", LOCK)
     back = open_dataset(tmp_path / "tub", options=LOCK)
     np.testing.assert_allclose(back.angles, data.angles, atol=1e-6)

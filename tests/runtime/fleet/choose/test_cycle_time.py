@@ -100,7 +100,7 @@ def test_nothing_is_faster_than_its_local_steps():
 
 def test_the_published_number_of_rounds_takes_no_time(scattered):
     plan = plan_of(NAMES[:87], scattered(87), 5)
-    started = time.perf_counter()
+    began_s = time.process_time()
     cycle_mean(plan, 4.6, 6400)
     event(plan, 4.6)
-    assert time.perf_counter() - started < 20  # round by round it would be minutes
+    assert time.process_time() - began_s < 20  # round by round it would be minutes
