@@ -24,8 +24,8 @@ WHITE = 0.99
 MOST_GAIN = 32.0
 """A frame that needs more shows its noise, not faces."""
 
-SAME = 0.3
-"""Intersection over union from which on two finds are one face."""
+SAME = 0.5
+"""Part of the smaller of two finds, in the other one, from which on they are one face: no face lies within another."""
 
 
 class Search:
@@ -134,10 +134,18 @@ def turned(seen: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def merged(faces: Sequence[Face]) -> list[Face]:
-    """Each face once: of finds that overlap by `SAME` the surest."""
-    boxes = [(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in (face.box for face in faces)]
-    kept = cv2.dnn.NMSBoxes(boxes, [face.score for face in faces], 0.0, SAME)
-    return [faces[at] for at in np.ravel(kept).astype(int)]
+    """Each face once: of finds that share `SAME` of the smaller one the surest."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if all(_shared(face.box, other.box) < SAME for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _shared(a: Sequence[float], b: Sequence[float]) -> float:
+    """Of two boxes, the part of the smaller one that lies in the other."""
+    width, height = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    return max(width, 0) * max(height, 0) / min((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b))
 
 
 def largest_first(faces: Sequence[Face]) -> list[Face]:
