@@ -84,10 +84,10 @@ def mutate(draw, model):
     elif kind == "dims":
         tensor.dims[draw(st.integers(0, len(tensor.dims) - 1))] = draw(SIZES)
     elif kind == "numbers":  # sizes that are computed from constants become huge
-        if tensor.data_type == TensorProto.INT64:
-            held = numpy_helper.to_array(tensor).copy()
-            held.flat[draw(st.integers(0, held.size - 1))] = draw(SIZES)
-            tensor.CopyFrom(numpy_helper.from_array(held, tensor.name))
+        if tensor.data_type == TensorProto.INT64 and tensor.raw_data:  # its dims may be mutated already
+            held = np.frombuffer(tensor.raw_data, np.int64).copy()
+            held[draw(st.integers(0, held.size - 1))] = draw(SIZES)
+            tensor.raw_data = held.tobytes()
         else:
             tensor.data_type = draw(st.integers(0, 24))
     elif kind == "input":
