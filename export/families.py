@@ -28,7 +28,10 @@ EMOTION = Family(
             "glamor": "edgeflock.export.training.glamor_verbs:glamor [export]",
             "glamor-scene": "edgeflock.export.training.glamor_verbs:glamor_scene [export]",
         },
-        "edgeflock bench": {"emotion": "edgeflock.export.bench.emotion:emotion_bars [export]"},
+        "edgeflock bench": {
+            "emotion": "edgeflock.export.bench.emotion:emotion_bars [export]",
+            "faces": "edgeflock.export.bench.faces:face_bars [export]",
+        },
     },
     learner="edgeflock.export.fleet.learners.emotion:EmotionTask [export]",
 )

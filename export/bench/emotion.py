@@ -96,7 +96,7 @@ def emotion_bars(
     from edgeflock.runtime.tasks.emotion import EmotionRecognizer
 
     check_record(out)
-    finder = open_detector(detector, say=lambda text: typer.echo(text, err=True))
+    finder = open_detector(detector, stream=True, say=lambda text: typer.echo(text, err=True))
     images = [image for image, _, _ in each_crowd_frame(SCENES, faces, seed=0)]
     engines = [engine for engine in CPU_ENGINES if engine_problems()[engine] is None]
     rows: list[EmotionFigures] = []

@@ -12,7 +12,6 @@ from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.faces import yunet_file
 from edgeflock.runtime.faces.face import Face
 from edgeflock.runtime.faces.haar import HaarDetector
-from edgeflock.runtime.faces.search import MIN_FACE
 from edgeflock.runtime.faces.yunet import YuNetDetector
 from edgeflock.runtime.prepare.frame import Encoding
 
@@ -37,7 +36,10 @@ class FaceDetector(Protocol):
 
 
 def open_detector(
-    detector: str | Path = "auto", min_face: float = MIN_FACE, say: Callable[[str], object] | None = None
+    detector: str | Path = "auto",
+    min_face: float | None = None,
+    stream: bool = False,
+    say: Callable[[str], object] | None = None,
 ) -> FaceDetector:
     """Detector of that name.
 
@@ -46,8 +48,8 @@ def open_detector(
     detector : {"auto", "cascade"} or path
         YuNet's ONNX file; "cascade": OpenCV's Haar cascade; "auto": YuNet where its file is
         (`edgeflock.runtime.faces.yunet_file`), else the cascade.
-    min_face : float
-        See `MIN_FACE`.
+    min_face, stream
+        See `edgeflock.runtime.faces.search.Search`.
     say : callable, optional
         Is told why "auto" took the cascade, and how YuNet comes here.
 
@@ -56,20 +58,20 @@ def open_detector(
     InputError
         The file is not YuNet, or `min_face` is not within 0..1.
     MissingExtra
-        This OpenCV brings no cascade.
+        This OpenCV brings no cascade, or does not run YuNet.
     """
     if detector == "cascade":
-        return HaarDetector(min_face)
+        return HaarDetector(min_face, stream)
     if detector != "auto":
         if not str(detector):
             raise InputError("expected a face detector: auto, cascade, or YuNet's ONNX file, got an empty name.")
-        return YuNetDetector(detector, min_face)
+        return YuNetDetector(detector, min_face, stream)
     path, reason = yunet_file.find()
     if path is not None:
         try:
-            return YuNetDetector(path, min_face)
+            return YuNetDetector(path, min_face, stream)
         except (InputError, MissingExtra) as error:
             reason = str(error)
     if say is not None:
         say(f"Faces by OpenCV's cascade, which misses turned and small ones: {reason}")
-    return HaarDetector(min_face)
+    return HaarDetector(min_face, stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -9,8 +10,8 @@ import numpy as np
 
 from edgeflock.runtime.errors import MissingExtra
 from edgeflock.runtime.faces.face import Face
-from edgeflock.runtime.faces.search import MIN_FACE, brightened, checked, largest_first, scale_of
-from edgeflock.runtime.prepare.frame import Encoding, check_image
+from edgeflock.runtime.faces.search import SMALLEST, Search, around, brightened, resized, turned
+from edgeflock.runtime.prepare.frame import Encoding
 
 CASCADE = "haarcascade_frontalface_alt2.xml"
 CASCADE_FOLDERS = (
@@ -27,53 +28,62 @@ head's, in widths of the square. Median over 140 rendered scenes."""
 _TO_GREY = {"rgb8": cv2.COLOR_RGB2GRAY, "bgr8": cv2.COLOR_BGR2GRAY}
 
 
-class HaarDetector:
-    """Viola and Jones' cascade on the grey frame: upright faces that look at the camera.
+class HaarDetector(Search):
+    """Viola and Jones' cascade on the grey frame: faces that look at the camera.
 
     The frame is made as bright as a lit one and equalised by parts (CLAHE), so that faces in the dark and against the
-    light are found too; where that shows none, it is only made brighter (docs/emotion.md has how many).
+    light are found too; where that shows none, it is only made brighter. In a picture the finds of all turns count
+    together (docs/emotion.md has how many it finds).
 
     The score is n / (n + 1) for n overlapping finds; it orders faces, it is no probability.
 
     Parameters
     ----------
-    min_face : float
-        See `MIN_FACE`.
+    min_face, stream
+        See `Search`.
     step : float
         Ratio of the sizes that are tried one after the other.
     neighbours : int
-        Overlapping finds that make a face; fewer find more, also where there is none.
+        Overlapping finds beyond which it is a face; fewer find more, also where there is none.
     """
 
-    def __init__(self, min_face: float = MIN_FACE, step: float = 1.1, neighbours: int = 2) -> None:
-        self._cascade = _cascade()
-        self._min_face, self._step, self._neighbours = checked(min_face), step, neighbours
-        self._equalise = cv2.createCLAHE(2.0, (8, 8))
-        self._size: tuple[int, int] | None = None
+    min_face = 0.05
+    turns = (-12.0, 12.0, -24.0, 24.0)
+    coarse, most_scale = 320, 1.0
 
-    def __call__(self, image: np.ndarray, encoding: Encoding = "rgb8") -> list[Face]:
-        """Faces of a frame; see `FaceDetector`."""
-        check_image(image, encoding)
-        if self._size != image.shape[:2]:
-            self._size = height, width = image.shape[:2]
-            self._scale = scale_of(height, width, self._min_face)
-            self._grey = np.empty((height, width), np.uint8)
-            self._small = np.empty((round(height * self._scale), round(width * self._scale)), np.uint8)
-        grey = image if encoding == "mono8" else cv2.cvtColor(image, _TO_GREY[encoding], dst=self._grey)
-        if self._scale != 1:
-            grey = cv2.resize(grey, self._small.shape[::-1], dst=self._small, interpolation=cv2.INTER_AREA)
-        side = round(self._scale * self._min_face * min(image.shape[:2]))
-        bright = brightened(grey)
-        for seen in (self._equalise.apply(bright), bright):
-            squares, finds = self._cascade.detectMultiScale2(
-                seen, scaleFactor=self._step, minNeighbors=self._neighbours, minSize=(side, side)
-            )
-            if len(squares):
+    def __init__(
+        self, min_face: float | None = None, stream: bool = False, step: float = 1.1, neighbours: int = 2
+    ) -> None:
+        super().__init__(min_face, stream)
+        self._cascade = _cascade()
+        self._step, self._neighbours = step, neighbours
+        self._equalise = cv2.createCLAHE(2.0, (8, 8))
+
+    def _seen(self, image: np.ndarray, encoding: Encoding, scale: float) -> np.ndarray:
+        grey = image if encoding == "mono8" else cv2.cvtColor(image, _TO_GREY[encoding])
+        return brightened(resized(grey, scale))
+
+    def _find(self, seen: np.ndarray, turns: Sequence[float], finer: bool) -> list[Face]:
+        most = round(2.5 * SMALLEST) if finer else 0  # 0: as large as there is
+        for light in (self._equalise.apply(seen), seen):
+            squares = [square for turn in turns for square in self._squares(light, turn, most)]
+            together, finds = cv2.groupRectangles(squares, self._neighbours, 0.2) if squares else ((), ())
+            if len(together):
                 break
-        return largest_first(
-            Face(tuple((at + part * w) / self._scale for at, part in zip((x, y, x, y), HEAD, strict=True)), n / (n + 1))
-            for (x, y, w, _), n in zip(np.array(squares).tolist(), np.ravel(finds).tolist(), strict=True)
+        return [
+            Face(around(x + side / 2, y + side / 2, side, side, HEAD), n / (n + 1))
+            for (x, y, side, _), n in zip(np.array(together).tolist(), np.ravel(finds).tolist(), strict=True)
+        ]
+
+    def _squares(self, light: np.ndarray, turn: float, most: int) -> list[list[int]]:
+        """x, y, side, side of every find, in the upright frame."""
+        frame, back = turned(light, turn)
+        found = self._cascade.detectMultiScale(
+            frame, scaleFactor=self._step, minNeighbors=0, minSize=(SMALLEST, SMALLEST), maxSize=(most, most)
         )
+        squares = np.reshape(found, (-1, 4)).astype(np.float64)
+        centres = (squares[:, :2] + squares[:, 2:] / 2) @ back[:, :2].T + back[:, 2]
+        return np.hstack([centres - squares[:, 2:] / 2, squares[:, 2:]]).round().astype(int).tolist()
 
 
 def _cascade() -> cv2.CascadeClassifier:

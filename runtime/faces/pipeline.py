@@ -92,7 +92,7 @@ class EmotionPipeline:
         # A box may lie just outside the frame once it was made the head's.
         found = [face for face in self.detector(image, encoding) if _visible(face.box, *image.shape[:2])]
         detected = time.perf_counter_ns()
-        emotions = self.recognizer(image, [face.box for face in found], encoding)
+        emotions = self.recognizer(image, [face.box for face in found], encoding, [face.roll for face in found])
         read = time.perf_counter_ns()
         faces = self.tracker(found, stamp_ns)
         answers = [self._smoothed(face, emotion, stamp_ns) for face, emotion in zip(faces, emotions, strict=True)]

@@ -19,6 +19,9 @@ from edgeflock.runtime.prepare.frame import Encoding, check_image
 Box = tuple[int, int, int, int]
 """x1, y1, x2, y2 in pixels, x2 and y2 excluded; it may reach beyond the frame."""
 
+UPRIGHT = 0.26
+"""rad: a head that is tilted by no more is read as it is, as in training."""
+
 CONTEXT_SIZE = (171, 128)  # w x h of the whole frame
 CONTEXT_CROP = (slice(8, 120), slice(29, 141))  # rows, columns: the centre 112x112
 
@@ -88,9 +91,17 @@ def face_box(box: Sequence[float] | np.ndarray | None, image: np.ndarray) -> Box
     return math.floor(x1), math.floor(y1), math.ceil(x2), math.ceil(y2)
 
 
-def crop_face(image: np.ndarray, box: Box, out: np.ndarray) -> np.ndarray:
-    """Stretch the box to `out`, uint8 (size, size) or (size, size, 3); black where it reaches beyond the image."""
+def crop_face(image: np.ndarray, box: Box, out: np.ndarray, roll: float = 0.0) -> np.ndarray:
+    """Stretch the box to `out`, uint8 (size, size) or (size, size, 3); black where it reaches beyond the image.
+
+    A head whose `roll` (rad, clockwise) is beyond `UPRIGHT` is turned upright about the middle of its box, which OpenCV
+    does not promise to do with the same bytes on every board.
+    """
     size = len(out)
+    if abs(roll) > UPRIGHT:
+        return cv2.warpAffine(
+            image, _upright(box, roll, size), (size, size), dst=out, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
     (left, right, x1, x2), (top, bottom, y1, y2) = (
         _visible(box[axis], box[axis + 2], image.shape[1 - axis], size) for axis in (0, 1)
     )
@@ -103,6 +114,14 @@ def crop_face(image: np.ndarray, box: Box, out: np.ndarray) -> np.ndarray:
     else:  # OpenCV would not write into a part of `out`; faces at the border cost one small array
         target[:] = cv2.resize(part, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR_EXACT)
     return out
+
+
+def _upright(box: Box, roll: float, size: int) -> np.ndarray:
+    """float64 (2, 3): from pixels of the crop to those of the image, where whole numbers are the middles of pixels."""
+    cos, sin = math.cos(roll), math.sin(roll)
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([box[2] - box[0], box[3] - box[1]]) / size
+    middle = np.array([box[0] + box[2], box[1] + box[3]]) / 2
+    return np.column_stack([linear, middle - 0.5 - linear @ np.full(2, (size - 1) / 2)])
 
 
 def masked_context(image: np.ndarray, box: Box | None, out: np.ndarray) -> np.ndarray:
@@ -181,7 +200,11 @@ class EmotionPreprocess:
         self._context = np.zeros(CONTEXT_INPUT.shape[1:], np.float32)
 
     def batches(
-        self, image: np.ndarray, boxes: Sequence[Sequence[float] | np.ndarray | None], encoding: Encoding = "rgb8"
+        self,
+        image: np.ndarray,
+        boxes: Sequence[Sequence[float] | np.ndarray | None],
+        encoding: Encoding = "rgb8",
+        rolls: Sequence[float] | None = None,
     ) -> Iterator[int]:
         """Prepare the faces of one frame, a batch each step; what is left over in the last one keeps older faces.
 
@@ -192,6 +215,8 @@ class EmotionPreprocess:
         boxes : sequence
             Each as for `face_box`. Without a face the face input is all 0.
         encoding : {"rgb8", "bgr8", "mono8"}
+        rolls : sequence of float, optional
+            Of each head, as for `crop_face`.
 
         Yields
         ------
@@ -214,7 +239,7 @@ class EmotionPreprocess:
         for start in range(0, len(faces), self.batch):
             part = faces[start : start + self.batch]
             for slot, box in enumerate(part):
-                self._fill(slot, image, box, encoding)
+                self._fill(slot, image, box, encoding, rolls[start + slot] if rolls else 0.0)
             yield len(part)
 
     def _shrink(self, image: np.ndarray, encoding: str) -> None:
@@ -222,12 +247,12 @@ class EmotionPreprocess:
         small = masked_context(image, None, self._small[image.shape[2:]])
         to_range(_planes(small[CONTEXT_CROP], encoding), CONTEXT_INPUT.range, self._context)
 
-    def _fill(self, slot: int, image: np.ndarray, box: Box | None, encoding: str) -> None:
+    def _fill(self, slot: int, image: np.ndarray, box: Box | None, encoding: str, roll: float) -> None:
         face = self.inputs["face"][slot]
         if box is None:
             face[:] = 0
         else:
-            pixels = crop_face(image, box, self._face[image.shape[2:]])
+            pixels = crop_face(image, box, self._face[image.shape[2:]], roll)
             to_range(_planes(pixels, encoding), self._range, face)
         if self.needs_face:
             return

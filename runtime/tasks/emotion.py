@@ -112,7 +112,11 @@ class EmotionRecognizer(NetTask):
             )
 
     def __call__(
-        self, image: np.ndarray, boxes: Sequence[Sequence[float] | np.ndarray | None], encoding: Encoding = "rgb8"
+        self,
+        image: np.ndarray,
+        boxes: Sequence[Sequence[float] | np.ndarray | None],
+        encoding: Encoding = "rgb8",
+        rolls: Sequence[float] | None = None,
     ) -> list[Emotion]:
         """Answer the faces of one frame, in batches; no image is copied.
 
@@ -124,6 +128,8 @@ class EmotionRecognizer(NetTask):
             Of each face x1, y1, x2, y2 in pixels of the frame, x2 and y2 excluded; it may reach beyond the frame. None
             or (0, 0, 0, 0) where no face was found: nets with context then answer from the context alone.
         encoding : {"rgb8", "bgr8", "mono8"}
+        rolls : sequence of float, optional
+            Of each head, rad, positive clockwise in the image: heads that are tilted much are turned upright.
 
         Returns
         -------
@@ -140,7 +146,7 @@ class EmotionRecognizer(NetTask):
         answers: list[Emotion] = []
         self.prepare_ns = self.net_ns = 0
         begun = time.perf_counter_ns()
-        for count in self._preprocess.batches(image, boxes, encoding):
+        for count in self._preprocess.batches(image, boxes, encoding, rolls):
             prepared_ns, net_ns = time.perf_counter_ns() - begun, self.run()
             self.prepare_ns += prepared_ns
             self.net_ns += net_ns

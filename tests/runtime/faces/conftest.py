@@ -18,7 +18,7 @@ def crowd():
 
 @pytest.fixture(scope="session")
 def haar():
-    return open_detector("cascade")
+    return open_detector("cascade", stream=True)
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,28 @@ def test_the_noise_of_a_black_frame_is_no_face(haar) -> None:
     assert haar(noise) == []
 
 
+def tilted(frame, degrees):
+    turn = cv2.getRotationMatrix2D((320, 240), degrees, 1.0)
+    return cv2.warpAffine(frame, turn, (640, 480), borderMode=cv2.BORDER_REPLICATE), turn
+
+
+@pytest.mark.parametrize("degrees", [-24, 24])
+def test_tilted_heads_are_found_in_pictures_and_in_a_stream_some_frames_later(crowd, degrees) -> None:
+    frame, turn = tilted(crowd.frames[0], degrees)
+    centres = ((crowd.boxes[0][:, :2] + crowd.boxes[0][:, 2:]) / 2) @ turn[:, :2].T + turn[:, 2]
+    widths = crowd.boxes[0][:, 2] - crowd.boxes[0][:, 0]
+
+    def hits(faces) -> int:
+        found = [np.array([face.box[0] + face.box[2], face.box[1] + face.box[3]]) / 2 for face in faces]
+        near = [min(np.abs(centre - at).max() for at in found) for centre in centres] if found else [np.inf]
+        return int((np.array(near) < widths / 3).sum())
+
+    assert hits(open_detector("cascade", min_face=0.1)(frame)) >= 3
+    stream = open_detector("cascade", stream=True)
+    seen = [hits(stream(frame)) for _ in range(8)]
+    assert max(seen[:5]) >= 1 and seen[5:] == [max(seen)] * 3  # the turn that shows them stays
+
+
 def test_faces_smaller_than_asked_for_are_not_looked_for(crowd) -> None:
     assert open_detector("cascade", min_face=0.5)(crowd.frames[0]) == []
     for share in (0, -1, 1.1, float("nan")):
@@ -106,7 +128,7 @@ def test_opencvs_apt_packages_keep_the_cascade_elsewhere(crowd, haar, tmp_path, 
     cascade.write_bytes((Path(cv2.data.haarcascades) / cascades.CASCADE).read_bytes())
     monkeypatch.delattr(cv2, "data")
     monkeypatch.setattr(cascades, "CASCADE_FOLDERS", ("/nowhere", str(tmp_path)))
-    assert open_detector("cascade")(crowd.frames[0]) == haar(crowd.frames[0])
+    assert open_detector("cascade", stream=True)(crowd.frames[0]) == haar(crowd.frames[0])
 
 
 def test_without_the_cascade_the_apt_line_is_named(monkeypatch) -> None:

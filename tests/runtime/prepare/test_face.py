@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -71,6 +73,23 @@ def test_a_face_is_the_exact_resize_of_its_box() -> None:
     crop_face(image, (20, 10, 90, 100), out)
     expected = cv2.resize(image[10:100, 20:90].copy(), (96, 96), interpolation=cv2.INTER_LINEAR_EXACT)
     assert np.array_equal(out, expected)
+
+
+def test_a_tilted_head_is_turned_upright_about_the_middle_of_its_box() -> None:
+    image = cv2.GaussianBlur(frame(), (0, 0), 3)
+    box, roll = (60, 30, 110, 80), math.radians(30)
+    turn = cv2.getRotationMatrix2D((84.5, 54.5), -30, 1.0)  # clockwise; middles of pixels are whole numbers
+    tilted = cv2.warpAffine(image, turn, image.shape[1::-1])
+    upright, found, as_it_is = (
+        crop_face(pixels, box, np.zeros((50, 50, 3), np.uint8), at).astype(int)
+        for pixels, at in ((image, 0.0), (tilted, roll), (tilted, 0.0))
+    )
+    assert np.abs(found - upright).mean() < 2 < 6 < np.abs(as_it_is - upright).mean()
+
+
+def test_a_head_that_is_nearly_upright_is_read_with_the_same_bytes() -> None:
+    crops = [crop_face(frame(), (60, 30, 110, 80), np.zeros((32, 32, 3), np.uint8), roll) for roll in (0, -0.25, 0.25)]
+    assert np.array_equal(crops[0], crops[1]) and np.array_equal(crops[0], crops[2])
 
 
 def test_what_lies_beyond_the_frame_is_black_and_the_rest_keeps_its_place() -> None:

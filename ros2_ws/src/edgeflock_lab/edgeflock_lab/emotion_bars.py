@@ -133,7 +133,7 @@ def crowd(faces: int) -> np.ndarray:
 
     columns = math.ceil(math.sqrt(faces))
     tile = min(WIDTH // columns, HEIGHT // math.ceil(faces / columns))
-    detect, image, margin = open_detector("cascade"), np.full((HEIGHT, WIDTH, 3), 120, np.uint8), tile // 6
+    detect, image, margin = open_detector("cascade", stream=True), np.full((HEIGHT, WIDTH, 3), 120, np.uint8), tile // 6
     side, n = tile - 2 * margin, 0
     for portrait, *_ in each_face(100 * faces, 0, side):
         y, x = (tile * at + margin for at in divmod(n, columns))

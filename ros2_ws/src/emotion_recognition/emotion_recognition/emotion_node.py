@@ -62,6 +62,12 @@ class EmotionParameters(NetParameters):
         min_length=1,
         description="of faces: auto (YuNet where `edgeflock faces get` put it, else cascade), cascade, or YuNet's file",
     )
+    min_face: float = Field(
+        default=0.1,
+        ge=0.01,
+        le=1,
+        description="smallest face, of the frame's shorter side; half costs four times",
+    )
     smoothing: float = Field(
         default=0.5, ge=0, le=60, description="s, time constant of each face's distribution; 0 = each frame alone"
     )
@@ -97,7 +103,7 @@ class EmotionNode(ManagedNode[EmotionParameters]):
             p.bundle or default_bundle("emotion"), p.precision or None, p.threads or None, p.engine or None, p.trusted
         )
         cv2.setNumThreads(p.threads or 1)  # or the detector takes every core from the nodes that drive
-        detector = open_detector(p.detector, say=self.get_logger().warning)
+        detector = open_detector(p.detector, p.min_face, stream=True, say=self.get_logger().warning)
         recognizer(*recognizer.example())
         detector(np.zeros((480, 640, 3), np.uint8), "rgb8")
         self._pipeline = EmotionPipeline(recognizer, detector, smoothing_s=p.smoothing)

@@ -37,6 +37,7 @@ ARGUMENTS = [
     *TOPICS,
     *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in NODE.items()),
     DeclareLaunchArgument("detector", default_value="auto", description="of faces: auto, cascade or YuNet's file"),
+    DeclareLaunchArgument("min_face", default_value="0.1", description="smallest face, of the frame's shorter side"),
     DeclareLaunchArgument("smoothing", default_value="0.5", description="s, of each face's distribution; 0 = none"),
     DeclareLaunchArgument("humans", default_value="/humans", description="namespace of the faces, as REP-155's"),
     DeclareLaunchArgument("publish_annotated", default_value="false", description="send an image: shows people"),
@@ -56,6 +57,7 @@ def _nodes(context):
         a["camera_path"] = "/dev/video0"
     clock = {"use_sim_time": True} if flag("use_sim_time", a["use_sim_time"]) else {}
     parameters = {name: a[name] for name in (*NODE, "detector", "humans")} | {
+        "min_face": float(a["min_face"]),
         "smoothing": float(a["smoothing"]),
         "publish_annotated": flag("publish_annotated", a["publish_annotated"]),
         "blur_faces": flag("blur_faces", a["blur_faces"]),
