@@ -34,7 +34,7 @@ def test_the_averaged_model_errs_less_than_each_robot_alone(graph, fleet):
     heard, nodes = {}, {}
     for name in ("r1", "r2", "r3"):
         heard[name] = graph.listen(FleetStatus, f"/{name}/fleet/status")
-        parameters = fleet.parameters(name, "together", "ceiling_s=60", **given)
+        parameters = fleet.parameters(name, "together", "floor_s=60 ceiling_s=60", **given)
         nodes[name] = graph.start("fleet_exchange.fleet_node", f"/{name}", **parameters)
     local = {name: alone(fleet, name) for name in nodes}
 
