@@ -149,4 +149,8 @@ def test_the_service_ends_with_the_bundle(robot):
     for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
         request = ChangeState.Request(transition=Transition(id=transition))
         assert robot.graph.call(ChangeState, "/steering/change_state", request).success
-    assert robot.graph.until(lambda: "/steering/reload" not in dict(robot.graph.node.get_service_names_and_types()))
+
+    def gone():
+        return "/steering/reload" not in dict(robot.graph.node.get_service_names_and_types())
+
+    assert robot.graph.until(gone, 240)  # DDS takes its time to tell so where many tests send at once
