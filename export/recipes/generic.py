@@ -17,6 +17,7 @@ from edgeflock.export.graph import ExportedNet, predict
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.recipes.limits import NetLimits, SteeringLimits
 from edgeflock.export.recipes.steering import judge as judge_steering
+from edgeflock.export.recipes.steering import rise_of_rmse, rmse_of
 from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
@@ -269,22 +270,18 @@ def rmse(fp32: Answers, candidate: Answers, samples: Samples, limits: NetLimits)
         raise InputError(
             f"--metric rmse: expected labels of the {fp32[name][0].size} values of {name}, got {labels[0].size} each."
         )
-    got, got_fp32 = (
-        float(np.sqrt(np.mean(np.square(answers[name].reshape(labels.shape) - labels))))
-        for answers in (candidate, fp32)
-    )
-    constant = float(np.sqrt(np.mean(np.square(labels - labels.mean(0)))))
+    got, got_fp32 = (rmse_of(answers[name].reshape(labels.shape), labels) for answers in (candidate, fp32))
+    constant = rmse_of(labels.mean(0), labels)
     if not constant:
         raise InputError("--metric rmse needs samples whose labels differ, these are all alike.")
     output = _compare(name, fp32[name], candidate[name])
-    rise = got / got_fp32 - 1 if got_fp32 else float(got > 0)
     return Judgement(
         metric="RMSE",
         value=got,
         fp32=got_fp32,
         constant=constant,
         criteria=[
-            Criterion(name="relative rise of the RMSE over fp32", value=rise, limit=limits.max_rise),
+            rise_of_rmse(got, got_fp32, limits.max_rise),
             Criterion(name="RMSE by a constant answer's", value=got / constant, limit=limits.max_ratio),
         ],
         options=["--max-rise", "--max-ratio"],

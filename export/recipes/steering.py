@@ -127,8 +127,7 @@ def judge(fp32: Answers, candidate: Answers, frames: Samples, limits: SteeringLi
     deviation = np.abs(got - reference)
     steered = np.abs(reference) > STEERED
     flips = steered & (np.sign(got) != np.sign(reference))
-    rmse, rmse_fp32, rmse_constant = _rmse(got, angles), _rmse(reference, angles), float(np.std(angles))
-    rise = rmse / rmse_fp32 - 1 if rmse_fp32 else float(rmse > 0)
+    rmse, rmse_fp32, rmse_constant = rmse_of(got, angles), rmse_of(reference, angles), float(np.std(angles))
     return Judgement(
         metric="RMSE",
         unit="rad",
@@ -136,7 +135,7 @@ def judge(fp32: Answers, candidate: Answers, frames: Samples, limits: SteeringLi
         fp32=rmse_fp32,
         constant=rmse_constant,
         criteria=[
-            Criterion(name="relative rise of the RMSE over fp32", value=rise, limit=limits.max_rise),
+            rise_of_rmse(rmse, rmse_fp32, limits.max_rise),
             Criterion(
                 name=f"share of frames beyond {STEERED} rad not steered to the same side as fp32",
                 value=float(flips.sum() / max(steered.sum(), 1)),
@@ -159,5 +158,12 @@ def judge(fp32: Answers, candidate: Answers, frames: Samples, limits: SteeringLi
     )
 
 
-def _rmse(got: np.ndarray, expected: np.ndarray) -> float:
+def rmse_of(got: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square error of answers (n, ...) against labels of the same shape, in their unit."""
     return float(np.sqrt(np.mean(np.square(got - expected))))
+
+
+def rise_of_rmse(rmse: float, fp32: float, limit: float) -> Criterion:
+    """How much larger the error may be than fp32's, as a share of it."""
+    rise = rmse / fp32 - 1 if fp32 else float(rmse > 0)
+    return Criterion(name="relative rise of the RMSE over fp32", value=rise, limit=limit)
