@@ -28,8 +28,6 @@ Maker = Callable[[np.random.Generator, int], Arrays]
 
 _AUDIO_HZ = 16000
 _WORDS = ["NO ENTRY", "Ausgang 7", "robot 42", "kitchen", "12:45", "platform B", "push to open", "0815 - 4711", "lift"]
-    "|"
-)
 
 
 @dataclass(frozen=True)
