@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,7 +137,8 @@ def _recipe(net: PackageNet, file: Path, folder: Path, count: int, console: Cons
         shapes = {name: one.wanted for name, one in read_meanings(told).items() if one.wanted} if told else {}
         arrays = with_states(net, read_onnx(file, shapes), arrays)
     for name, part in (("calib", slice(count)), ("val", slice(count, None))):
-        np.savez(folder / f"{name}.npz", **{key: array[part] for key, array in arrays.items()})
+        chosen: dict[str, Any] = {key: array[part] for key, array in arrays.items()}
+        np.savez(folder / f"{name}.npz", **chosen)
     places = folder / "val.npz", folder / "calib.npz"
     opened = open_net(str(file), None, Meaning(), told, *places, (count, count), ReadOptions(), [], console)
     return generic_recipe(opened.source, opened.inputs, opened.validation, opened.calibration)
@@ -156,7 +157,7 @@ def _compare(row: Row, recipe: Recipe, bundle: Bundle, folder: Path, seconds: fl
         row.peer = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     feeds = recipe.validation.feeds
     reference = predict(onnx.load(files["fp32"]), feeds)
-    calls = {}
+    calls: dict[str, Callable[[], object]] = {}
     for name, path in files.items():
         if name != "fp32":
             row.sqnr_db[name] = sqnr_db(reference, predict(onnx.load(path), feeds))
