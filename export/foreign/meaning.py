@@ -43,6 +43,8 @@ class Meaning(BaseModel):
     std: str = Field("", description="Then divided by, in the same form.")
     fit: Literal["stretch", "crop", "letterbox"] = Field("stretch", description="How a picture gets the net's size.")
 
+    unit: str = Field("", description="Of numbers: a single one in m/s is the robot's speed, for --task steering.")
+
     @field_validator("size", "shape", "mean", "std", mode="before")
     @classmethod
     def _joined(cls, value: Any, info: Any) -> Any:
@@ -87,6 +89,11 @@ class Meaning(BaseModel):
         told = np.concatenate([mean, std])
         scale = self.scale if self.scale is not None else 1 / 255 if len(told) and np.abs(told).max() < SMALL else 1.0
         return scale, mean if len(mean) else np.zeros(1), std if len(std) else np.ones(1)
+
+
+def told_by_options() -> list[str]:
+    """Fields of `Meaning` that the only input is told by; a unit tells inputs apart."""
+    return [name for name in Meaning.model_fields if name != "unit"]
 
 
 def read_meanings(path: Path) -> dict[str, Meaning]:
@@ -153,7 +160,7 @@ class Taken:
         guessed = "image" if seen and dtype in ("float32", "uint8") and given in (None, np.dtype("uint8")) else "vector"
         if (told.kind or guessed) == "vector":
             lifted = shape if shape[:1] == (1,) else (1, *shape)
-            return cls(VectorInput(name=name, shape=lifted, dtype=dtype), shape, dtype)
+            return cls(VectorInput(name=name, shape=lifted, dtype=dtype, unit=told.unit), shape, dtype)
         layout = seen[0] if seen else None
         color = told.color or ("grey" if layout and _channels(shape, layout) == 1 else "rgb")
         if layout is None or _channels(shape, layout) != CHANNELS[color]:
