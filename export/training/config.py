@@ -114,10 +114,10 @@ class DistilTable(BaseModel):
 
     net: str = Field("ldr-cheap-head", description="The student.")
     teacher: str = Field("vtn", description="The teacher.")
-    mode: tuple[Mode, ...] = Field(get_args(Mode), description="Repeat; by default all.")
-    seed: tuple[int, ...] = Field((0, 1, 2), description="Repeat; each has other start weights and other batches.")
+    mode: tuple[Mode, ...] = Field(get_args(Mode), description="What is compared.")
+    seed: tuple[int, ...] = Field((0, 1, 2), description="Each has other start weights and batches.")
     tuning_seed: int = Field(100, ge=0, description="Seed with which the smoothness is chosen.")
-    smoothness: tuple[float, ...] = Field((0.5, 1, 2, 4), description="To choose from; repeat.")
+    smoothness: tuple[float, ...] = Field((0.5, 1, 2, 4), description="To choose from.")
     size: int = Field(64, ge=16, description="Side of the volumes.")
     bodies: int = Field(4, ge=2, description="Training volumes of the students.")
     steps: int = Field(240, ge=2, description="Steps of a student, each of --batch pairs.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from edgeflock.export.training.config import DistilConfig, DistilTable
+from edgeflock.export.training.config import DistilConfig, DistilTable, Mode
 from edgeflock.export.training.folder import check_run_folder, export_command
-from edgeflock.export.training.options import Fresh, Out, Threads, use_torch
+from edgeflock.export.training.options import Fresh, Out, Threads, seeds_of, use_torch
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.model_options import Fields, model_options
@@ -116,7 +116,9 @@ def distil(
 
 @model_options
 def distil_table(
-    settings: Annotated[DistilTable, Fields()],
+    settings: Annotated[
+        DistilTable, Fields("net", "teacher", "size", "bodies", "steps", "teacher_steps", "batch", "lr", "pairs")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of runs and results; goes on where it stopped.")] = Path(
         "runs/distil-table"
     ),
@@ -124,6 +126,11 @@ def distil_table(
         Path | None,
         typer.Option(help="Volumes with segmentations, as for `train distil`; by default phantoms are drawn."),
     ] = None,
+    modes: Annotated[str, typer.Option(help="Of --mode of `train distil`, with commas between.")] = ",".join(
+        get_args(Mode)
+    ),
+    seeds: Annotated[str, typer.Option(help="Each has other start weights and other batches.")] = "0,1,2",
+    smoothness: Annotated[str, typer.Option(help="Weights of the smoothness to choose from.")] = "0.5,1,2,4",
     threads: Threads = None,
 ) -> None:
     """Compare what a student learns of its teacher by every mode, over several seeds.
@@ -141,6 +148,14 @@ def distil_table(
 
     from edgeflock.export.training.proofs.distil import show_table
 
+    chosen = tuple(modes.split(","))
+    if unknown := set(chosen) - set(get_args(Mode)):
+        raise InputError(f"--modes expects some of {','.join(get_args(Mode))}, got {', '.join(sorted(unknown))}.")
+    try:
+        weights = tuple(float(one) for one in smoothness.split(","))
+    except ValueError:
+        raise InputError(f"--smoothness expects numbers with commas between, as 0.5,1, got {smoothness!r}.") from None
+    settings = settings.model_copy(update={"mode": chosen, "seed": tuple(seeds_of(seeds)), "smoothness": weights})
     check_outputs([], [out], whole=[data])
     show_table(out, data, settings, Console())
     typer.echo(
