@@ -35,12 +35,15 @@ def net(
         Path | None, typer.Option(help="YAML with what each input is, by its name, in the words of the options.")
     ] = None,
     task: Annotated[
-        Literal["generic", "steering"],
-        typer.Option(help="steering: a robot drives by the one number that comes out."),
+        Literal["generic", "steering", "emotion"],
+        typer.Option(help="steering: a robot drives by the one number that comes out; emotion: it reads faces."),
     ] = "generic",
     angle_scale: Annotated[
         float, typer.Option(help="Of --task steering: rad, left positive, where the net says 1; of degrees 0.0174533.")
     ] = 1.0,
+    labels: Annotated[
+        str, typer.Option(help="Names of the classes, in the order of the first output: a,b,c or a file, one a line.")
+    ] = "",
     default: Annotated[
         str | None,
         typer.Option(help="Precision that the bundle is used with (default: int8 where it passes, else fp32)."),
@@ -65,12 +68,14 @@ def net(
 
     from edgeflock.export.foreign.preview import preview
     from edgeflock.export.pipeline import PRECISIONS, check_places, export_bundle
-    from edgeflock.export.recipes.generic import as_steering, generic_recipe
+    from edgeflock.export.recipes.generic import generic_recipe
+    from edgeflock.export.recipes.roles import as_classes, as_emotion, as_steering
 
     read = [path for path in (Path(source), weights, val, calib, inputs) if path is not None and path.exists()]
     check_places(bundle.out, bundle.key, bundle.report, read)
     console = Console()
-    opened = open_net(source, weights, meaning, inputs, val, calib, (samples, frames), reading, console)
+    classes = _labels(labels)
+    opened = open_net(source, weights, meaning, inputs, val, calib, (samples, frames), reading, classes, console)
     recipe = generic_recipe(
         opened.source,
         opened.inputs,
@@ -85,6 +90,10 @@ def net(
         recipe = as_steering(recipe, angle_scale, metric, limits)
     elif angle_scale != 1:
         raise InputError("--angle-scale goes with --task steering: add that, or leave it out.")
+    elif task == "emotion":
+        recipe = as_emotion(recipe, classes)
+    elif classes:
+        recipe = as_classes(recipe, classes)
     if dry_run:
         preview(recipe, console)
         return
@@ -92,3 +101,15 @@ def net(
     precisions = bundle.precision or (PRECISIONS if calib else ("fp32", "fp16"))
     how: dict[str, Any] = {"method": bundle.method, "report": bundle.report, "console": console}
     export_bundle(recipe, bundle.out, bundle.key, precisions=precisions, **how)
+
+
+def _labels(text: str) -> list[str]:
+    """Names from a file or a list; InputError where one stands twice."""
+    path = Path(text)
+    lines = (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if text and path.is_file() else text.split(",")
+    )
+    labels = [line.strip() for line in lines if line.strip()]
+    if len({label.lower() for label in labels}) < len(labels):
+        raise InputError(f"--labels {text}: expected each name once, got {', '.join(labels)}.")
+    return labels

@@ -77,7 +77,7 @@ class Frames(ABC):
         return Samples(feeds, self.labels(index), self.names(index), sha.hexdigest())
 
 
-def open_frames(path: Path, options: ReadOptions | None = None) -> Frames:
+def open_frames(path: Path, options: ReadOptions | None = None, labels: Sequence[str] = ()) -> Frames:
     """Find out what lies at a path.
 
     Parameters
@@ -87,11 +87,13 @@ def open_frames(path: Path, options: ReadOptions | None = None) -> Frames:
         set of docs/data.md.
     options : ReadOptions, optional
         What a data set leaves open.
+    labels : sequence of str
+        Names of the classes, in the order of the net's answer: folders of classes and labels.csv have them by name.
 
     Raises
     ------
     InputError, DataError
-        Nothing of it is there, or it is broken.
+        Nothing of it is there, it is broken, or it names a class that is no label.
     """
     if not path.exists():
         raise InputError(
@@ -103,11 +105,13 @@ def open_frames(path: Path, options: ReadOptions | None = None) -> Frames:
             return _Arrays(path, arrays)
     if path.is_dir():
         if pictures := _pictures(path):
-            return _Pictures(path, pictures, None)
-        classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-        grouped = [(folder, file) for folder in classes for file in _pictures(folder)]
+            return _Pictures(path, pictures, _table(path / TABLE, pictures, labels))
+        folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        grouped = [(folder, file) for folder in folders for file in _pictures(folder)]
         if grouped and not any(path.glob("sync_steering.txt")):
-            return _Pictures(path, [file for _, file in grouped], [classes.index(folder) for folder, _ in grouped])
+            names = labels or [folder.name for folder in folders]
+            numbers = [_number(folder.name, names, folder) for folder, _ in grouped]
+            return _Pictures(path, [file for _, file in grouped], {LABEL: np.array(numbers)})
     try:
         return _Recording(path, open_dataset(path, options=options))
     except InputError as error:
@@ -184,9 +188,8 @@ class _Arrays(Frames):
 
 
 class _Pictures(Frames):
-    def __init__(self, path: Path, files: list[Path], classes: list[int] | None) -> None:
-        self.path, self.arrays, self._files = path, {}, files
-        self._labels = {LABEL: np.array(classes)} if classes is not None else _table(path / TABLE, files)
+    def __init__(self, path: Path, files: list[Path], labels: dict[str, np.ndarray]) -> None:
+        self.path, self.arrays, self._files, self._labels = path, {}, files, labels
 
     def __len__(self) -> int:
         return len(self._files)
@@ -250,7 +253,15 @@ def _arrays_of(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: not a readable npz of plain arrays ({' '.join(str(error).split())[:160]}).") from None
 
 
-def _table(path: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
+def _number(name: str, labels: Sequence[str], where: Path) -> int:
+    """Of a class, by its name, whatever its case."""
+    known = [label.lower() for label in labels]
+    if name.lower() not in known:
+        raise InputError(f"{where}: the class {name!r} is none of the --labels {', '.join(labels)}: name it so.")
+    return known.index(name.lower())
+
+
+def _table(path: Path, files: Sequence[Path], labels: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns of `labels.csv` beside pictures, by their names; a row per picture, its file's name first."""
     if not path.exists():
         return {}
@@ -263,8 +274,12 @@ def _table(path: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
             f"{path}: expected a head `file,{LABEL}` and a row for each picture"
             f"{f', got none for {missing[0]} and {len(missing) - 1} more' if missing else ''}."
         )
-    columns = zip(*(held[file.name] for file in files), strict=True)
+    columns = dict(zip(head[1:], zip(*(held[file.name] for file in files), strict=True), strict=True))
+    if labels and LABEL in columns and not all(word.strip().isdigit() for word in columns[LABEL]):
+        columns[LABEL] = tuple(str(_number(word.strip(), labels, path)) for word in columns[LABEL])
     try:
-        return {name: np.array([float(v) for v in column]) for name, column in zip(head[1:], columns, strict=True)}
+        return {name: np.array([float(v) for v in column]) for name, column in columns.items()}
     except ValueError as error:
-        raise DataError(f"{path}: expected numbers, {error}: write classes as 0, 1, 2 ...") from None
+        raise DataError(
+            f"{path}: expected numbers, {error}: write classes as 0, 1, 2 ..., or name them with --labels."
+        ) from None

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from edgeflock.export.foreign.meaning import Taken
 from edgeflock.export.graph import finish
-from edgeflock.runtime.bundle.manifest import ImageInput
+from edgeflock.runtime.bundle.manifest import ImageInput, OutputSpec
 from edgeflock.runtime.errors import ParityError
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
@@ -58,17 +58,36 @@ def framed(model: onnx.ModelProto, inputs: Sequence[Taken]) -> onnx.ModelProto:
 
 def steering_of(model: onnx.ModelProto, scale: float) -> onnx.ModelProto:
     """Copy of a framed graph whose one answer, times `scale`, is the angle (1, 1) of a steering net."""
+    return _ended(model, STEERING_OUTPUT, [("Mul", np.float32(scale)), ("Reshape", np.array([1, 1]))])
+
+
+def emotion_of(model: onnx.ModelProto, output: OutputSpec, softmax: bool) -> onnx.ModelProto:
+    """Copy of a framed graph that takes a `face`, and whose one answer is a distribution over the labels of `output`.
+
+    `softmax` makes it one of the net's scores.
+    """
+    made = _ended(model, output, [("Reshape", np.array(output.shape)), *([("Softmax", None)] if softmax else [])])
+    _renamed(made.graph, made.graph.input[0].name, "face")
+    return made
+
+
+def _ended(
+    model: onnx.ModelProto, output: OutputSpec, steps: Sequence[tuple[str, np.ndarray | np.generic | None]]
+) -> onnx.ModelProto:
+    """Copy of a graph of one answer that goes through operators, each with its constant if it has one."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     [value] = made.graph.output
     inner = _renamed(made.graph, value.name)
     nodes = list(made.graph.node)
-    for name, operator, constant in (("scale", "Mul", np.float32(scale)), ("shape", "Reshape", np.array([1, 1]))):
-        made.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), f"steering/{name}"))
-        out = STEERING_OUTPUT.name if operator == "Reshape" else "steering/scaled"
-        nodes.append(helper.make_node(operator, [inner, f"steering/{name}"], [out], out))
-        inner = out
-    value.CopyFrom(_value(STEERING_OUTPUT.name, STEERING_OUTPUT.shape, STEERING_OUTPUT.dtype))
+    for i, (operator, constant) in enumerate(steps):
+        name = f"edgeflock/{operator}"
+        given = [inner] if constant is None else [inner, f"{name}/constant"]
+        if constant is not None:
+            made.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), given[1]))
+        inner = output.name if i == len(steps) - 1 else f"{name}/output"
+        nodes.append(helper.make_node(operator, given, [inner], name))
+    value.CopyFrom(_value(output.name, output.shape, output.dtype))
     return _of_nodes(made, nodes)
 
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from typing_extensions import Self
 
-from edgeflock.runtime.bundle.manifest import Dtype, ImageInput, InputSpec, VectorInput
+from edgeflock.runtime.bundle.manifest import Color, Dtype, ImageInput, InputSpec, VectorInput
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.model_options import validated
 from edgeflock.runtime.prepare.frame import MIN_SIDE
@@ -35,9 +35,7 @@ class Meaning(BaseModel):
     size: str = Field("", description="Of a picture, WIDTHxHEIGHT; by default the net's own.", pattern=r"^(\d+x\d+)?$")
     shape: str = Field("", description="Of numbers, as 1x8x20; by default the net's own.", pattern=r"^(\d+(x\d+)*)?$")
     layout: Literal["nchw", "nhwc"] | None = Field(None, description="Of a picture; by default from the net's shape.")
-    color: Literal["grey", "rgb", "bgr"] | None = Field(
-        None, description="Of a picture; by default rgb, grey where the net takes one channel."
-    )
+    color: Color | None = Field(None, description="Of a picture; by default rgb, grey where the net takes one channel.")
     scale: float | None = Field(
         None, description="Pixels 0..255 are multiplied by it first; by default 1, or 1/255 beside a --mean below 2.5."
     )

@@ -46,7 +46,7 @@ class SearchResult:
     judgement : Judgement
         Of `model`.
     table : list of Sensitivity
-        In the order of the graph; empty where nothing was quantised.
+        In the order of the graph; empty where nothing was quantised, or nothing could be given back and need not be.
     steps : list of Step
         Every candidate that was judged.
     """
@@ -75,7 +75,7 @@ def search(
     first sees a tensor that two layers share, which is rounded as long as one of them is quantised; the second sees
     errors that cancel. From the start of each ranking layers are left in float, twice as many until the gate holds and
     then bisected; of the shorter list each layer is tried in INT8 again. `int8-qnn` must not hold float: there
-    the result is what the gate says of the whole, with the table that names the layers to blame.
+    the result is what the gate says of the whole, with the table that names the layers to blame where it refuses.
 
     Parameters
     ----------
@@ -100,9 +100,11 @@ def search(
     """
     say = on_progress or (lambda done, total, text: None)
     trials = _Trials(lambda kept: quantize(fp32, ranges, form, [*keep_float, *kept]), passes, say)
-    whole = trials.run([])
+    whole, must_not = trials.run([]), not FORMS[form].layers
+    if whole.passed and must_not:  # nobody is to blame, and every operator would be a layer
+        return trials.result([], [])
     table = sensitivity(fp32, ranges, form, feeds, keep_float, score=score, on_progress=on_progress)
-    if whole.passed or not FORMS[form].layers:
+    if whole.passed or must_not:
         return trials.result([], table)
     table = float_gains(table, fp32, ranges, form, feeds, keep_float, on_progress=on_progress)
     by_cost, by_gain = (

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import numpy_helper
 
 from edgeflock.calibration.frames import representative
 from edgeflock.export.foreign.frames import LABEL
-from edgeflock.export.foreign.graph import deviation, framed, outputs_of, steering_of
+from edgeflock.export.foreign.graph import deviation, framed, outputs_of
 from edgeflock.export.foreign.meaning import Taken
 from edgeflock.export.foreign.source import Source, file_name, imported
 from edgeflock.export.graph import ExportedNet, predict
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
-from edgeflock.export.recipes.limits import NetLimits, SteeringLimits
-from edgeflock.export.recipes.steering import judge as judge_steering
+from edgeflock.export.recipes.limits import NetLimits
 from edgeflock.export.recipes.steering import rise_of_rmse, rmse_of
 from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
 METRICS = ("agreement", "accuracy", "rmse")
 REFERENCES = 4
@@ -86,43 +84,6 @@ def generic_recipe(
         method="minmax",
         default_precision=precision,
         training=Training(),
-    )
-
-
-def as_steering(recipe: Recipe, scale: float, metric: str, limits: NetLimits) -> Recipe:
-    """The recipe of a net whose one answer, times `scale`, is the angle of the front wheels, rad, left positive.
-
-    Raises
-    ------
-    InputError
-        It takes more than one picture, or gives more than one number.
-    """
-    net = recipe.module
-    assert isinstance(net, ExportedNet)
-    sizes = {output.name: int(np.prod(output.shape)) for output in recipe.outputs}
-    if [spec.kind for spec in recipe.inputs] != ["image"] or list(sizes.values()) != [1]:
-        taken = ", ".join(f"{spec.kind} {spec.name!r}" for spec in recipe.inputs)
-        got = ", ".join(f"{size} numbers {name!r}" for name, size in sizes.items())
-        raise InputError(
-            f"--task steering: expected one picture in and one number out, got {taken} in, {got} out: wrap "
-            "the net so that it gives the angle alone."
-        )
-    driving = SteeringLimits(max_rise=limits.max_rise, max_ratio=limits.max_ratio)
-
-    def judge(fp32: Answers, candidate: Answers, on: Samples) -> Judgement:
-        if metric != "rmse":
-            return recipe.judge(fp32, candidate, on)
-        _labels(on, "angle", "rmse")
-        verdict = judge_steering(fp32, candidate, on, driving)
-        return verdict.model_copy(update={"options": ["--max-rise", "", "--max-ratio", ""]})
-
-    return replace(
-        recipe,
-        task="steering",
-        name=f"steering-{recipe.net}",
-        module=replace(net, model=steering_of(net.model, scale)),
-        outputs=[STEERING_OUTPUT],
-        judge=judge,
     )
 
 
@@ -232,7 +193,7 @@ def agreement(fp32: Answers, candidate: Answers, samples: Samples, limits: NetLi
 def accuracy(fp32: Answers, candidate: Answers, samples: Samples, limits: NetLimits) -> Judgement:
     """Let a net pass only if it names classes as often as fp32, and far more often than one answer would."""
     name = next(iter(fp32))
-    labels, count = _labels(samples, LABEL, "accuracy").astype(int).reshape(-1), len(samples)
+    labels, count = labels_of(samples, LABEL, "accuracy").astype(int).reshape(-1), len(samples)
     output = _compare(name, fp32[name], candidate[name])
     if output.top1 is None or labels.min() < 0 or labels.max() >= fp32[name].shape[-1]:
         raise InputError(
@@ -265,7 +226,7 @@ def rmse(fp32: Answers, candidate: Answers, samples: Samples, limits: NetLimits)
     """Let a net pass only if its error is fp32's, and far below that of the best constant answer."""
     name = next(iter(fp32))
     known = [key for key in (name, "angle", LABEL) if key in samples.labels]
-    labels = _labels(samples, known[0] if known else name, "rmse").astype(np.float64).reshape(len(samples), -1)
+    labels = labels_of(samples, known[0] if known else name, "rmse").astype(np.float64).reshape(len(samples), -1)
     if labels[0].size != fp32[name][0].size:
         raise InputError(
             f"--metric rmse: expected labels of the {fp32[name][0].size} values of {name}, got {labels[0].size} each."
@@ -329,7 +290,8 @@ def _worst(samples: Samples, output: _Output) -> list[str]:
     return [f"{samples.names[i]}: {output.name} off by {output.apart[i]:.3g}" for i in order]
 
 
-def _labels(samples: Samples, name: str, metric: str) -> np.ndarray:
+def labels_of(samples: Samples, name: str, metric: str) -> np.ndarray:
+    """Labels of a name that a metric needs; InputError where the samples have none."""
     if name not in samples.labels:
         raise InputError(
             f"--metric {metric} needs labels {name!r} of the --val samples, got {', '.join(samples.labels) or 'none'}: "

@@ -9,6 +9,7 @@ from edgeflock.export.cli import export_app
 from edgeflock.runtime import load
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import GateError, InputError
+from edgeflock.runtime.tasks.emotion import EmotionRecognizer
 
 pytestmark = pytest.mark.usefixtures("in_workshop")
 
@@ -88,6 +89,29 @@ def test_a_steering_net_in_degrees_right_positive_drives_by_rad_left_positive(in
     assert "int8" in policy.bundle.manifest.artefacts
 
 
+def test_a_net_of_grey_faces_reads_them_by_its_own_labels(in_workshop):
+    import torch
+    from somebodys_net import faces
+
+    words = ["somebodys_net:faces", *FIRST[1:4], "--size=32x32", "--color=grey", "--task=emotion", "--precision=fp32"]
+    run(*words, "--labels=Wink,Stop,Go", "--metric=accuracy", "--max-ratio=9", "--min-top1=0", "--out=faces")
+    recognizer = EmotionRecognizer("faces", engine="onnxruntime-cpu", keys=["fleet.pub"])
+    frame = cv2.imread("val/go/0.png")
+    with torch.inference_mode():
+        face = cv2.resize(frame[4:28, 8:40], (32, 32), interpolation=cv2.INTER_LINEAR_EXACT)
+        grey = cv2.cvtColor(face, cv2.COLOR_BGR2GRAY)
+        scores = faces()(torch.from_numpy(grey[None, None]).float())[0]
+    [emotion] = recognizer(frame, [(8, 4, 40, 28)], "bgr8")
+    expected = dict(zip(["Wink", "Stop", "Go"], torch.softmax(scores, 0).tolist(), strict=True))
+    assert emotion.distribution == pytest.approx(expected, abs=1e-5)
+
+
+def test_labels_stay_in_the_bundle_with_what_the_scores_are(in_workshop):
+    run(*FIRST, "--out=named", "--labels=go,stop,c,d", "--precision=fp32")
+    [output] = Bundle.open(in_workshop / "named", [in_workshop / "fleet.pub"]).manifest.outputs
+    assert (output.labels, output.unit) == (["go", "stop", "c", "d"], "")
+
+
 def test_where_the_default_is_named_and_refused_there_is_no_bundle(in_workshop):
     with pytest.raises(GateError, match="--min-sqnr"):
         run(*FIRST, "--out=refused", "--precision=int8", "--default=int8", "--min-sqnr=190")
@@ -107,9 +131,14 @@ def test_where_none_is_named_and_int8_is_refused_the_bundle_is_used_in_fp32(in_w
         ([*FIRST, "--calib=val"], "validation samples as well"),
         (
             [*FIRST, "--task=steering"],
-            "got image 'image' in, 4 numbers 'output' out",
+            "got image 'image' .1, 3, 24, 32. in, 4 numbers 'output' out",
         ),
         ([*FIRST, "--angle-scale=2"], "goes with --task steering"),
+        ([*FIRST, "--labels=go,stop"], "got 2 for output"),
+        ([*FIRST, "--labels=go,b,c,d"], "class 'stop' is none of the --labels go, b, c, d"),
+        ([*FIRST, "--labels=go,stop,Go,d"], "expected each name once"),
+        ([*FIRST, "--task=emotion"], "each of the 0 --labels"),
+        ([*FIRST, "--task=emotion", "--labels=go,stop,c,d"], "expected a square float32 picture"),
         ([*FIRST, "--color=grey"], "does not take float32 image"),
         ([*FIRST, "--mean=1,2"], "--mean: .*one number or three"),
         (["weights.pth", *FIRST[1:]], "weights alone are no net"),

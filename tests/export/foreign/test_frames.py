@@ -32,6 +32,20 @@ def test_pictures_get_the_nets_size_and_colours(red):
     assert frames.labels["label"].tolist() == [2, 0, 1] and frames.names[1] == "1.png"
 
 
+def test_classes_go_by_their_names_where_the_labels_are_named(red, tmp_path):
+    (red / "labels.csv").write_text("file,label\n0.png,Stop\n1.png,go\n2.png,stop\n")
+    named = open_frames(red, labels=["slow", "go", "stop"])
+    assert named.samples(image()).labels["label"].tolist() == [2, 1, 2]
+    for name in ("stop", "go"):
+        (tmp_path / "sorted" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "sorted" / name / "0.png"), np.zeros((24, 32, 3), np.uint8))
+    folders = tmp_path / "sorted"
+    assert open_frames(folders).samples(image()).labels["label"].tolist() == [0, 1]
+    assert open_frames(folders, labels=["stop", "go"]).samples(image()).labels["label"].tolist() == [1, 0]
+    with pytest.raises(InputError, match="'stop' is none of the --labels go, slow"):
+        open_frames(folders, labels=["go", "slow"])
+
+
 def test_fewer_are_chosen_where_fewer_are_wanted(red):
     assert len(open_frames(red).samples(image(), 2)) == 2
 

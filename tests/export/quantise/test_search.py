@@ -172,6 +172,7 @@ def test_a_dsp_gets_all_or_nothing(net, passing):
     found = search(net.fp32, net.ranges, "int8-qnn", gate, net.feeds)
     assert (found.kept, gate.asked, found.judgement.passed) == ([], 1, passing)
     assert check_form(found.model, "int8-qnn") == []
+    assert bool(found.table) is not passing  # which layers are to blame
 
 
 def test_what_the_recipe_keeps_in_float_is_not_tried(net):

@@ -3,6 +3,8 @@
 Names are relative, so that a namespace keeps two robots apart, but for those on which ROS agrees.
 """
 
+import re
+
 COLOR = "camera/color"
 DEPTH = "camera/aligned_depth_to_color"
 
@@ -63,6 +65,16 @@ def expression(face: str) -> str:
 
 
 ANNOTATED = "~/annotated"
+
+ANSWERED = "~/answered"
+CLASSES = "~/classes"
+
+
+def tensor(kind: str, name: str) -> str:
+    """An input or output ("inputs", "outputs") of a net, whose names may be no topics: `conv/out:0` is `conv_out_0`."""
+    word = re.sub(r"\W+|__+", "_", name, flags=re.ASCII).strip("_")
+    return f"~/{kind}/{word if word[:1].isalpha() else f'n{word}'}"
+
 
 FLEET = "/fleet"  # all robots of a fleet have these in common
 BATTERY = "battery_state"
