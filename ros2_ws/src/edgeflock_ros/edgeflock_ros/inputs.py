@@ -85,13 +85,16 @@ class InputTopics:
             held[...] = np.asarray(numbers, np.float32).reshape(held.shape)
             self._heard_s[spec.name] = time.monotonic()
 
+        def hear_speed(message: Odometry) -> None:
+            hear([message.twist.twist.linear.x])
+
+        def hear_numbers(message: Float32MultiArray) -> None:
+            hear(message.data)
+
+        node = self._node
         if spec.name in self._speeds:
-            return self._node.create_subscription(
-                Odometry, topics.ODOMETRY, lambda m: hear([m.twist.twist.linear.x]), qos("sensor_data")
-            )
-        return self._node.create_subscription(
-            Float32MultiArray, topics.net_input(spec.name), lambda m: hear(m.data), qos("reliable")
-        )
+            return node.create_subscription(Odometry, topics.ODOMETRY, hear_speed, qos("sensor_data"))
+        return node.create_subscription(Float32MultiArray, topics.net_input(spec.name), hear_numbers, qos("reliable"))
 
 
 def is_speed(spec: InputSpec) -> bool:
