@@ -160,9 +160,18 @@ def _quantiser(gate: Gate, method: Method | None, console: Console) -> Quantiser
     """What makes the quantised forms, by `method` or else first by the recipe's."""
     recipe = gate.recipe
     assert recipe.calibration is not None  # _wanted saw to it
-    methods = [method] if method else [recipe.method, *(m for m in get_args(Method) if m != recipe.method)]
+    methods = [method] if method else sorted(get_args(Method), key=lambda one: one != recipe.method)
     single = gate.fp32 if recipe.inputs[0].shape[0] == 1 else _single(recipe)
-    return Quantiser(recipe, recipe.calibration, gate.fp32, single, gate.judge, methods, console)
+    return Quantiser(
+        recipe,
+        recipe.calibration,
+        gate.fp32,
+        single,
+        gate.judge,
+        methods,
+        console,
+        rank=len(methods) > 1 and not recipe.method,
+    )
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def generic_recipe(
         judge=judge,
         references=representative(features, REFERENCES, (4,) * features.shape[1]),
         keep_float=("Softmax", "Sigmoid"),  # few values that go through an exponential, and cost next to nothing
-        method="minmax",
+        method=None,
         default_precision=precision,
         training=Training(),
     )
