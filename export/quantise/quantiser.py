@@ -18,7 +18,7 @@ from edgeflock.calibration.ranges import Method, activation_ranges
 from edgeflock.export.graph import PARITY, predict
 from edgeflock.export.quantise.forms import FORMS, prepare, quantize
 from edgeflock.export.quantise.search import SearchResult, search
-from edgeflock.export.quantise.sensitivity import sqnr_db
+from edgeflock.export.quantise.sensitivity import scores, sqnr_db
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.runtime.errors import GateError
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SENSITIVITY_SAMPLES = 16
 RANKED_SAMPLES = 64
-"""Calibration samples that tell which method is the best; one that goes by luck costs a net of few classes 10 dB."""
+"""Calibration samples that tell which method is the best."""
 
 
 @dataclass
@@ -86,11 +86,11 @@ class Quantiser:
     def _ranked(self, name: str) -> list[Method]:
         """The methods by the SQNR of the form that each gives where no layer is left in float."""
         source, samples = self._rewritten(self.fp32, name), self.calibration.spread(RANKED_SAMPLES)
-        expected = predict(self.fp32, samples.feeds)
+        expected = scores(self.fp32, samples.feeds)
 
         def quality(method: Method) -> float:
             ranges = self._ranges(method, name, Console(quiet=True))
-            return sqnr_db(expected, predict(quantize(source, ranges, name, self.recipe.keep_float), samples.feeds))
+            return sqnr_db(expected, scores(quantize(source, ranges, name, self.recipe.keep_float), samples.feeds))
 
         with self.console.status(f"{name}: which calibration method is the best ..."):
             return sorted(self.methods, key=quality, reverse=True)

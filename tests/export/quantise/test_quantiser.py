@@ -40,7 +40,7 @@ def test_a_form_that_may_hold_float_was_searched_already():
     assert tried(FLOATS_ALLOWED, {"minmax"}) == (["entropy"], "entropy", False)
 
 
-def test_the_method_that_answers_best_is_preferred_where_none_is_named(monkeypatch):
+def test_the_method_that_answers_best_is_preferred_where_none_is_named():
     quality = {"entropy": 20.0, "minmax": 30.0, "mse": 25.0}
 
     class Ranked(Quantiser):
