@@ -20,7 +20,7 @@ from edgeflock.runtime.model_options import Fields, model_options
 def net(
     source: Annotated[str, typer.Argument(help="ONNX file, .pt2 of torch.export, or package.module:factory.")],
     val: Annotated[
-        Path, typer.Option(help="Frames that the gate judges: a folder of pictures, an npz, or a data set.")
+        Path, typer.Option(help="Frames that the gate judges: pictures, sounds, scans, an npz, a bag, or a data set.")
     ],
     bundle: Annotated[ExportOptions, Fields("out", "key", "precision", "method", "report")],
     meaning: Annotated[Meaning, Fields(*told_by_options())],
@@ -28,7 +28,7 @@ def net(
     reading: Annotated[ReadOptions, Fields()],
     calib: Annotated[Path | None, typer.Option(help="Other frames, for the ranges of INT8, in the same forms.")] = None,
     metric: Annotated[
-        str, typer.Option(help="agreement (with fp32, no labels), accuracy, rmse, or module:function.")
+        str, typer.Option(help="agreement (with fp32, no labels), accuracy, rmse, miou, or module:function.")
     ] = "agreement",
     weights: Annotated[Path | None, typer.Option(help="State dict for package.module:factory.")] = None,
     inputs: Annotated[

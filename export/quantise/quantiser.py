@@ -74,14 +74,12 @@ class Quantiser:
         tried. Where none helps, the preferred one is the answer.
         """
         preferred, *others = self._ranked(name) if self.rank else self.methods
-        first = self._by(preferred, name)
-        if first.judgement.passed or FORMS[name].layers:
-            return first, preferred
-        for method in others:
-            found = self._by(method, name)
-            if found.judgement.passed:
-                return found, method
-        return first, preferred
+        if not FORMS[name].layers:
+            for method in (preferred, *others):
+                found = self._by(method, name, blame=False)
+                if found.judgement.passed:
+                    return found, method
+        return self._by(preferred, name), preferred
 
     def _ranked(self, name: str) -> list[Method]:
         """The methods by the SQNR of the form that each gives where no layer is left in float."""
@@ -95,7 +93,7 @@ class Quantiser:
         with self.console.status(f"{name}: which calibration method is the best ..."):
             return sorted(self.methods, key=quality, reverse=True)
 
-    def _by(self, method: Method, name: str) -> SearchResult:
+    def _by(self, method: Method, name: str, blame: bool = True) -> SearchResult:
         source = self._rewritten(self.fp32, name)
         self._check_rewrites(source, name)
         ranges = self._ranges(method, name, self.console)
@@ -108,6 +106,7 @@ class Quantiser:
                 self._few.feeds,
                 self.recipe.keep_float,
                 score=self._score,
+                blame=blame,
                 on_progress=on_progress,
             )
 

@@ -151,7 +151,7 @@ def test_where_none_is_named_and_int8_is_refused_the_bundle_is_used_in_fp32(in_w
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([*FIRST, "--metric=best"], "expected --metric agreement, accuracy, rmse or module:function"),
+        ([*FIRST, "--metric=best"], "expected --metric agreement, accuracy, rmse, miou or module:function"),
         ([*FIRST, "--metric=rmse"], "expected labels of the 4 values of output, got 1 each"),
         ([*FIRST, "--calib=val"], "validation samples as well"),
         (
