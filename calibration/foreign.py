@@ -67,7 +67,7 @@ def adopted(model: ModelProto) -> ModelProto:
         raise InputError(
             f"expected an ONNX net of operator set {OLDEST} or newer whose shapes fit, got one of operator set "
             f"{version}, which onnx {onnx.__version__} does not take ({' '.join(str(error).split())[:200]}): export it "
-            f"again with opset_version={RAISED}, fixed sizes and batch 1."
+            f"again with opset_version={RAISED}, fixed sizes, batch 1 and no branches (If)."
         ) from None
 
 

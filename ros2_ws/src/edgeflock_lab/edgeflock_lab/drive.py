@@ -312,8 +312,6 @@ def _check_environment(options: DriveOptions) -> None:
 
         open_source("video", path).close()
     check_environment()
-    if "HOME" not in os.environ:  # where rcl would write its logs
-        os.environ.setdefault("ROS_LOG_DIR", str((options.out / "logs").absolute()))
 
 
 def _title(options: DriveOptions) -> str:
