@@ -184,7 +184,8 @@ def quantised_by_onnxruntime(
 ) -> Path:
     """What ONNX Runtime's `quantize_static` makes of a net, as its documentation has it for CPUs.
 
-    QDQ, weights S8 by channel or by tensor, activations U8, all operators, ranges by minimum and maximum, after `quant_pre_process`.
+    QDQ, weights S8 by channel or by tensor, activations U8, all operators, ranges by minimum and maximum, after its
+    `quant_pre_process`.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
