@@ -141,7 +141,9 @@ def _recipe(net: PackageNet, file: Path, folder: Path, count: int, console: Cons
     if net.states:
         shapes = {name: one.wanted for name, one in read_meanings(told).items() if one.wanted} if told else {}
         arrays = with_states(net, read_onnx(file, shapes), arrays)
-    for name, part in zip(SPLITS, np.split(np.arange((2 + JUDGED) * count), [count, 2 * count]), strict=True):
+    # What follows each other, as in sound, is alike: the splits are mixed.
+    order = np.random.default_rng(SEED).permutation((2 + JUDGED) * count)
+    for name, part in zip(SPLITS, np.split(order, [count, 2 * count]), strict=True):
         chosen: dict[str, Any] = {key: array[part] for key, array in arrays.items()}
         np.savez(folder / f"{name}.npz", **chosen)
     calib, val, other = (folder / f"{name}.npz" for name in SPLITS)
