@@ -45,7 +45,11 @@ REGISTRATION = Family(
             "phantoms": "edgeflock.export.datasets.synthetic.phantoms:phantoms [registration]",
         },
         "edgeflock export": {"registration": "edgeflock.export.cli:registration [export]"},
-        "edgeflock train": {"registration": "edgeflock.export.training.cli:registration [export]"},
+        "edgeflock train": {
+            "registration": "edgeflock.export.training.cli:registration [export]",
+            "distil": "edgeflock.export.training.distil_verbs:distil [export]",
+            "distil-table": "edgeflock.export.training.distil_verbs:distil_table [export]",
+        },
         "edgeflock bench": {"registration": "edgeflock.export.bench.registration:ldr_bars [export]"},
     },
 )

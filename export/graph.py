@@ -7,7 +7,6 @@ operators, static shapes (docs/decisions/0008-old-operator-set.md).
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -111,10 +110,7 @@ def finish(model: onnx.ModelProto) -> onnx.ModelProto:
 def predict(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Answers (N, ...) by output name to inputs (N, ...) by input name, in its batches by ONNX Runtime's CPU."""
     precision = "int8" if any(node.op_type == "QuantizeLinear" for node in model.graph.node) else "fp32"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.onnx"
-        onnx.save(model, path)
-        engine = OnnxRuntimeEngine(path, precision)
+    engine = OnnxRuntimeEngine("the net", precision, compiled=model.SerializeToString())
     bound = {
         value.name: np.zeros([d.dim_value for d in value.type.tensor_type.shape.dim], input_dtype(value))
         for value in model.graph.input

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,11 @@ if TYPE_CHECKING:
     from edgeflock.runtime.tasks.base import NetTask
 
 __all__ = ["load"]
+
+# Both engines report to their makers unless told not to, also from a robot: ONNX Runtime (from 1.29) the names and
+# hashes of nets, OpenVINO each import. It does without the package that would, where that is missing.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def load(bundle: Bundle | str | Path, **options: Any) -> NetTask:

@@ -84,6 +84,10 @@ class VolumeDataset:
                 )
         return volume
 
+    def only(self, names: list[str]) -> VolumeDataset:
+        """Some of the scans."""
+        return VolumeDataset(names, self.classes, self.size, self.read)
+
     def some_pairs(self, count: int) -> list[tuple[int, int]]:
         """At most `count` pairs, spread evenly over all."""
         chosen = np.linspace(0, len(self.pairs) - 1, min(count, len(self.pairs))).round().astype(int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def open_net(
     calib: Path | None,
     counts: tuple[int, int],
     reading: ReadOptions,
+    labels: Sequence[str],
     console: Console,
 ) -> Opened:
     """Read a net and its frames, and say what its inputs were taken for.
@@ -49,6 +51,8 @@ def open_net(
     counts : (int, int)
         Of validation and calibration samples, at most.
     reading : ReadOptions
+    labels : sequence of str
+        Names of the classes that the net tells apart, where they are told.
     console : Console
 
     Raises
@@ -58,7 +62,7 @@ def open_net(
     """
     told = read_meanings(file) if file else {"": meaning}
     shapes = {name: one.wanted for name, one in told.items() if one.wanted}
-    judged, seen = open_frames(val, reading), open_frames(calib, reading) if calib else None
+    judged, seen = open_frames(val, reading, labels), open_frames(calib, reading, labels) if calib else None
     given = {name: (1, *shape[1:]) for name, (shape, dtype) in judged.arrays.items() if dtype.kind == "f"}
     with console.status(f"reading {source} ..."):
         opened = open_source(source, weights, shapes, given)

@@ -55,7 +55,7 @@ def read_onnx(path: Path, shapes: Shapes | None = None) -> onnx.ModelProto:
     ----------
     path : Path
     shapes : mapping, optional
-        Of the inputs that leave more open than their batch.
+        Of the inputs that leave more open than their batch; the key "" holds for the only input.
 
     Returns
     -------
@@ -256,6 +256,12 @@ def _fix_shapes(model: onnx.ModelProto, shapes: Shapes, path: Path) -> None:
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
+    if "" in shapes:  # the one input's name is not known before the file is read
+        if len(inputs) != 1:
+            raise InputError(
+                f"{path} has the inputs {', '.join(v.name for v in inputs)}: say what each is in a file, --inputs FILE."
+            )
+        shapes = {inputs[0].name: shapes[""]}
     if unknown := shapes.keys() - {value.name for value in inputs}:
         raise InputError(f"{path} has no input {', '.join(sorted(unknown))}, only {', '.join(v.name for v in inputs)}.")
     for value in inputs:

@@ -87,8 +87,6 @@ def open_source(source: str, weights: Path | None, shapes: Shapes | None, given:
         raise InputError(f"{source}: expected {_FORMS}, got {suffix}: {way}.")
     if not path.exists() and suffix != ".onnx":
         raise InputError(f"{source}: expected {_FORMS}, and there is no such file: check the path.")
-    if "" in shapes:  # the one input's name is not known before the file is read
-        shapes = {_only_input(path): shapes[""]}
     model = read_onnx(path, shapes)
     return Source(file_name(path.stem), model, lambda feeds: answers_of(model, feeds))
 
@@ -96,27 +94,6 @@ def open_source(source: str, weights: Path | None, shapes: Shapes | None, given:
 def file_name(text: str) -> str:
     """A name that a bundle's files may have."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_") or "net"
-
-
-def _only_input(path: Path) -> str:
-    model = _header(path)
-    held = {tensor.name for tensor in model.graph.initializer}
-    names = [value.name for value in model.graph.input if value.name not in held]
-    if len(names) != 1:
-        raise InputError(f"{path} has the inputs {', '.join(names)}: say what each is in a file, --inputs FILE.")
-    return names[0]
-
-
-def _header(path: Path) -> onnx.ModelProto:
-    """A file without its external data, only parsed."""
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError):
-        raise DataError(
-            f"{path}: expected an ONNX file, got something else or a part of one: fetch it again."
-        ) from None
 
 
 def _quietly(source: str, weights: Path | None, told: Shapes, given: Shapes) -> Source:

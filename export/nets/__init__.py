@@ -44,6 +44,7 @@ REGISTRATION_NETS: Nets = {
     "ldr-2": partial(cascaded_ldr, 2),
     "ldr-3": partial(cascaded_ldr, 3),
     "ldr-cheap-head": partial(LDR, head="trilinear"),
+    "ldr-diffeomorphic": partial(LDR, head="diffeomorphic"),
     "ldr-released": LDRReleased,
     "voxelmorph": VoxelMorph,
     "vtn": VTN,

@@ -2,6 +2,9 @@
 
 `LDR` follows the post, `LDRReleased` the authors' repository, which is another net (docs/nets.md). Both take fixed
 and moving (N, 1, size, size, size) in 0..1 and give the flow (N, 3, size, size, size) in voxels (see `spatial`).
+
+A transposed convolution 4^3 of stride 2 writes odd and even voxels with different weights, which stripes a flow and so
+folds it. Two heads that predict at half the size and interpolate have no such weights at the full size.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeflock.export.nets.spatial import Cascade, FlowConv, FlowDeconv
+from edgeflock.export.nets.spatial import Cascade, FlowConv, FlowDeconv, integrate, start_without_stripes
 from edgeflock.export.nets.voxelmorph import VoxelMorph
 
 
@@ -21,12 +24,13 @@ class LDR(nn.Module):
 
     The post's three deconvolutions bring 8^3 only to 64^3 and it does not say what follows. `head` is that step:
     "deconv" is a fourth deconvolution, which gives the flow; "trilinear" predicts the flow at half the size and
-    interpolates it, 1,544,979 parameters and 12 % fewer multiplications. Deconvolutions have no bias, as in VTN.
+    interpolates it, 1,544,979 parameters and 12 % fewer multiplications; "diffeomorphic" predicts a velocity there,
+    integrates it, and interpolates. Deconvolutions have no bias, as in VTN.
 
     Being a convolution all through, it takes any size that is a multiple of 16.
     """
 
-    def __init__(self, head: Literal["deconv", "trilinear"] = "deconv") -> None:
+    def __init__(self, head: Literal["deconv", "trilinear", "diffeomorphic"] = "deconv") -> None:
         super().__init__()
         self.conv1 = _down(2, 16)
         self.conv2 = _down(16, 32)
@@ -35,7 +39,7 @@ class LDR(nn.Module):
         self.deconv3 = _up(128, 64)
         self.deconv2 = _up(64 + 64, 32)
         self.deconv1 = _up(32 + 32, 16)
-        self.flow: nn.Module = FlowDeconv(16 + 16) if head == "deconv" else HalfSizeFlow(16 + 16)
+        self.flow: nn.Module = HEADS[head](16 + 16)
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """Flow (N, 3, 128, 128, 128) in voxels."""
@@ -56,9 +60,36 @@ class HalfSizeFlow(nn.Module):
         super().__init__()
         self.conv = FlowConv(in_channels)
 
+    def at_half_size(self, x: Tensor) -> Tensor:
+        """(N, C, size^3) -> (N, 3, size^3), voxels of twice the size."""
+        return self.conv(x)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, size^3) -> (N, 3, (2 size)^3), voxels of the larger size."""
-        return F.interpolate(self.conv(x), scale_factor=2, mode="trilinear", align_corners=False)
+        return F.interpolate(self.at_half_size(x), scale_factor=2, mode="trilinear", align_corners=False)
+
+
+class HalfSizeVelocity(HalfSizeFlow):
+    """A stationary velocity instead of a flow, integrated at half the size: the map has an inverse, so nothing folds.
+
+    Dalca et al., MICCAI 2018 (arXiv 1805.04605).
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels)
+        self.velocity = self.conv  # a name of its own, by which its weights are told from those of a flow
+        del self.conv
+
+    def at_half_size(self, x: Tensor) -> Tensor:
+        """(N, C, size^3) -> (N, 3, size^3), voxels of twice the size."""
+        return 2 * integrate(self.velocity(x) / 2)
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "deconv": FlowDeconv,
+    "trilinear": HalfSizeFlow,
+    "diffeomorphic": HalfSizeVelocity,
+}
 
 
 class LDRReleased(VoxelMorph):
@@ -81,4 +112,6 @@ def _down(in_channels: int, out_channels: int) -> nn.Conv3d:
 
 
 def _up(in_channels: int, out_channels: int) -> nn.ConvTranspose3d:
-    return nn.ConvTranspose3d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+    deconv = nn.ConvTranspose3d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+    start_without_stripes(deconv)
+    return deconv

@@ -48,6 +48,21 @@ def linear_part(flow: Tensor) -> Tensor:
     return torch.stack([flow[:, :, 1, 0, 0] - origin, flow[:, :, 0, 1, 0] - origin, flow[:, :, 0, 0, 1] - origin], 2)
 
 
+INTEGRATION_STEPS = 5
+"""Squarings of `integrate`: 32 small steps, each of less than a voxel where the flow is below 32."""
+
+
+def integrate(velocity: Tensor) -> Tensor:
+    """Flow after unit time along a stationary velocity (N, 3, D, H, W), by scaling and squaring.
+
+    Arsigny et al., MICCAI 2006.
+    """
+    flow = velocity / 2**INTEGRATION_STEPS
+    for _ in range(INTEGRATION_STEPS):
+        flow = compose(flow, flow)
+    return flow
+
+
 def jacobian_determinant(flow: Tensor) -> Tensor:
     """Determinant of d(x + flow(x))/dx by forward differences, (N, D-1, H-1, W-1).
 
@@ -138,6 +153,17 @@ def start_near_identity(head: nn.Module) -> None:
     nn.init.uniform_(head.weight, -1e-4, 1e-4)  # type: ignore[arg-type]
     if head.bias is not None:
         nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+
+
+def start_without_stripes(deconv: nn.ConvTranspose3d) -> None:
+    """Begin a transposed convolution 4^3 of stride 2 as a convolution 3^3 of the volume with every voxel doubled.
+
+    Then neighbours are written with the same weights (Aitken et al., arXiv 1707.02937). The spread is PyTorch's.
+    """
+    with torch.no_grad():
+        smaller = torch.empty(*deconv.weight.shape[:2], 3, 3, 3).uniform_(-1, 1)
+        doubled = F.avg_pool3d(F.pad(smaller, (1,) * 6), 2, stride=1)
+        deconv.weight.copy_(doubled * deconv.weight.std() / doubled.std())
 
 
 def _along(ramp: Tensor, axis: int) -> Tensor:

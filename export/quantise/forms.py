@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def quantize(
         The net cannot take this form; names the nodes.
     """
     source = prepare(fp32, form)
-    model = insert(source, ranges, form, quantisable(source, form, keep_float))
+    model = finish(insert(source, ranges, form, quantisable(source, form, keep_float)))
     problems = check_form(model, form, keep_float)
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -140,11 +141,11 @@ def quantisable(model: onnx.ModelProto, form: str, keep_float: Collection[str] =
         return [node.name for node in model.graph.node]
     constants = {i.name for i in model.graph.initializer}
     outputs = {o.name for o in model.graph.output}
-    chain: set[str] = set()
+    kept, chain = _kept(keep_float), set[str]()
     nodes = []
     for node in model.graph.node:
         handed_on = all(name in chain for name in node.input if name and name not in constants)
-        if _stays_float(node, outputs, keep_float):
+        if _stays_float(node, outputs, kept):
             continue
         if (node.op_type in rules.layers and _has_weights(node, constants)) or (
             node.op_type in rules.followers and handed_on
@@ -170,7 +171,7 @@ def _feeders(model: onnx.ModelProto, takers: set[str]) -> list[str]:
 
 
 def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Iterable[str]) -> onnx.ModelProto:
-    """QDQ around these nodes of a prepared net."""
+    """QDQ around these nodes of a prepared net, for `edgeflock.export.graph.finish` or a run."""
     from onnxruntime.quantization import QDQQuantizer, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
 
@@ -179,6 +180,8 @@ def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Itera
     model.CopyFrom(source)
     data = dict(ranges.items())  # QDQQuantizer changes the ranges that it is given
     data |= {node.output[0]: data[node.input[0]] for node in model.graph.node if node.op_type == "SpaceToDepth"}
+    ends = {name for node in model.graph.node if node.name in chosen for name in (*node.input, *node.output)}
+    data = {name: held for name, held in data.items() if name in ends}  # it works out a scale for each one
     options: dict[str, Any] = {"WeightSymmetric": True}
     if rules.symmetric:
         options |= {"ActivationSymmetric": True, "QuantizeBias": False}
@@ -212,14 +215,14 @@ def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Itera
         ) from error
     quantizer.model.topological_sort()
     del quantizer.model.model.metadata_props[:]
-    return finish(quantizer.model.model)
+    return quantizer.model.model
 
 
 def _qnn_overrides(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
     """Dense weights per tensor, sigmoids in 1/256: what QNN takes (onnxruntime's `QnnCompatibilityOverrides`)."""
     from onnxruntime.quantization import QuantType
 
-    constants = constants_of(model)
+    constants = {tensor.name for tensor in model.graph.initializer}
     overrides: dict[str, list[dict[str, Any]]] = {}
     for node in model.graph.node:
         if node.op_type in ("Gemm", "MatMul"):
@@ -288,12 +291,12 @@ def check_form(model: onnx.ModelProto, form: str, keep_float: Collection[str] = 
     variable = [n.name for n in pairs if len(n.input) < 3 or not {n.input[1], n.input[2]} <= set(graph.constants)]
     if variable:
         return [f"expected scales and zero points as constants, not so in {', '.join(variable)}"]
-    outputs = {o.name for o in model.graph.output}
+    outputs, kept = {o.name for o in model.graph.output}, _kept(keep_float if rules.layers else ())
     layers = [
         node
         for node in model.graph.node
         if node.op_type in (rules.layers or ("Conv", "ConvTranspose"))
-        and not _stays_float(node, outputs if rules.layers else (), keep_float if rules.layers else ())
+        and not _stays_float(node, outputs if rules.layers else (), kept)
         and (node.op_type in ("Conv", "ConvTranspose") or graph.has_weights(node))
     ]
     problems = [] if layers else ["expected layers in INT8, got none"]
@@ -354,9 +357,14 @@ def _float_inside(graph: _Graph) -> list[str]:
     return problems
 
 
-def _stays_float(node: onnx.NodeProto, outputs: Collection[str], keep_float: Collection[str]) -> bool:
-    kept = any(node.op_type == k or node.name == k or node.name.startswith(f"{k.rstrip('/')}/") for k in keep_float)
-    return kept or any(name in outputs for name in node.output)
+def _kept(keep_float: Collection[str]) -> set[str]:
+    return {kept.rstrip("/") for kept in keep_float}
+
+
+def _stays_float(node: onnx.NodeProto, outputs: Collection[str], kept: set[str]) -> bool:
+    if node.op_type in kept or any(name in outputs for name in node.output):
+        return True
+    return any(beginning in kept for beginning in accumulate(node.name.split("/"), "{}/{}".format))
 
 
 def _has_weights(node: onnx.NodeProto, constants: Collection[str]) -> bool:

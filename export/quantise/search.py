@@ -46,7 +46,7 @@ class SearchResult:
     judgement : Judgement
         Of `model`.
     table : list of Sensitivity
-        In the order of the graph; empty where nothing was quantised.
+        In the order of the graph; empty where nothing was quantised, or nothing could be given back and need not be.
     steps : list of Step
         Every candidate that was judged.
     """
@@ -67,6 +67,7 @@ def search(
     keep_float: Collection[str] = (),
     *,
     score: Score | None = None,
+    blame: bool = True,
     on_progress: OnProgress | None = None,
 ) -> SearchResult:
     """Quantise what the form allows; where the gate refuses, leave the most sensitive layers in float until it holds.
@@ -75,7 +76,7 @@ def search(
     first sees a tensor that two layers share, which is rounded as long as one of them is quantised; the second sees
     errors that cancel. From the start of each ranking layers are left in float, twice as many until the gate holds and
     then bisected; of the shorter list each layer is tried in INT8 again. `int8-qnn` must not hold float: there
-    the result is what the gate says of the whole, with the table that names the layers to blame.
+    the result is what the gate says of the whole, with the table that names the layers to blame where it refuses.
 
     Parameters
     ----------
@@ -85,6 +86,8 @@ def search(
         The gate.
     feeds, score
         As for `edgeflock.export.quantise.sensitivity.sensitivity`.
+    blame : bool
+        Whether the table is made where the gate refuses a form that may hold no float.
     on_progress : callable, optional
         Gets how much of a phase is done, of how much, and what it is at.
 
@@ -100,9 +103,11 @@ def search(
     """
     say = on_progress or (lambda done, total, text: None)
     trials = _Trials(lambda kept: quantize(fp32, ranges, form, [*keep_float, *kept]), passes, say)
-    whole = trials.run([])
+    whole, must_not = trials.run([]), not FORMS[form].layers
+    if must_not and (whole.passed or not blame):  # every operator would be a layer of the table
+        return trials.result([], [])
     table = sensitivity(fp32, ranges, form, feeds, keep_float, score=score, on_progress=on_progress)
-    if whole.passed or not FORMS[form].layers:
+    if whole.passed or must_not:
         return trials.result([], table)
     table = float_gains(table, fp32, ranges, form, feeds, keep_float, on_progress=on_progress)
     by_cost, by_gain = (

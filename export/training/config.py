@@ -6,7 +6,7 @@ Nothing here imports torch, so that `edgeflock train METHOD --help` answers at o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -88,9 +88,49 @@ class RegistrationConfig(RunConfig):
     # torch 2.13's bfloat16 gradients of VTN's convolutions were infinite on a CPU
     bf16: bool = Field(False, description="bfloat16 convolutions: faster, but VTN's gradients were infinite.")
     smoothness: float = Field(1.0, ge=0, description="Weight of the smoothness of each deformable stem's flow.")
+    folds: float = Field(0.0, ge=0, description="Weight of the folds: mean of what the Jacobian lacks to 0.1.")
     affine: float = Field(0.1, ge=0, description="Weight of the two regularisers of an affine stem.")
     bend: float = Field(0.1, ge=0, description="Largest B-spline displacement of the moving volume, parts of its side.")
     pairs: int = Field(12, ge=1, description="Validation pairs.")
+
+
+Mode = Literal["none", "mse", "features", "aldk-literal", "aldk", "best"]
+
+
+class DistilConfig(RegistrationConfig):
+    """Settings of registration that a teacher helps; what each mode does: docs/registration.md."""
+
+    mode: Mode = Field(
+        "best", description="What is learnt of the teacher: none, mse, features, aldk-literal, aldk or best."
+    )
+    teacher_pairs: int = Field(200, ge=1, description="Training pairs that the teacher answers and the student sees.")
+    weight: float = Field(0.5, ge=0, description="Weight of the flow's distance to the teacher's: mse, features, best.")
+    feature_weight: float = Field(0.1, ge=0, description="Weight of the features' distance to the teacher's: features.")
+    critic: float = Field(0.1, ge=0, description="Weight of the critic beside the images: aldk.")
+    critic_lr: float = Field(4e-4, ge=0, description="Learning rate of the critic: aldk, aldk-literal.")
+    every: int = Field(3, ge=1, description="The critic acts on one of so many steps: aldk, aldk-literal.")
+    penalty: float = Field(10.0, ge=0, description="Weight of the critic's gradient penalty: aldk.")
+
+
+class DistilTable(BaseModel):
+    """Settings of the comparison of all modes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    net: str = Field("ldr-cheap-head", description="The student.")
+    teacher: str = Field("vtn", description="The teacher.")
+    mode: tuple[Mode, ...] = Field(get_args(Mode), description="What is compared.")
+    seed: tuple[int, ...] = Field((0, 1, 2), description="Each has other start weights and batches.")
+    tuning_seed: int = Field(100, ge=0, description="Seed with which the smoothness is chosen.")
+    smoothness: tuple[float, ...] = Field((0.5, 1, 2, 4), description="To choose from.")
+    size: int = Field(64, ge=16, description="Side of the volumes.")
+    bodies: int = Field(4, ge=2, description="Training volumes of the students.")
+    steps: int = Field(240, ge=2, description="Steps of a student, each of --batch pairs.")
+    teacher_steps: int = Field(1000, ge=1, description="Steps of the teacher.")
+    batch: int = Field(1, ge=1, description="Pairs per step.")
+    lr: float = Field(2e-3, ge=1e-9, description="Peak learning rate of the students.")
+    teacher_lr: float = Field(5e-4, ge=1e-9, description="Peak learning rate of the teacher.")
+    pairs: int = Field(12, ge=1, description="Pairs for choosing, and pairs for the table.")
 
 
 class EmotionSource(BaseModel):

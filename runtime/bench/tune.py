@@ -18,7 +18,6 @@ from edgeflock.runtime.board import profile
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
 from edgeflock.runtime.engines import ENGINES, PRECISIONS, engine_problems
 from edgeflock.runtime.errors import EdgeflockError, EngineError, InputError
-from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import Keys, next_command
 
 if TYPE_CHECKING:
@@ -239,7 +238,7 @@ def tune_command(
     """
     opened = Bundle.open(bundle or default_bundle(), key)
     if not dry_run:
-        check_outputs([profile.profile_path()])
+        profile.check_writable()
     with _bar(f"Measuring {opened.manifest.name}") as on_progress:
         candidates = tune(opened, engine or (), precision or (), threads or (), seconds, hz, on_progress)
     chosen, why = choose(candidates)

@@ -17,8 +17,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeflock.runtime.board.facts import board_model, cpu_flags, cpu_model, installed_version
-from edgeflock.runtime.errors import DataError, FileError
-from edgeflock.runtime.files import config_folder, write_atomically
+from edgeflock.runtime.errors import DataError, EdgeflockError, FileError
+from edgeflock.runtime.files import check_outputs, config_folder, write_atomically
 
 ENV = "EDGEFLOCK_BOARD_PROFILE"
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
@@ -101,6 +101,20 @@ def choice(digest: str) -> Choice | None:
     """
     profile = _valid()
     return profile.choices.get(digest) if profile else None
+
+
+def check_writable() -> None:
+    """Refuse before minutes of measuring what `save` would refuse after them.
+
+    Raises
+    ------
+    FileError, InputError
+        The profile cannot be written.
+    """
+    try:
+        check_outputs([profile_path()])
+    except EdgeflockError as error:
+        raise type(error)(f"{error} {ENV} names another file for the board profile.") from error
 
 
 def save(digest: str, chosen: Choice) -> Path:

@@ -27,6 +27,9 @@ class _Strict(BaseModel):
 Dtype = Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"]
 """Of a tensor, by numpy's name."""
 
+Color = Literal["grey", "rgb", "bgr"]
+"""Of a picture as a net takes it."""
+
 
 class _Input(_Strict):
     name: str
@@ -42,7 +45,7 @@ class ImageInput(_Input):
     """Pixels of a camera, and how they become this input (`edgeflock.runtime.prepare`)."""
 
     kind: Literal["image"] = "image"
-    color: Literal["grey", "rgb", "bgr"]
+    color: Color
     resize: tuple[int, int] | None = None
     """Width and height before the crop."""
     crop: str | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import MissingExtra
 from edgeflock.runtime.faces.face import Face
-from edgeflock.runtime.faces.search import SMALLEST, Search, around, brightened, resized, turned
+from edgeflock.runtime.faces.search import SMALLEST, Search, Seen, around
 from edgeflock.runtime.prepare.frame import Encoding
 
 CASCADE = "haarcascade_frontalface_alt2.xml"
@@ -59,13 +59,16 @@ class HaarDetector(Search):
         self._step, self._neighbours = step, neighbours
         self._equalise = cv2.createCLAHE(2.0, (8, 8))
 
-    def _seen(self, image: np.ndarray, encoding: Encoding, scale: float) -> np.ndarray:
-        grey = image if encoding == "mono8" else cv2.cvtColor(image, _TO_GREY[encoding])
-        return brightened(resized(grey, scale))
+    def _seen(self, image: np.ndarray, encoding: Encoding, scale: float, level: int) -> Seen:
+        grey = image
+        if encoding != "mono8":
+            grey = self._into("grey", by=cv2.cvtColor, src=image, code=_TO_GREY[encoding])
+        bright = self._brightened(self._resized(grey, scale, level), level)
+        return self._into("equal", level, by=self._equalise.apply, src=bright), bright
 
-    def _find(self, seen: np.ndarray, turns: Sequence[float], finer: bool) -> list[Face]:
+    def _find(self, seen: Seen, turns: Sequence[float], finer: bool) -> list[Face]:
         most = round(2.5 * SMALLEST) if finer else 0  # 0: as large as there is
-        for light in (self._equalise.apply(seen), seen):
+        for light in seen:
             squares = [square for turn in turns for square in self._squares(light, turn, most)]
             together, finds = cv2.groupRectangles(squares, self._neighbours, 0.2) if squares else ((), ())
             if len(together):
@@ -77,7 +80,7 @@ class HaarDetector(Search):
 
     def _squares(self, light: np.ndarray, turn: float, most: int) -> list[list[int]]:
         """x, y, side, side of every find, in the upright frame."""
-        frame, back = turned(light, turn)
+        frame, back = self._turned(light, turn)
         found = self._cascade.detectMultiScale(
             frame, scaleFactor=self._step, minNeighbors=0, minSize=(SMALLEST, SMALLEST), maxSize=(most, most)
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -26,6 +26,9 @@ MOST_GAIN = 32.0
 
 SAME = 0.5
 """Part of the smaller of two finds, in the other one, from which on they are one face: no face lies within another."""
+
+Seen = Sequence[np.ndarray]
+"""A frame in the lights that a detector looks at it in, one after the other until it finds something."""
 
 
 class Search:
@@ -63,11 +66,12 @@ class Search:
                 f"min_face is a share of the frame's shorter side, above 0 and at most 1, got {self._least}."
             )
         self._stream, self._turn = stream, 0
+        self._buffers: dict[tuple[object, ...], np.ndarray] = {}
 
     def __call__(self, image: np.ndarray, encoding: Encoding = "rgb8") -> list[Face]:
         """Faces of a frame; see `FaceDetector`."""
         check_image(image, encoding)
-        levels = [(scale, self._seen(image, encoding, scale)) for scale in self._scales(image)]
+        levels = [(scale, self._seen(image, encoding, scale, at)) for at, scale in enumerate(self._scales(image))]
         if not self._stream:
             return self._faces(image, levels, (0.0, *self.turns))
         found = self._faces(image, levels, (0.0,))
@@ -77,13 +81,44 @@ class Search:
                 self._turn = (self._turn + 1) % len(self.turns)
         return found
 
-    def _seen(self, image: np.ndarray, encoding: Encoding, scale: float) -> np.ndarray:
-        """The frame as the detector looks at it."""
+    def _seen(self, image: np.ndarray, encoding: Encoding, scale: float, level: int) -> Seen:
+        """The frame as the detector looks at it, in the order in which it does; `level` counts the sizes of a frame."""
         raise NotImplementedError
 
-    def _find(self, seen: np.ndarray, turns: Sequence[float], finer: bool) -> list[Face]:
+    def _find(self, seen: Seen, turns: Sequence[float], finer: bool) -> list[Face]:
         """Faces in its pixels, in all turns; `finer` where a smaller size of the frame shows the large ones."""
         raise NotImplementedError
+
+    def _into(self, *key: object, by: Callable[..., np.ndarray], **how: Any) -> np.ndarray:
+        """What an operation of OpenCV makes, in the array that it made for this key of the frame before."""
+        self._buffers[key] = made = by(**how, dst=self._buffers.get(key))
+        return made
+
+    def _brightened(self, seen: np.ndarray, level: int) -> np.ndarray:
+        """The frame, grey or BGR, with `WHITE` of its pixels below white, if no more than `MOST_GAIN` does that."""
+        below = cv2.calcHist([seen], [seen.ndim - 2], None, [256], [0, 256]).ravel().cumsum()  # of colours: green
+        white = int(np.searchsorted(below, WHITE * below[-1]))
+        gain = min(255 / max(white, 1), MOST_GAIN)
+        return self._into("bright", level, by=cv2.convertScaleAbs, src=seen, alpha=gain)
+
+    def _resized(self, image: np.ndarray, scale: float, level: int) -> np.ndarray:
+        """The frame, larger or smaller."""
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+        if (height, width) == image.shape[:2]:
+            return image
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return self._into("size", level, by=cv2.resize, src=image, dsize=(width, height), interpolation=how)
+
+    def _turned(self, seen: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+        """The whole frame turned counter-clockwise, and the float64 (2, 3) that leads its points back."""
+        if not degrees:
+            return seen, np.eye(2, 3)
+        height, width = seen.shape[:2]
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+        wide, high = (round(side) for side in np.abs(turn[:, :2]) @ (width, height))
+        turn[:, 2] += (wide - width) / 2, (high - height) / 2
+        how = {"src": seen, "M": turn, "dsize": (wide, high), "borderMode": cv2.BORDER_REPLICATE}
+        return self._into("turned", degrees, by=cv2.warpAffine, **how), cv2.invertAffineTransform(turn)
 
     def _scales(self, image: np.ndarray) -> list[float]:
         short = min(image.shape[:2])
@@ -92,9 +127,7 @@ class Search:
             scales.append(scales[-1] / 2)
         return scales
 
-    def _faces(
-        self, image: np.ndarray, levels: Sequence[tuple[float, np.ndarray]], turns: Sequence[float]
-    ) -> list[Face]:
+    def _faces(self, image: np.ndarray, levels: Sequence[tuple[float, Seen]], turns: Sequence[float]) -> list[Face]:
         found = []
         for at, (scale, seen) in enumerate(levels):
             finer = at + 1 < len(levels)
@@ -105,32 +138,6 @@ class Search:
                 found.append(face._replace(box=(x1, y1, x2, y2)))
         least = self._least * min(image.shape[:2])
         return largest_first(merged([face for face in found if face.box[2] - face.box[0] >= least]))
-
-
-def brightened(seen: np.ndarray) -> np.ndarray:
-    """The frame, grey or BGR, with `WHITE` of its pixels below white, if no more than `MOST_GAIN` does that."""
-    below = cv2.calcHist([seen], [seen.ndim - 2], None, [256], [0, 256]).ravel().cumsum()  # of colours: green
-    white = int(np.searchsorted(below, WHITE * below[-1]))
-    return cv2.convertScaleAbs(seen, alpha=min(255 / max(white, 1), MOST_GAIN))
-
-
-def resized(image: np.ndarray, scale: float) -> np.ndarray:
-    """The frame, larger or smaller."""
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    if (height, width) == image.shape[:2]:
-        return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-
-
-def turned(seen: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """The whole frame turned counter-clockwise, and the float64 (2, 3) that leads its points back."""
-    if not degrees:
-        return seen, np.eye(2, 3)
-    height, width = seen.shape[:2]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
-    wide, high = (round(side) for side in np.abs(turn[:, :2]) @ (width, height))
-    turn[:, 2] += (wide - width) / 2, (high - height) / 2
-    return cv2.warpAffine(seen, turn, (wide, high), borderMode=cv2.BORDER_REPLICATE), cv2.invertAffineTransform(turn)
 
 
 def merged(faces: Sequence[Face]) -> list[Face]:

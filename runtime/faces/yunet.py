@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.faces.face import Face
-from edgeflock.runtime.faces.search import Search, around, brightened, resized, turned
+from edgeflock.runtime.faces.search import Search, Seen, around
 from edgeflock.runtime.prepare.frame import Encoding
 
 HEAD = (-0.13, -0.17, 1.13, 1.03)
@@ -62,15 +62,17 @@ class YuNetDetector(Search):
                 f"({' '.join(str(error).split())[:200]}): `edgeflock faces get` brings one, for OpenCV 4.8 and newer."
             ) from None
 
-    def _seen(self, image: np.ndarray, encoding: Encoding, scale: float) -> np.ndarray:
-        small = resized(image, scale)
-        return brightened(small if encoding == "bgr8" else cv2.cvtColor(small, _TO_BGR[encoding]))
+    def _seen(self, image: np.ndarray, encoding: Encoding, scale: float, level: int) -> Seen:
+        small = self._resized(image, scale, level)
+        if encoding != "bgr8":
+            small = self._into("bgr", level, by=cv2.cvtColor, src=small, code=_TO_BGR[encoding])
+        return (self._brightened(small, level),)
 
-    def _find(self, seen: np.ndarray, turns: Sequence[float], finer: bool) -> list[Face]:
-        return [face for turn in turns for face in self._turned(seen, turn)]
+    def _find(self, seen: Seen, turns: Sequence[float], finer: bool) -> list[Face]:
+        return [face for turn in turns for face in self._in_turn(seen[0], turn)]
 
-    def _turned(self, seen: np.ndarray, turn: float) -> list[Face]:
-        frame, back = turned(seen, turn)
+    def _in_turn(self, seen: np.ndarray, turn: float) -> list[Face]:
+        frame, back = self._turned(seen, turn)
         self._net.setInputSize(frame.shape[1::-1])
         rows = self._net.detect(frame)[1]
         faces = []

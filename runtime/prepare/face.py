@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from edgeflock.runtime.bundle.manifest import ImageInput, InputSpec
+from edgeflock.runtime.bundle.manifest import Color, ImageInput, InputSpec
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.frame import Encoding, check_image
+from edgeflock.runtime.prepare.image import CONVERSIONS
 
 Box = tuple[int, int, int, int]
 """x1, y1, x2, y2 in pixels, x2 and y2 excluded; it may reach beyond the frame."""
@@ -26,12 +27,12 @@ CONTEXT_SIZE = (171, 128)  # w x h of the whole frame
 CONTEXT_CROP = (slice(8, 120), slice(29, 141))  # rows, columns: the centre 112x112
 
 
-def face_input(size: int, range_: tuple[float, float], batch: int = 1) -> ImageInput:
+def face_input(size: int, range_: tuple[float, float], batch: int = 1, color: Color = "rgb") -> ImageInput:
     """A face net's input: the box, stretched to a square; black where it reaches beyond the frame."""
     return ImageInput(
         name="face",
-        shape=(batch, 3, size, size),
-        color="rgb",
+        shape=(batch, 1 if color == "grey" else 3, size, size),
+        color=color,
         resize=(size, size),
         crop="face box",
         interpolation="linear_exact",
@@ -182,7 +183,8 @@ class EmotionPreprocess:
                 f"an emotion net takes images, 'face' and possibly 'context', the bundle has {_names(specs)}."
             )
         self.batch = face.shape[0]
-        known = {"face": face_input(face.shape[-1], face.range, self.batch), "context": context_input(self.batch)}
+        wanted = face_input(face.shape[-1], face.range, self.batch, face.color)
+        known = {"face": wanted, "context": context_input(self.batch)}
         for spec in specs:
             if spec != known.get(spec.name):
                 raise InputError(
@@ -193,7 +195,7 @@ class EmotionPreprocess:
                 )
         self.needs_face = len(specs) == 1
         self.inputs = inputs or {spec.name: np.zeros(spec.shape, np.float32) for spec in specs}
-        self._range = face.range
+        self._range, self._color = face.range, face.color
         size = face.shape[-1]
         self._face = {channels: np.zeros((size, size, *channels), np.uint8) for channels in ((), (3,))}
         self._small = {channels: np.zeros((*CONTEXT_SIZE[::-1], *channels), np.uint8) for channels in ((), (3,))}
@@ -245,7 +247,7 @@ class EmotionPreprocess:
     def _shrink(self, image: np.ndarray, encoding: str) -> None:
         """The context without its mask, once for all faces of a frame."""
         small = masked_context(image, None, self._small[image.shape[2:]])
-        to_range(_planes(small[CONTEXT_CROP], encoding), CONTEXT_INPUT.range, self._context)
+        to_range(_planes(small[CONTEXT_CROP], encoding, CONTEXT_INPUT.color), CONTEXT_INPUT.range, self._context)
 
     def _fill(self, slot: int, image: np.ndarray, box: Box | None, encoding: str, roll: float) -> None:
         face = self.inputs["face"][slot]
@@ -253,7 +255,7 @@ class EmotionPreprocess:
             face[:] = 0
         else:
             pixels = crop_face(image, box, self._face[image.shape[2:]], roll)
-            to_range(_planes(pixels, encoding), self._range, face)
+            to_range(_planes(pixels, encoding, self._color), self._range, face)
         if self.needs_face:
             return
         context = self.inputs["context"][slot]
@@ -264,10 +266,14 @@ class EmotionPreprocess:
             context[:, rows, columns] = CONTEXT_INPUT.range[0]
 
 
-def _planes(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """(h, w, 3) as (3, h, w) in the order red, green, blue; grey (h, w) as it is."""
-    channels = pixels[..., ::-1] if encoding == "bgr8" else pixels
-    return channels.transpose(2, 0, 1) if channels.ndim == 3 else channels
+def _planes(pixels: np.ndarray, encoding: str, color: Color) -> np.ndarray:
+    """(h, w, 3) as (3, h, w) in the net's order, or (h, w) for a net that takes grey; grey (h, w) as it is."""
+    if pixels.ndim == 2:
+        return pixels
+    if color == "grey":
+        return cv2.cvtColor(pixels, CONVERSIONS[encoding, color])
+    channels = pixels[..., ::-1] if (encoding == "bgr8") != (color == "bgr") else pixels
+    return channels.transpose(2, 0, 1)
 
 
 def to_range(pixels: np.ndarray, range_: tuple[float, float], out: np.ndarray) -> np.ndarray:

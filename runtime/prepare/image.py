@@ -25,7 +25,7 @@ CROPS = (None, "centre", "letterbox")
 PADDING = 114
 
 _CHANNELS = {"grey": 1, "rgb": 3, "bgr": 3}
-_CONVERSIONS = {
+CONVERSIONS = {
     ("rgb8", "bgr"): cv2.COLOR_RGB2BGR,
     ("rgb8", "grey"): cv2.COLOR_RGB2GRAY,
     ("bgr8", "rgb"): cv2.COLOR_BGR2RGB,
@@ -33,6 +33,7 @@ _CONVERSIONS = {
     ("mono8", "rgb"): cv2.COLOR_GRAY2RGB,
     ("mono8", "bgr"): cv2.COLOR_GRAY2BGR,
 }
+"""OpenCV's code by encoding and the net's colours, where they differ."""
 
 
 def preparation(spec: InputSpec, buffer: np.ndarray | None = None) -> FramePreprocess | ImagePreprocess:
@@ -124,5 +125,5 @@ class ImagePreprocess:
         return image, (0, 0)
 
     def _coloured(self, image: np.ndarray, encoding: str) -> np.ndarray:
-        conversion = _CONVERSIONS.get((encoding, self.spec.color))
+        conversion = CONVERSIONS.get((encoding, self.spec.color))
         return image if conversion is None else cv2.cvtColor(image, conversion)

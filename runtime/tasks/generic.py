@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.bundle.manifest import ImageInput, InputSpec, Manifest
+from edgeflock.runtime.bundle.manifest import ImageInput, Manifest, OutputSpec
 from edgeflock.runtime.cameras.encodings import Encoding
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.image import ImagePreprocess
 from edgeflock.runtime.tasks.base import NetTask
+
+PROBABILITY = "probability"
+"""Unit of an output that is a distribution over its labels; where it has labels and no unit, they are scores."""
 
 Inputs = np.ndarray | Mapping[str, np.ndarray]
 
@@ -73,17 +76,29 @@ class GenericTask(NetTask):
                 flat = isinstance(given, np.ndarray) and given.ndim == 2
                 self._images[spec.name](given, "mono8" if flat else encoding)
             else:
-                self._write(spec, np.asarray(given))
+                self.write(spec, np.asarray(given))
         self.run()
         return {name: array.copy() for name, array in self.outputs.items()}
-
-    def _write(self, spec: InputSpec, given: np.ndarray) -> None:
-        if given.shape not in (spec.shape, spec.shape[1:]) or not np.can_cast(given.dtype, spec.dtype, "same_kind"):
-            raise InputError(f"input '{spec.name}': expected {spec}, got {given.dtype} {list(given.shape)}.")
-        self.inputs[spec.name][...] = given
 
     def example(self) -> tuple[dict[str, np.ndarray]]:
         """Noise as 640x480 pictures, and the first reference vector of every other input."""
         noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
         vectors = self.bundle.vectors()
         return ({name: noise if name in self._images else vectors[name][0] for name in self.inputs},)
+
+
+def distribution(spec: OutputSpec, answer: np.ndarray) -> dict[str, float]:
+    """Probability by label, in the order of the output; scores (`PROBABILITY` is not the unit) go through a softmax.
+
+    Parameters
+    ----------
+    spec : OutputSpec
+        With labels.
+    answer : ndarray
+        Of its shape.
+    """
+    values = answer.ravel().astype(np.float64)
+    if spec.unit != PROBABILITY:
+        values = np.exp(values - values.max())
+        values /= values.sum()
+    return dict(zip(spec.labels or (), values.tolist(), strict=True))

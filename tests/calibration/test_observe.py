@@ -82,15 +82,15 @@ print(peak() - before)
 
 
 def test_memory_stays_within_the_budget(small_net, tmp_path):
-    """49 tensors of 2 MB: beyond one at a time, as many as the budget allows and some working memory, or all."""
-    onnx.save(small_net((1, 2, 64, 64, 64), layers=24), tmp_path / "net.onnx")
+    """33 tensors of 2 MB: beyond one at a time, as many as the budget allows and some working memory, or all."""
+    onnx.save(small_net((1, 2, 64, 64, 64), layers=16), tmp_path / "net.onnx")
 
     def growth(budget):
         line = [sys.executable, "-c", MEMORY, tmp_path / "net.onnx", tmp_path / str(budget), str(budget)]
         return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 
     assert growth(16 << 20) < 48 << 20
-    assert growth(512 << 20) > 80 << 20  # the measurement sees what it should
+    assert growth(512 << 20) > 54 << 20  # the measurement sees what it should
 
 
 # ---- cache

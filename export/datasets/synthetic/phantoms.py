@@ -78,6 +78,39 @@ def draw_phantom(seed: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(grey * 255, 0, 255).astype(np.uint8), labels
 
 
+def bend_template(seed: int, grey: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One body made of a real scan: bent, turned and stretched, with another gain, shading and noise.
+
+    All bodies of one template are one individual: what a net shows on them says nothing about differences between
+    people.
+
+    Parameters
+    ----------
+    seed : int
+    grey : ndarray
+        float32 (size, size, size), 0..1.
+    labels : ndarray
+        uint8 (size, size, size).
+
+    Returns
+    -------
+    image, labels : ndarray
+        uint8 (size, size, size).
+    """
+    from edgeflock.export.datasets.volumes import bspline_field
+    from edgeflock.runtime.prepare.volume import warp
+
+    rng, size = np.random.default_rng([seed, 5]), len(grey)
+    flow = bspline_field(rng.uniform(-0.04, 0.04, (3, 5, 5, 5)) * size, size)
+    flow += bspline_field(rng.uniform(-0.012, 0.012, (3, 9, 9, 9)) * size, size)
+    ramp = np.arange(size, dtype=np.float32) - (size - 1) / 2
+    place = np.stack(np.meshgrid(ramp, ramp, ramp, indexing="ij"))
+    flow += np.tensordot((_random_affine(rng) - np.eye(3)).astype(np.float32), place, 1)
+    shading = 1 + bspline_field(rng.normal(0, 0.08, (1, 4, 4, 4)), size)[0]
+    seen = warp(grey, flow) ** np.exp(rng.normal(0, 0.15)) * shading + rng.normal(0, 0.02, grey.shape)
+    return np.clip(seen * 255, 0, 255).astype(np.uint8), warp(labels, flow, nearest=True)
+
+
 def _random_affine(rng: np.random.Generator) -> np.ndarray:
     """Rotation by some 4 degrees about each axis, sizes by some 5 %."""
     skew = rng.normal(0, 0.07, (3, 3))

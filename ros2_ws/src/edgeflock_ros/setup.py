@@ -10,10 +10,13 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/edgeflock_ros"]),
         ("share/edgeflock_ros", ["package.xml"]),
+        ("share/edgeflock_ros/launch", [str(p) for p in Path("launch").glob("*.launch.py")]),
         ("share/edgeflock_ros/config", [str(p) for p in Path("edgeflock_ros/config").iterdir()]),
     ],
     install_requires=["setuptools"],  # checked at every start: what pip installs elsewhere must not be listed
     zip_safe=False,
     license="Apache-2.0",
-    entry_points={"console_scripts": ["camera_node = edgeflock_ros.camera_node:main"]},
+    entry_points={
+        "console_scripts": ["camera_node = edgeflock_ros.camera_node:main", "net_node = edgeflock_ros.net_node:main"]
+    },
 )

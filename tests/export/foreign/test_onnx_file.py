@@ -123,6 +123,15 @@ def test_an_answer_whose_size_depends_on_the_picture_is_refused(tmp_path):
         adopt_file(tmp_path / "net.onnx", {})
 
 
+def test_a_shape_without_a_name_is_of_the_only_input(tmp_path):
+    pair = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, "n")) for name in ("a", "b")]
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "net", pair, [answer])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
+    with pytest.raises(InputError, match="has the inputs a, b: say what each is"):
+        adopt_file(tmp_path / "net.onnx", {"": (1, 4)})
+
+
 def test_what_is_no_net_is_named(file, tmp_path):
     path = file()
     with pytest.raises(DataError, match="git lfs pull"):
@@ -136,6 +145,7 @@ def test_what_is_no_net_is_named(file, tmp_path):
 def test_files_are_read_in_a_process_of_their_own_which_says_the_same(file, tmp_path):
     path = file(shape=("batch", 3, 8, 8))
     assert read_onnx(path) == adopt_file(path, {})
+    assert read_onnx(path, {"": (1, 3, 8, 8)}) == read_onnx(path)
     with pytest.raises(InputError, match="no input z, only x"):
         read_onnx(path, {"z": (1,)})
     with pytest.raises(DataError, match="nothing"):

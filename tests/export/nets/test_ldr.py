@@ -7,7 +7,7 @@ import torch
 
 from edgeflock.export.nets import NETS, REGISTRATION_NETS
 from edgeflock.export.nets.ldr import LDR
-from edgeflock.export.nets.spatial import warp
+from edgeflock.export.nets.spatial import jacobian_determinant, warp
 from edgeflock.export.nets.vtn import VTN, AffineStem, VTNAffine
 from edgeflock.export.training.methods.registration import correlation
 
@@ -18,6 +18,7 @@ COUNTS = {
     "ldr-2": 2 * 1_548_528,
     "ldr-3": 3 * 1_548_528,
     "ldr-cheap-head": 1_544_979,
+    "ldr-diffeomorphic": 1_544_979,
     "ldr-released": 280_659,
     "voxelmorph": 300_547,
     "vtn": 28_252_203,
@@ -53,7 +54,9 @@ def test_flow_of_ldr_has_the_size_of_the_volumes() -> None:
         assert LDR()(*torch.rand(2, 1, 1, 128, 128, 128)).shape == (1, 3, 128, 128, 128)
 
 
-@pytest.mark.parametrize("name", ["ldr", "ldr-2", "ldr-cheap-head", "ldr-released", "voxelmorph", "vtn"])
+@pytest.mark.parametrize(
+    "name", ["ldr", "ldr-2", "ldr-cheap-head", "ldr-diffeomorphic", "ldr-released", "voxelmorph", "vtn"]
+)
 def test_convolutional_nets_take_other_sizes_and_start_near_the_identity(name: str) -> None:
     torch.manual_seed(0)
     size = 64 if name == "vtn" else 32
@@ -73,7 +76,7 @@ def test_vtn_with_affine_stem_joins_both_flows_at_another_size() -> None:
     assert torch.allclose(aggregate, affine + deformable, atol=1e-2)
 
 
-@pytest.mark.parametrize("net", ["ldr", "ldr-cheap-head"])
+@pytest.mark.parametrize("net", ["ldr", "ldr-cheap-head", "ldr-diffeomorphic"])
 def test_one_pair_can_be_learnt_by_heart(net: str) -> None:
     torch.manual_seed(0)
     axis = torch.linspace(-1, 1, 16)
@@ -90,6 +93,28 @@ def test_one_pair_can_be_learnt_by_heart(net: str) -> None:
         loss.backward()
         optimiser.step()
     assert before < 0.8 and loss.item() < 0.05
+
+
+def test_deconvolutions_begin_without_stripes() -> None:
+    """What is the same everywhere comes out the same in odd and even voxels."""
+    torch.manual_seed(0)
+    net = LDR()
+    with torch.no_grad():
+        out = net.deconv2(torch.ones(1, 128, 6, 6, 6))[..., 2:-2, 2:-2, 2:-2]
+    assert out.std((2, 3, 4)).max() < 1e-5 < out.std(1).min()
+
+
+def test_diffeomorphic_flow_does_not_fold_where_another_does() -> None:
+    torch.manual_seed(0)
+    x = torch.nn.functional.interpolate(torch.randn(1, 32, 5, 5, 5), size=(16, 16, 16), mode="trilinear")
+    folded = {}
+    for name in ("ldr-cheap-head", "ldr-diffeomorphic"):
+        torch.manual_seed(0)
+        head = NETS[name]().flow
+        torch.nn.init.normal_(next(head.parameters()), std=0.006)
+        with torch.no_grad():
+            folded[name] = float((jacobian_determinant(head(x)) <= 0).double().mean())
+    assert folded["ldr-diffeomorphic"] < 0.01 < 0.05 < folded["ldr-cheap-head"]
 
 
 def test_vtn_doubles_its_size_at_each_refinement() -> None:

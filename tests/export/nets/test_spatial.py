@@ -15,6 +15,7 @@ from edgeflock.export.nets.spatial import (
     affine_flow,
     compose,
     compose_affine,
+    integrate,
     jacobian_determinant,
     linear_part,
     warp,
@@ -94,6 +95,17 @@ def test_composing_an_affine_flow_needs_no_sampling() -> None:
     inside = (slice(None), slice(None), *(slice(4, -4),) * 3)
     flow = smooth_flow(size, 2, 1)
     assert torch.allclose(compose_affine(affine, flow)[inside], compose(affine, flow)[inside], atol=1e-4)
+
+
+def test_integration_of_a_linear_velocity_is_the_matrix_exponential() -> None:
+    velocity = affine_flow(torch.diag(torch.tensor([0.2, -0.3, 0.1]))[None], torch.zeros(1, 3), 15)
+    expected = affine_flow(torch.diag(torch.tensor([0.2, -0.3, 0.1]).exp() - 1)[None], torch.zeros(1, 3), 15)
+    assert (integrate(velocity) - expected)[..., 5:10, 5:10, 5:10].abs().max() < 0.02
+
+
+def test_there_and_back_again_is_the_identity() -> None:
+    velocity = smooth_flow(24, 3, 4)
+    assert compose(integrate(velocity), integrate(-velocity)).abs()[..., 6:-6, 6:-6, 6:-6].max() < 0.1
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 1.25])

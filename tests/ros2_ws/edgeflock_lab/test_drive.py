@@ -1,23 +1,28 @@
 """`edgeflock drive` from the command line: real nodes, real middleware, real physics, small images and short drives."""
 
+import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
+from edgeflock.export.cli import export_app
 from edgeflock.runtime.bundle.bundle import Artefact, Manifest, generate_key, sign_bundle, write_bundle
 from edgeflock.runtime.errors import BundleError, CameraError, EdgeflockError, EngineError, FileError, InputError
 from edgeflock.runtime.mount import Mount, write_mount
@@ -32,6 +37,7 @@ from fadnet_sim.rollout import Rollout
 from fadnet_sim.world import make_world
 
 SMALL = ["--size", "160x120"]
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +86,16 @@ def constant(home, tmp_path_factory):
     return make
 
 
-@pytest.fixture
-def drive(home, tmp_path):
-    """``drive(*arguments)`` starts the command; reports go to tmp_path/report."""
+@contextlib.contextmanager
+def drives(home, folder):
+    """``start(*arguments)`` starts the command in `folder`; the report goes to its folder report."""
     started = []
 
     def start(*arguments):
-        command = [sys.executable, "-m", "edgeflock.runtime.cli", "drive", "--out", str(tmp_path / "report")]
+        command = [sys.executable, "-m", "edgeflock.runtime.cli", "drive", "--out", str(folder / "report")]
         environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"} | {"HOME": str(home)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen([*command, *map(str, arguments)], env=environment, cwd=tmp_path, **pipes))
+        started.append(subprocess.Popen([*command, *map(str, arguments)], env=environment, cwd=folder, **pipes))
         return started[-1]
 
     yield start
@@ -98,49 +104,78 @@ def drive(home, tmp_path):
         process.wait()
 
 
+@pytest.fixture
+def drive(home, tmp_path):
+    with drives(home, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def twins(home, constant, tmp_path_factory):
+    """One drive in lock-step, and the same again beside it: folder, process, what it printed; then the other record."""
+    folder, bundle = tmp_path_factory.mktemp("twins"), constant(0.0)
+    options = ["--seed", 100, "--duration", 2, "--lockstep", "--bundle", bundle, *SMALL]
+    with drives(home, folder) as start:
+        one = start(*options, "--json", "runs/out.json")
+        two = start(*options, "--out", folder / "two")
+        out, err = one.communicate(timeout=300)
+        assert (one.returncode, two.wait(300)) == (0, 0), out + err
+    return SimpleNamespace(folder=folder, bundle=bundle, process=one, out=out, two=folder / "two" / "drive.json")
+
+
 def nodes_of(pid):
     return [p for p in psutil.process_iter(["cmdline"]) if f"__ns:=/run_{pid}" in (p.info["cmdline"] or [])]
 
 
-def test_drives_in_lock_step_and_reports(drive, constant, tmp_path):
-    bundle = constant(0.0)
-    options = ["--seed", 100, "--duration", 3, "--lockstep", "--bundle", bundle, "--json", "runs/out.json"]
-    process = drive(*options, *SMALL)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, out + err
-
-    record = DriveRecord.model_validate_json((tmp_path / "runs/out.json").read_text())
-    assert (record.world, record.seed, record.duration_s, record.collisions) == ("indoor", 100, 3.0, 0)
-    assert (record.frames, record.frames_dropped) == (90, 0)
-    assert 1.5 < record.distance_m < 3.0  # from rest at 1 m/s^2 to 1 m/s
+def test_drives_in_lock_step_and_reports(twins):
+    record = DriveRecord.model_validate_json((twins.folder / "runs/out.json").read_text())
+    assert (record.world, record.seed, record.duration_s, record.collisions) == ("indoor", 100, 2.0, 0)
+    assert (record.frames, record.frames_dropped) == (60, 0)
+    assert 1.0 < record.distance_m < 2.0  # from rest at 1 m/s^2 to 1 m/s
     assert 0 < record.lateral_error_m.rms <= record.lateral_error_m.max < 0.3
-    assert 0 < record.latency_ms.p50 <= record.latency_ms.p99 <= record.latency_ms.max < 2000
+    assert 0 < record.latency_ms.p50 <= record.latency_ms.p99 <= record.latency_ms.max
     assert record.engine.startswith("onnxruntime") and record.precision == "fp32" and len(record.bundle_sha256) == 64
 
-    report = tmp_path / "report"
+    report = twins.folder / "report"
     assert {p.name for p in report.iterdir()} == {
         "drive.json", "report.html", "trajectory.png", "latency.png", "drive.gif", "drive.png", "logs",
     }  # fmt: skip
     assert {p.stem for p in (report / "logs").iterdir()} == {"base", "camera", "steering", "guard"}
     assert (report / "drive.gif").stat().st_size < 3e6
     assert json.loads((report / "drive.json").read_text()) == record.model_dump()
-    assert "lateral error RMS" in out and "report.html" in out
-    launch = f"next: ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense bundle:={bundle}"
-    assert out.splitlines()[-1] == launch
-    assert not nodes_of(process.pid)
+    assert "lateral error RMS" in twins.out and "report.html" in twins.out
+    launch = f"next: ros2 launch fadnet_nav fadnet_nav.launch.py camera:=realsense bundle:={twins.bundle}"
+    assert twins.out.splitlines()[-1] == launch
+    assert not nodes_of(twins.process.pid)
 
 
-def test_two_drives_side_by_side_are_the_same_drive_in_lock_step(drive, constant, tmp_path):
-    options = ["--seed", 100, "--duration", 1.5, "--lockstep", "--bundle", constant(-0.05), *SMALL]
-    twins = [drive(*options, "--out", tmp_path / name) for name in ("one", "two")]
-    assert [twin.wait(90) for twin in twins] == [0, 0]
-    one, two = (json.loads((tmp_path / name / "drive.json").read_text()) for name in ("one", "two"))
+def test_two_drives_side_by_side_are_the_same_drive_in_lock_step(twins):
+    one, two = (json.loads(path.read_text()) for path in (twins.folder / "report/drive.json", twins.two))
     assert one | {"latency_ms": None} == two | {"latency_ms": None}
 
 
-def test_a_collision_ends_with_3_and_is_in_the_report(drive, constant, tmp_path):
+@pytest.fixture
+def pilot(home, tmp_path, monkeypatch):
+    """Bundle of somebody's own net, which steers 17 degrees to the right, exported as in examples/05."""
+    torch = pytest.importorskip("torch")
+    shutil.copy(EXAMPLES / "05-own-net/pilot.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    from pilot import build
+
+    state = build().state_dict()
+    state["layers.15.bias"][:] = -17
+    torch.save(state, "best.pth")
+    np.savez("val.npz", image=np.random.default_rng(0).integers(0, 256, (6, 66, 200, 3), np.uint8))
+    words = "net pilot:build --weights best.pth --size 200x66 --task steering --angle-scale 0.0174533 --val val.npz"
+    key = home / ".config/edgeflock/keys/test.pem"
+    CliRunner().invoke(export_app, [*words.split(), f"--key={key}", "--out=own"], catch_exceptions=False)
+    return tmp_path / "own"
+
+
+def test_a_net_of_ones_own_drives_and_its_collision_ends_with_3_and_is_in_the_report(drive, pilot, tmp_path):
     # Off the road there is nothing that the guard could see: only the map knows.
-    options = ["--world", "outdoor", "--seed", 100, "--duration", 3, "--lockstep", "--bundle", constant(-0.3)]
+    options = ["--world", "outdoor", "--seed", 100, "--duration", 3, "--lockstep", "--bundle", pilot]
     process = drive(*options, *SMALL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 3, out + err
@@ -341,7 +376,7 @@ def test_a_recording_without_depth_does_not_stop_the_guard(tmp_path):
     assert "base" not in nodes
 
 
-@pytest.mark.parametrize(("rms", "verdict"), [(0.1, "met"), (0.3, "missed")])
+@pytest.mark.parametrize(("rms", "verdict"), [(0.1, "met."), (0.11, "missed in indoor 100.")])
 def test_the_table_of_bars_says_whether_they_are_met(rms, verdict):
     record = DriveRecord(
         world="indoor", seed=100, duration_s=60, distance_m=58.2, collisions=0, clear_m=58.2, clear_s=60, frames=1800,
@@ -350,7 +385,7 @@ def test_the_table_of_bars_says_whether_they_are_met(rms, verdict):
     )  # fmt: skip
     page = markdown([(record, Rollout(distance_m=5.0, collisions=0, lateral_rms_m=0.02, lateral_max_m=0.05))])
     assert f"| indoor | 100 | 60 s, 58.2 m | 0 | {rms:.3f} m | 0.400 m | 0.020 m | 0.050 m | 0 of 1800 |" in page
-    assert f"in every world: {verdict}" in page
+    assert f"0.10 m indoor, 0.04 m outdoor, 0.08 m tape: {verdict}" in page
 
 
 def test_the_steering_bar_points_to_the_side():

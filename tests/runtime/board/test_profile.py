@@ -8,7 +8,7 @@ import pytest
 
 from edgeflock.runtime.board import profile
 from edgeflock.runtime.board.profile import Choice, choice, save, this_board
-from edgeflock.runtime.errors import DataError
+from edgeflock.runtime.errors import DataError, EdgeflockError
 
 DIGEST, OTHER = "a" * 64, "b" * 64
 FASTEST = Choice(engine="openvino", precision="int8", threads=1)
@@ -79,6 +79,12 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_the_way_out(path):
     path.parent.write_text("a file")
     with pytest.raises(DataError, match=r"cannot be written.*EDGEFLOCK_BOARD_PROFILE"):
         save(DIGEST, FASTEST)
+
+
+def test_one_that_cannot_be_written_is_refused_before_anything_is_measured(path):
+    path.parent.write_text("a file")
+    with pytest.raises(EdgeflockError, match=r"cannot write.*EDGEFLOCK_BOARD_PROFILE"):
+        profile.check_writable()
 
 
 def test_the_file_is_the_users_unless_the_environment_names_one(monkeypatch, tmp_path):

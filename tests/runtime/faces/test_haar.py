@@ -97,6 +97,13 @@ def test_tilted_heads_are_found_in_pictures_and_in_a_stream_some_frames_later(cr
     assert max(seen[:5]) >= 1 and seen[5:] == [max(seen)] * 3  # the turn that shows them stays
 
 
+def test_the_frames_of_a_stream_share_their_buffers(haar, crowd) -> None:
+    haar(crowd.frames[0])
+    held = dict(haar._buffers)
+    haar(crowd.frames[1])
+    assert held and all(haar._buffers[key] is array for key, array in held.items())
+
+
 def test_faces_smaller_than_asked_for_are_not_looked_for(crowd) -> None:
     assert open_detector("cascade", min_face=0.5)(crowd.frames[0]) == []
     for share in (0, -1, 1.1, float("nan")):

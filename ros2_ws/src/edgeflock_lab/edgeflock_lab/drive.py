@@ -247,8 +247,7 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
         own["steering"] = {} if options.as_is else mount.parameters
     if world is not None:
         own["guard"]["camera_forward"] = world.look.forward
-        wanted = {name: value for name, value in world.look.mount.parameters.items() if name != "camera_roll"}
-        own["camera"] |= {**wanted, "camera_fovy": world.look.fovy}
+        own["camera"] |= {**world.look.mount.parameters, "camera_fovy": world.look.fovy}
     processes = robot(
         kind,
         path,
@@ -313,8 +312,6 @@ def _check_environment(options: DriveOptions) -> None:
 
         open_source("video", path).close()
     check_environment()
-    if "HOME" not in os.environ:  # where rcl would write its logs
-        os.environ.setdefault("ROS_LOG_DIR", str((options.out / "logs").absolute()))
 
 
 def _title(options: DriveOptions) -> str:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -43,10 +44,15 @@ def free_domain() -> int:
 
 
 def stay_on_this_machine() -> None:
-    """Set this process, and those it starts, to loopback only, in a domain of their own unless the user chose one."""
+    """Set this process, and those it starts, to loopback only, in a domain of their own unless the user chose one.
+
+    Where there is no home to write to, as in many a container, ROS 2 keeps its logs in the temporary folder.
+    """
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(files("edgeflock_ros") / "config" / "loopback.xml")
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+    if not os.access(os.environ.get("HOME", ""), os.W_OK):
+        os.environ.setdefault("ROS_LOG_DIR", tempfile.gettempdir())
 
 
 def ros_arguments() -> list[str]:

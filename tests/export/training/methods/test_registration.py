@@ -21,6 +21,7 @@ from edgeflock.export.training.methods.registration import (
     affine_penalties,
     correlation,
     figures,
+    folding,
     registration_loss,
     smoothness,
     train_registration,
@@ -96,6 +97,11 @@ def test_only_the_last_warped_image_counts_and_every_stem_is_regularised() -> No
     assert (smooth - bare).item() == pytest.approx(2 * smoothness(flows[1]).item(), rel=1e-3)
     assert (rigid - bare).item() == pytest.approx(2 * sum(affine_penalties(flows[0])).item(), rel=1e-2)
     assert aggregate.shape == (1, 3, 64, 64, 64)
+
+
+def test_folding_counts_what_the_determinant_lacks() -> None:
+    mirror = affine_flow(torch.diag(torch.tensor([-2.0, 0, 0]))[None], torch.zeros(1, 3), 6)
+    assert folding(mirror).item() == pytest.approx(1.1) and folding(torch.zeros(1, 3, 6, 6, 6)) == 0
 
 
 # ---- training
