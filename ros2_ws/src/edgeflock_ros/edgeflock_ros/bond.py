@@ -23,7 +23,7 @@ except ImportError:  # it comes with Nav2; ROS of PyPI has it only after .ci/mes
 
 PERIOD_S = 0.1  # as Nav2's nodes
 TIMEOUT_S = 4.0  # what the manager may wait; it goes by its own `bond_timeout`
-LAST_WORD_S = 0.1
+LAST_WORD_S = 1.0  # a busy machine takes its time; the word is there at once on others
 
 
 class Bond:
