@@ -38,6 +38,7 @@ COMMAND = "cmd_vel"
 ASKED = "cmd_vel_nav"
 DRIVE = "drive"
 ESTOP = "estop"
+BOND = "bond"
 ODOMETRY = "odom"
 
 COLLISIONS = "sim/collisions"
