@@ -18,6 +18,7 @@ def adopted(model: ModelProto) -> ModelProto:
 
     * Constant nodes, and Identity nodes of constants, become initializers, as ONNX Runtime's quantiser wants weights.
     * Initializers are no longer inputs, as they were before IR 4.
+    * A bias (1, N) of a Gemm becomes (N,): ONNX Runtime's quantiser ends with an error at any other.
     * A bias that several layers share gets a copy for each: in INT8 its scale is the layer's.
     * An operator set before 13 becomes 17.
     * Shapes that follow from constants are filled in.
@@ -44,6 +45,14 @@ def adopted(model: ModelProto) -> ModelProto:
             constants[node.output[0]] = tensor
     biases: set[str] = set()
     for node in nodes:
+        if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2] in constants:
+            bias = constants[node.input[2]]
+            if len(bias.dims) == 2 and bias.dims[0] == 1:
+                row = onnx.TensorProto()
+                row.CopyFrom(bias)
+                row.name = f"{bias.name}_row"
+                del row.dims[:1]
+                constants[row.name], node.input[2] = row, row.name
         if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2 and node.input[2] in constants:
             if node.input[2] in biases:
                 copy = onnx.TensorProto()

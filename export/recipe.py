@@ -111,8 +111,9 @@ class Recipe:
     rewrite : callable, optional
         Exact rewrite of the graph before it becomes `int8` or `int8-qnn`, for operators that CPUs and NPUs have no
         integer kernel for.
-    method : str
-        How the ranges of the quantised forms are found unless told otherwise.
+    method : str or None
+        How the ranges of the quantised forms are found unless told otherwise; None: by the method that answers
+        calibration samples best.
     default_precision : str or None
         What the bundle uses unless told otherwise; None: int8 where it passes the gate, else fp32.
     training : Training
@@ -134,7 +135,7 @@ class Recipe:
     others: Sequence[Shared] = ()
     keep_float: tuple[str, ...] = ()
     rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
-    method: Method = "entropy"
+    method: Method | None = "entropy"
     default_precision: str | None = "int8"
     training: Training = field(default_factory=Training)
     trained_camera: TrainedCamera | None = None

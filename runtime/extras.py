@@ -17,6 +17,8 @@ EXTRAS = {
     "pyarrow": "lerobot",
     "nibabel": "registration",
     "h5py": "registration",
+    "SimpleITK": "affine",
+    "soundfile": "dance",
     "pi_heif": "heic",
     "networkx": "fleet",
     "scipy": "fleet",

@@ -178,15 +178,16 @@ def own_files(rng: np.random.Generator, count: int) -> Arrays:
     """Begin and end of real files of this Python, as Magika has them: 1024 bytes each, 256 where there is none."""
     kinds = ("*.py", "*.pyc", "*.so", "*.txt", "*.json", "*.exe", "*.pem", "*.tgz", "*.whl", "*.xml", "*.md")
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = [sorted(root.rglob(kind))[:400] for kind in kinds]
-    files = [kind[rng.integers(len(kind))] for kind in found if kind for _ in range(count)]
-    rows = np.full((count, 2048), 256, np.int32)
-    for row, path in zip(rows, (files[i] for i in rng.permutation(len(files))), strict=False):
-        content = path.read_bytes()
+    found = [sorted(root.rglob(kind))[:count] for kind in kinds]
+    rows = {}
+    for path in (path for kind in found for path in kind):
+        content, row = path.read_bytes(), np.full(2048, 256, np.int32)
         begin, end = np.frombuffer(content[:1024].lstrip(), np.uint8), np.frombuffer(content[-1024:].rstrip(), np.uint8)
         row[: len(begin)] = begin
         row[2048 - len(end) :] = end
-    return {"bytes": rows}
+        rows[row.tobytes()] = row  # many files are empty, or begin and end alike
+    kept = list(rows.values())
+    return {"bytes": np.stack([kept[i] for i in rng.permutation(len(kept))[:count]])}
 
 
 _PADDLE = {"color": "bgr", "mean": 0.5, "std": 0.5}

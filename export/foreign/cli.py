@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from edgeflock.export.datasets.options import ReadOptions
-from edgeflock.export.foreign.meaning import Meaning
+from edgeflock.export.foreign.meaning import Meaning, told_by_options
 from edgeflock.export.options import ExportOptions
 from edgeflock.export.recipes.limits import NetLimits
 from edgeflock.runtime.errors import InputError
@@ -20,15 +20,15 @@ from edgeflock.runtime.model_options import Fields, model_options
 def net(
     source: Annotated[str, typer.Argument(help="ONNX file, .pt2 of torch.export, or package.module:factory.")],
     val: Annotated[
-        Path, typer.Option(help="Frames that the gate judges: a folder of pictures, an npz, or a data set.")
+        Path, typer.Option(help="Frames that the gate judges: pictures, sounds, scans, an npz, a bag, or a data set.")
     ],
     bundle: Annotated[ExportOptions, Fields("out", "key", "precision", "method", "report")],
-    meaning: Annotated[Meaning, Fields()],
+    meaning: Annotated[Meaning, Fields(*told_by_options())],
     limits: Annotated[NetLimits, Fields()],
     reading: Annotated[ReadOptions, Fields()],
     calib: Annotated[Path | None, typer.Option(help="Other frames, for the ranges of INT8, in the same forms.")] = None,
     metric: Annotated[
-        str, typer.Option(help="agreement (with fp32, no labels), accuracy, rmse, or module:function.")
+        str, typer.Option(help="agreement (with fp32, no labels), accuracy, rmse, miou, or module:function.")
     ] = "agreement",
     weights: Annotated[Path | None, typer.Option(help="State dict for package.module:factory.")] = None,
     inputs: Annotated[
@@ -41,6 +41,10 @@ def net(
     angle_scale: Annotated[
         float, typer.Option(help="Of --task steering: rad, left positive, where the net says 1; of degrees 0.0174533.")
     ] = 1.0,
+    angle: Annotated[
+        str,
+        typer.Option(help="Of --task steering: OUTPUT or OUTPUT:INDEX that is the angle (default: the only number)."),
+    ] = "",
     labels: Annotated[
         str, typer.Option(help="Names of the classes, in the order of the first output: a,b,c or a file, one a line.")
     ] = "",
@@ -87,9 +91,9 @@ def net(
         precision=default,
     )
     if task == "steering":
-        recipe = as_steering(recipe, angle_scale, metric, limits)
-    elif angle_scale != 1:
-        raise InputError("--angle-scale goes with --task steering: add that, or leave it out.")
+        recipe = as_steering(recipe, angle_scale, metric, limits, angle)
+    elif angle_scale != 1 or angle:
+        raise InputError("--angle-scale and --angle go with --task steering: add that, or leave them out.")
     elif task == "emotion":
         recipe = as_emotion(recipe, classes)
     elif classes:

@@ -3,78 +3,25 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from edgeflock.calibration.frames import representative
 from edgeflock.export.datasets import ReadOptions, SteeringDataset, open_dataset
 from edgeflock.export.foreign.meaning import Taken
-from edgeflock.export.recipe import Samples
+from edgeflock.export.foreign.other_frames import other_frames
+from edgeflock.export.foreign.samples import Frames, only_picture, prepared
 from edgeflock.runtime.bundle.manifest import ImageInput
-from edgeflock.runtime.cameras.encodings import Encoding
 from edgeflock.runtime.cameras.pictures import is_picture, not_read, read_picture
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.prepare.image import ImagePreprocess
 
 LABEL = "label"
 """Name of a class number in `Samples.labels`."""
-TABLE = "labels.csv"
-_SPARE = 4
-"""Samples that are looked at for each that is chosen."""
-
-
-class Frames(ABC):
-    """Samples that were found at a path; read when they are asked for.
-
-    Attributes
-    ----------
-    path : Path
-    arrays : dict
-        By input, shape (N, ...) and type of arrays; empty for pictures.
-    """
-
-    path: Path
-    arrays: dict[str, tuple[tuple[int, ...], np.dtype]]
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def feeds(self, inputs: Sequence[Taken], index: np.ndarray) -> dict[str, np.ndarray]:
-        """By input (n, ...), the samples at an index as the bundle takes them."""
-
-    @abstractmethod
-    def labels(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """What is known of them, each (n, ...)."""
-
-    @abstractmethod
-    def names(self, index: np.ndarray) -> list[str]:
-        """For messages."""
-
-    def of(self, names: Sequence[str]) -> Frames:
-        """The same for a net with these inputs; InputError where arrays are named otherwise."""
-        return self
-
-    def samples(self, inputs: Sequence[Taken], count: int | None = None) -> Samples:
-        """At most `count` samples, chosen by coverage of brightness and contrast; all where none is said."""
-        index = np.arange(len(self))
-        if count is not None and len(index) > count:
-            index = np.unique(np.linspace(0, len(self) - 1, min(len(self), _SPARE * count)).astype(int))
-        feeds = self.feeds(inputs, index)
-        if count is not None and len(index) > count:
-            first = next(iter(feeds.values())).reshape(len(index), -1)
-            chosen = representative(np.stack([first.mean(1), first.std(1)], 1), count, (8, 4))
-            index, feeds = index[chosen], {name: feed[chosen] for name, feed in feeds.items()}
-        sha = hashlib.sha256()
-        for name in sorted(feeds):
-            sha.update(np.ascontiguousarray(feeds[name]).data)
-        return Samples(feeds, self.labels(index), self.names(index), sha.hexdigest())
+TABLE, MASKS = "labels.csv", "masks"
 
 
 def open_frames(path: Path, options: ReadOptions | None = None, labels: Sequence[str] = ()) -> Frames:
@@ -83,8 +30,8 @@ def open_frames(path: Path, options: ReadOptions | None = None, labels: Sequence
     Parameters
     ----------
     path : Path
-        npz with arrays named as the inputs; a folder of pictures, or of a folder of pictures for each class; or a data
-        set of docs/data.md.
+        npz with arrays named as the inputs; a folder of pictures, or of a folder of pictures for each class; a folder
+        of sounds or scans; a bag of ROS; or a data set of docs/data.md.
     options : ReadOptions, optional
         What a data set leaves open.
     labels : sequence of str
@@ -105,20 +52,22 @@ def open_frames(path: Path, options: ReadOptions | None = None, labels: Sequence
             return _Arrays(path, arrays)
     if path.is_dir():
         if pictures := _pictures(path):
-            return _Pictures(path, pictures, _table(path / TABLE, pictures, labels))
+            return _Pictures(path, pictures, _table(path / TABLE, pictures, labels), path / MASKS)
         folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
         grouped = [(folder, file) for folder in folders for file in _pictures(folder)]
         if grouped and not any(path.glob("sync_steering.txt")):
             names = labels or [folder.name for folder in folders]
             numbers = [_number(folder.name, names, folder) for folder, _ in grouped]
             return _Pictures(path, [file for _, file in grouped], {LABEL: np.array(numbers)})
+    if (other := other_frames(path, options or ReadOptions())) is not None:
+        return other
     try:
         return _Recording(path, open_dataset(path, options=options))
     except InputError as error:
-        other = not_read(path.iterdir()) if path.is_dir() else ""
+        unread = not_read(path.iterdir()) if path.is_dir() else ""
         raise InputError(
-            f"{path}: expected a folder of pictures{f' that are read, got {other}' if other else ''}, an npz with "
-            f"arrays named as the inputs, or a data set ({error})"
+            f"{path}: expected a folder of pictures{f' that are read, got {unread}' if unread else ''}, sounds or "
+            f"scans, an npz with arrays named as the inputs, a bag, or a data set ({error})"
         ) from None
 
 
@@ -156,7 +105,7 @@ class _Arrays(Frames):
                 )
             if held.shape[1:] == spec.shape[1:]:  # channels first already
                 return held[index]
-            return _prepared(spec, (held[i] for i in index), len(index), "bgr8" if spec.color == "bgr" else "rgb8")
+            return prepared(spec, (held[i] for i in index), len(index), "bgr8" if spec.color == "bgr" else "rgb8")
         for shape in (spec.shape[1:], taken.shape):
             if held.shape[1:] == shape:
                 feed = held[index].reshape(len(index), *spec.shape[1:])
@@ -188,18 +137,29 @@ class _Arrays(Frames):
 
 
 class _Pictures(Frames):
-    def __init__(self, path: Path, files: list[Path], labels: dict[str, np.ndarray]) -> None:
+    def __init__(self, path: Path, files: list[Path], labels: dict[str, np.ndarray], masks: Path | None = None) -> None:
         self.path, self.arrays, self._files, self._labels = path, {}, files, labels
+        self._masks = masks if masks is not None and masks.is_dir() else None
 
     def __len__(self) -> int:
         return len(self._files)
 
     def feeds(self, inputs: Sequence[Taken], index: np.ndarray) -> dict[str, np.ndarray]:
-        spec = _only_picture(self.path, inputs)
-        return {spec.name: _prepared(spec, (read_picture(self._files[i]) for i in index), len(index), "bgr8")}
+        spec = only_picture(self.path, inputs)
+        return {spec.name: prepared(spec, (read_picture(self._files[i]) for i in index), len(index), "bgr8")}
 
     def labels(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: values[index] for name, values in self._labels.items()}
+        found = {name: values[index] for name, values in self._labels.items()}
+        return found if self._masks is None else found | {LABEL: np.stack([self._mask(self._files[i]) for i in index])}
+
+    def _mask(self, file: Path) -> np.ndarray:
+        """Class of each pixel, (H, W); DataError where there is none."""
+        assert self._masks is not None
+        path = self._masks / f"{file.stem}.png"
+        found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if found is None or found.ndim != 2:
+            raise DataError(f"{path}: expected a PNG of one channel with the class of each pixel of {file.name}.")
+        return found
 
     def names(self, index: np.ndarray) -> list[str]:
         return [str(self._files[i].relative_to(self.path)) for i in index]
@@ -213,8 +173,8 @@ class _Recording(Frames):
         return len(self._data)
 
     def feeds(self, inputs: Sequence[Taken], index: np.ndarray) -> dict[str, np.ndarray]:
-        spec = _only_picture(self.path, inputs)
-        return {spec.name: _prepared(spec, (self._data.frames[i] for i in index), len(index), "mono8")}
+        spec = only_picture(self.path, inputs)
+        return {spec.name: prepared(spec, (self._data.frames[i] for i in index), len(index), "mono8")}
 
     def labels(self, index: np.ndarray) -> dict[str, np.ndarray]:
         return {"angle": self._data.angles[index]}
@@ -225,24 +185,6 @@ class _Recording(Frames):
 
 def _pictures(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file))
-
-
-def _only_picture(path: Path, inputs: Sequence[Taken]) -> ImageInput:
-    specs = [taken.spec for taken in inputs]
-    if len(specs) != 1 or not isinstance(specs[0], ImageInput):
-        raise InputError(
-            f"{path} holds pictures, the net takes {'; '.join(map(str, inputs))}: expected one picture. Give an npz "
-            f"with arrays named {', '.join(spec.name for spec in specs)}, or say --kind image."
-        )
-    return specs[0]
-
-
-def _prepared(spec: ImageInput, images: object, count: int, encoding: Encoding) -> np.ndarray:
-    prepare, found = ImagePreprocess(spec), np.empty((count, *spec.shape[1:]), np.uint8)
-    for row, image in zip(found, images, strict=True):  # type: ignore[call-overload]  # an iterable of arrays
-        flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-        row[...] = prepare(flat, "mono8" if flat.ndim == 2 else encoding)[0]
-    return found
 
 
 def _arrays_of(path: Path) -> dict[str, np.ndarray]:

@@ -15,6 +15,9 @@ from edgeflock.runtime.bundle.manifest import ImageInput, OutputSpec
 from edgeflock.runtime.errors import ParityError
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
+_Step = tuple[str, np.ndarray | np.generic | None, dict[str, Any]]
+"""Operator, its constant if it has one, its attributes."""
+
 PARITY = 1e-4
 """Largest |bundle's graph - net| / max(1, largest |answer|) that counts as the same net."""
 
@@ -56,9 +59,22 @@ def framed(model: onnx.ModelProto, inputs: Sequence[Taken]) -> onnx.ModelProto:
     return _of_nodes(made, nodes)
 
 
-def steering_of(model: onnx.ModelProto, scale: float) -> onnx.ModelProto:
-    """Copy of a framed graph whose one answer, times `scale`, is the angle (1, 1) of a steering net."""
-    return _ended(model, STEERING_OUTPUT, [("Mul", np.float32(scale)), ("Reshape", np.array([1, 1]))])
+def steering_of(model: onnx.ModelProto, scale: float, answer: str, index: int | None = None) -> onnx.ModelProto:
+    """Copy of a framed graph whose first output is the angle (1, 1) of a steering net: a number of it, times `scale`.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    scale : float
+    answer : str
+        Output that has the number.
+    index : int, optional
+        Of the number among the output's, which then stays an output as well; None: it is the only one, and goes.
+    """
+    steps: list[_Step] = [("Reshape", np.array([1, -1]), {})]
+    if index is not None:
+        steps.append(("Gather", np.array([index]), {"axis": 1}))
+    return _ended(model, answer, STEERING_OUTPUT, [*steps, ("Mul", np.float32(scale), {})], keep=index is not None)
 
 
 def emotion_of(model: onnx.ModelProto, output: OutputSpec, softmax: bool) -> onnx.ModelProto:
@@ -66,28 +82,36 @@ def emotion_of(model: onnx.ModelProto, output: OutputSpec, softmax: bool) -> onn
 
     `softmax` makes it one of the net's scores.
     """
-    made = _ended(model, output, [("Reshape", np.array(output.shape)), *([("Softmax", None)] if softmax else [])])
+    steps: list[_Step] = [("Reshape", np.array(output.shape), {}), *([("Softmax", None, {})] if softmax else [])]
+    made = _ended(model, model.graph.output[0].name, output, steps)
     _renamed(made.graph, made.graph.input[0].name, "face")
     return made
 
 
 def _ended(
-    model: onnx.ModelProto, output: OutputSpec, steps: Sequence[tuple[str, np.ndarray | np.generic | None]]
+    model: onnx.ModelProto, answer: str, output: OutputSpec, steps: Sequence[_Step], keep: bool = False
 ) -> onnx.ModelProto:
-    """Copy of a graph of one answer that goes through operators, each with its constant if it has one."""
+    """Copy of a graph whose first output is made of one of its answers, which may stay an output."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    [value] = made.graph.output
-    inner = _renamed(made.graph, value.name)
+    values = {value.name: value for value in made.graph.output}
+    value = _value(output.name, output.shape, output.dtype)
+    if keep:
+        inner = _renamed(made.graph, answer, f"{answer}_all") if answer == output.name else answer
+    else:
+        inner = _renamed(made.graph, answer)
+        made.graph.output.remove(values[answer])
+    others = [type(value).FromString(other.SerializeToString()) for other in made.graph.output]
+    del made.graph.output[:]
+    made.graph.output.extend([value, *others])
     nodes = list(made.graph.node)
-    for i, (operator, constant) in enumerate(steps):
+    for i, (operator, constant, attributes) in enumerate(steps):
         name = f"edgeflock/{operator}"
         given = [inner] if constant is None else [inner, f"{name}/constant"]
         if constant is not None:
             made.graph.initializer.append(numpy_helper.from_array(np.asarray(constant), given[1]))
         inner = output.name if i == len(steps) - 1 else f"{name}/output"
-        nodes.append(helper.make_node(operator, given, [inner], name))
-    value.CopyFrom(_value(output.name, output.shape, output.dtype))
+        nodes.append(helper.make_node(operator, given, [inner], name, **attributes))
     return _of_nodes(made, nodes)
 
 

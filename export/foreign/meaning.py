@@ -12,7 +12,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from typing_extensions import Self
 
-from edgeflock.runtime.bundle.manifest import Color, Dtype, ImageInput, InputSpec, VectorInput
+from edgeflock.runtime.bundle.manifest import (
+    AudioInput,
+    Color,
+    Dtype,
+    ImageInput,
+    InputSpec,
+    Part,
+    VectorInput,
+    VolumeInput,
+)
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.model_options import validated
 from edgeflock.runtime.prepare.frame import MIN_SIDE
@@ -29,8 +38,8 @@ class Meaning(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["image", "vector"] | None = Field(
-        None, description="Picture, or numbers as they are; by default from shape and samples."
+    kind: Literal["image", "volume", "audio", "vector"] | None = Field(
+        None, description="Picture, scan, sound, or numbers as they are; by default from shape and samples."
     )
     size: str = Field("", description="Of a picture, WIDTHxHEIGHT; by default the net's own.", pattern=r"^(\d+x\d+)?$")
     shape: str = Field("", description="Of numbers, as 1x8x20; by default the net's own.", pattern=r"^(\d+(x\d+)*)?$")
@@ -42,6 +51,9 @@ class Meaning(BaseModel):
     mean: str = Field("", description="Then subtracted, one number or one per channel, as 0.485,0.456,0.406.")
     std: str = Field("", description="Then divided by, in the same form.")
     fit: Literal["stretch", "crop", "letterbox"] = Field("stretch", description="How a picture gets the net's size.")
+
+    rate: float | None = Field(None, gt=0, description="Of sound, samples per second.")
+    unit: str = Field("", description="Of numbers: a single one in m/s is the robot's speed, for --task steering.")
 
     @field_validator("size", "shape", "mean", "std", mode="before")
     @classmethod
@@ -87,6 +99,11 @@ class Meaning(BaseModel):
         told = np.concatenate([mean, std])
         scale = self.scale if self.scale is not None else 1 / 255 if len(told) and np.abs(told).max() < SMALL else 1.0
         return scale, mean if len(mean) else np.zeros(1), std if len(std) else np.ones(1)
+
+
+def told_by_options() -> list[str]:
+    """Fields of `Meaning` that the only input is told by; a unit tells inputs apart."""
+    return [name for name in Meaning.model_fields if name != "unit"]
 
 
 def read_meanings(path: Path) -> dict[str, Meaning]:
@@ -151,9 +168,8 @@ class Taken:
         """
         seen = [layout for layout in ("nchw", "nhwc") if _is_picture(shape, layout) and told.layout in (None, layout)]
         guessed = "image" if seen and dtype in ("float32", "uint8") and given in (None, np.dtype("uint8")) else "vector"
-        if (told.kind or guessed) == "vector":
-            lifted = shape if shape[:1] == (1,) else (1, *shape)
-            return cls(VectorInput(name=name, shape=lifted, dtype=dtype), shape, dtype)
+        if (told.kind or guessed) != "image":
+            return cls(_numbers(name, shape if shape[:1] == (1,) else (1, *shape), dtype, told), shape, dtype)
         layout = seen[0] if seen else None
         color = told.color or ("grey" if layout and _channels(shape, layout) == 1 else "rgb")
         if layout is None or _channels(shape, layout) != CHANNELS[color]:
@@ -197,7 +213,8 @@ class Taken:
 
     def __str__(self) -> str:
         if not isinstance(self.spec, ImageInput):
-            return f"{self.spec.name}: numbers as they are, {self.dtype} {list(self.shape)}"
+            what = {"volume": "scan, 0..1", "audio": "sound"}.get(self.spec.kind, "numbers as they are")
+            return f"{self.spec.name}: {what}, {self.dtype} {list(self.shape)}"
         width, height = self.spec.resize or (0, 0)
         how = {None: "stretched", "centre": "cut around the centre", "letterbox": "letterboxed"}[self.spec.crop]
         values = "as they are, 0..255"
@@ -236,6 +253,20 @@ def meanings(one: Meaning, file: Path | None, names: list[str]) -> dict[str, Mea
     if unknown := found.keys() - set(names):
         raise InputError(f"{file}: the net has no input {', '.join(sorted(unknown))}, only {', '.join(names)}.")
     return found
+
+
+def _numbers(name: str, shape: tuple[int, ...], dtype: Dtype, told: Meaning) -> InputSpec:
+    """An input that is no picture; `shape` has its batch."""
+    if told.kind == "volume":
+        if len(shape) != 5 or shape[1] != 1 or dtype != "float32":
+            raise InputError(f"input '{name}' is {dtype} {list(shape)}: expected a scan, float32 (1, 1, D, H, W).")
+        return VolumeInput(name=name, shape=shape, range=(0, 1))
+    if told.kind == "audio":
+        if told.rate is None or dtype != "float32":
+            raise InputError(f"input '{name}' is {dtype}: expected float32 sound, and its samples a second by --rate.")
+        part = Part(name="sample", size=shape[-1])
+        return AudioInput(name=name, shape=shape, rate_hz=told.rate / shape[-1], parts=[part])
+    return VectorInput(name=name, shape=shape, dtype=dtype, unit=told.unit)
 
 
 def _is_picture(shape: tuple[int, ...], layout: str) -> bool:

@@ -9,6 +9,8 @@ from torch import nn
 
 from edgeflock.export.nets.dronet import DroNet
 from edgeflock.export.nets.fadnet import FADNet, FADNetPlus, FADNetReleased
+from edgeflock.export.nets.gcd import GCD
+from edgeflock.export.nets.gdancer import GDanceR
 from edgeflock.export.nets.glamor import Glamor, GlamorResNet18
 from edgeflock.export.nets.ldr import LDR, LDRReleased, cascaded_ldr
 from edgeflock.export.nets.mobilenet import MobileNetV2
@@ -17,7 +19,16 @@ from edgeflock.export.nets.voxelmorph import VoxelMorph
 from edgeflock.export.nets.vtn import VTN, VTNAffine
 from edgeflock.runtime.tasks.family import families, part
 
-__all__ = ["EMOTION_NETS", "GLAMOR_NETS", "NETS", "REGISTRATION_NETS", "STEERING_NETS", "Nets", "known_nets"]
+__all__ = [
+    "CHOREOGRAPHY_NETS",
+    "EMOTION_NETS",
+    "GLAMOR_NETS",
+    "NETS",
+    "REGISTRATION_NETS",
+    "STEERING_NETS",
+    "Nets",
+    "known_nets",
+]
 
 Nets = dict[str, Callable[[], nn.Module]]
 
@@ -49,8 +60,16 @@ GLAMOR_NETS: Nets = {
     "glamor-concat": partial(Glamor, fusion="concat"),
 }
 EMOTION_NETS: Nets = {**GLAMOR_NETS, "fer-resnet18": FerResNet18, "fer-resnet50": FerResNet50}
+CHOREOGRAPHY_NETS: Nets = {
+    "gdancer": GDanceR,
+    "gdancer-small": partial(GDanceR, music=52, pose=147, width=192, layers=2),
+    "gdancer-small-alone": partial(GDanceR, music=52, pose=147, width=192, layers=2, attention=False),
+    "gcd": GCD,
+    "gcd-52": partial(GCD, music=52),
+    "gcd-small": partial(GCD, width=128, layers=3, hidden=256, heads=4, music=52),
+}
 
-NETS: Nets = {**STEERING_NETS, **REGISTRATION_NETS, **EMOTION_NETS}
+NETS: Nets = {**STEERING_NETS, **REGISTRATION_NETS, **EMOTION_NETS, **CHOREOGRAPHY_NETS}
 """The nets that come with edgeflock."""
 
 

@@ -16,8 +16,9 @@ from rich.progress import Progress
 from edgeflock.calibration.observe import OnProgress, progress
 from edgeflock.calibration.ranges import Method, activation_ranges
 from edgeflock.export.graph import PARITY, predict
-from edgeflock.export.quantise.forms import FORMS, prepare
+from edgeflock.export.quantise.forms import FORMS, prepare, quantize
 from edgeflock.export.quantise.search import SearchResult, search
+from edgeflock.export.quantise.sensitivity import scores, sqnr_db
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.runtime.errors import GateError
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from onnxruntime.quantization.calibrate import TensorsData
 
 SENSITIVITY_SAMPLES = 16
+RANKED_SAMPLES = 64
+"""Calibration samples that tell which method is the best."""
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Quantiser:
     methods : sequence of str
         Calibration methods; the first is preferred.
     console : Console
+    rank : bool
+        Prefer the method whose form of the whole net answers calibration samples best, instead of the first.
     """
 
     recipe: Recipe
@@ -52,6 +57,7 @@ class Quantiser:
     judge: Callable[[onnx.ModelProto], Judgement]
     methods: Sequence[Method]
     console: Console
+    rank: bool = False
 
     @property
     def provenance(self) -> dict[str, object]:
@@ -67,20 +73,30 @@ class Quantiser:
         A form that may hold no float has no layers to give back: where the gate refuses it, the other methods are
         tried. Where none helps, the preferred one is the answer.
         """
-        preferred, *others = self.methods
-        first = self._by(preferred, name)
-        if first.judgement.passed or FORMS[name].layers:
-            return first, preferred
-        for method in others:
-            found = self._by(method, name)
-            if found.judgement.passed:
-                return found, method
-        return first, preferred
+        preferred, *others = self._ranked(name) if self.rank else self.methods
+        if not FORMS[name].layers:
+            for method in (preferred, *others):
+                found = self._by(method, name, blame=False)
+                if found.judgement.passed:
+                    return found, method
+        return self._by(preferred, name), preferred
 
-    def _by(self, method: Method, name: str) -> SearchResult:
+    def _ranked(self, name: str) -> list[Method]:
+        """The methods by the SQNR of the form that each gives where no layer is left in float."""
+        source, samples = self._rewritten(self.fp32, name), self.calibration.spread(RANKED_SAMPLES)
+        expected = scores(self.fp32, samples.feeds)
+
+        def quality(method: Method) -> float:
+            ranges = self._ranges(method, name, Console(quiet=True))
+            return sqnr_db(expected, scores(quantize(source, ranges, name, self.recipe.keep_float), samples.feeds))
+
+        with self.console.status(f"{name}: which calibration method is the best ..."):
+            return sorted(self.methods, key=quality, reverse=True)
+
+    def _by(self, method: Method, name: str, blame: bool = True) -> SearchResult:
         source = self._rewritten(self.fp32, name)
         self._check_rewrites(source, name)
-        ranges = self._ranges(method, name)
+        ranges = self._ranges(method, name, self.console)
         with _bar(self.console, name) as on_progress:
             return search(
                 source,
@@ -90,11 +106,12 @@ class Quantiser:
                 self._few.feeds,
                 self.recipe.keep_float,
                 score=self._score,
+                blame=blame,
                 on_progress=on_progress,
             )
 
-    def _ranges(self, method: Method, name: str) -> TensorsData:
-        with progress(self.console, f"{name} calibration") as on_progress:
+    def _ranges(self, method: Method, name: str, console: Console) -> TensorsData:
+        with progress(console, f"{name} calibration") as on_progress:
             return activation_ranges(
                 self._rewritten(self.single, name),
                 dict(self.calibration.feeds),

@@ -67,6 +67,7 @@ def search(
     keep_float: Collection[str] = (),
     *,
     score: Score | None = None,
+    blame: bool = True,
     on_progress: OnProgress | None = None,
 ) -> SearchResult:
     """Quantise what the form allows; where the gate refuses, leave the most sensitive layers in float until it holds.
@@ -85,6 +86,8 @@ def search(
         The gate.
     feeds, score
         As for `edgeflock.export.quantise.sensitivity.sensitivity`.
+    blame : bool
+        Whether the table is made where the gate refuses a form that may hold no float.
     on_progress : callable, optional
         Gets how much of a phase is done, of how much, and what it is at.
 
@@ -101,7 +104,7 @@ def search(
     say = on_progress or (lambda done, total, text: None)
     trials = _Trials(lambda kept: quantize(fp32, ranges, form, [*keep_float, *kept]), passes, say)
     whole, must_not = trials.run([]), not FORMS[form].layers
-    if whole.passed and must_not:  # nobody is to blame, and every operator would be a layer
+    if must_not and (whole.passed or not blame):  # every operator would be a layer of the table
         return trials.result([], [])
     table = sensitivity(fp32, ranges, form, feeds, keep_float, score=score, on_progress=on_progress)
     if whole.passed or must_not:

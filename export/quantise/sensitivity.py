@@ -11,7 +11,7 @@ import onnx
 
 from edgeflock.calibration.observe import OnProgress
 from edgeflock.export.graph import predict
-from edgeflock.export.quantise.forms import FORMS, insert, prepare, quantisable
+from edgeflock.export.quantise.forms import DQ, FORMS, Q, insert, prepare, quantisable
 from edgeflock.export.recipe import Answers
 
 if TYPE_CHECKING:
@@ -117,6 +117,26 @@ def layers(source: onnx.ModelProto, form: str, keep_float: Collection[str] = ())
     """Nodes of a prepared net that a form quantises for their own sake."""
     chosen, kinds = set(quantisable(source, form, keep_float)), FORMS[form].layers
     return [node for node in source.graph.node if node.name in chosen and (not kinds or node.op_type in kinds)]
+
+
+def scores(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Answers as `predict` gives them, but of outputs that saturate what goes into their Softmax or Sigmoid.
+
+    Where nearly all probabilities are 0 or 1, their error is that of a few samples, and by luck of none.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    made_by = {name: node for node in made.graph.node for name in node.output}
+    inner: dict[str, str] = {}
+    for value in made.graph.output:
+        node = made_by.get(value.name)
+        while node is not None and node.op_type in (Q, DQ):
+            node = made_by.get(node.input[0])
+        saturates = node is not None and node.op_type in ("Softmax", "Sigmoid") and node.input[0] not in inner.values()
+        inner[value.name] = node.input[0] if node is not None and saturates else value.name
+        value.name = inner[value.name]
+    found = predict(made, feeds)
+    return {name: found[tensor] for name, tensor in inner.items()}
 
 
 def sqnr_db(reference: Answers, got: Answers) -> float:

@@ -20,13 +20,16 @@ from edgeflock.export.recipes.steering import rise_of_rmse, rmse_of
 from edgeflock.runtime.bundle.manifest import Criterion, OutputSpec, Training
 from edgeflock.runtime.errors import InputError
 
-METRICS = ("agreement", "accuracy", "rmse")
+METRICS = ("agreement", "accuracy", "rmse", "miou")
 REFERENCES = 4
 """Reference vectors in a bundle."""
 PARITY_SAMPLES = 16
 SHARE = 0.05
 """Of an output's largest value: how far another engine may be from a quantised form's reference answers. A rounding
 step that falls the other way now and then stays far below; a net that saturates does not (docs/decisions/0002)."""
+
+IGNORED = 255
+"""Label of a pixel that does not count."""
 
 Score = Callable[[Answers, Mapping[str, np.ndarray]], float]
 """Answers and labels to a figure, the higher the better."""
@@ -81,7 +84,7 @@ def generic_recipe(
         judge=judge,
         references=representative(features, REFERENCES, (4,) * features.shape[1]),
         keep_float=("Softmax", "Sigmoid"),  # few values that go through an exponential, and cost next to nothing
-        method="minmax",
+        method=None,
         default_precision=precision,
         training=Training(),
     )
@@ -135,6 +138,8 @@ def judge_of(
         return lambda reference, got, on: accuracy(reference, got, on, limits)
     if metric == "rmse":
         return lambda reference, got, on: rmse(reference, got, on, limits)
+    if metric == "miou":
+        return lambda reference, got, on: miou(reference, got, on, limits)
     if ":" in metric:
         score = imported(metric, "module:function that takes answers and labels by name and gives a number")
         return lambda reference, got, on: scored(reference, got, on, limits, score, metric)
@@ -222,6 +227,46 @@ def accuracy(fp32: Answers, candidate: Answers, samples: Samples, limits: NetLim
     )
 
 
+def miou(fp32: Answers, candidate: Answers, samples: Samples, limits: NetLimits) -> Judgement:
+    """Let a net pass only if the classes of its pixels cover those of the labels as well as fp32's do.
+
+    The first output has a score per class, (N, C, H, W); labels are (N, H, W) class numbers, 255 where nothing counts.
+    The figure is the mean over the classes that occur of intersection over union, all samples together.
+    """
+    name, count = next(iter(fp32)), len(samples)
+    labels, reference = labels_of(samples, LABEL, "miou").astype(int), fp32[name]
+    if reference.ndim != 4 or labels.shape != (count, *reference.shape[2:]):
+        raise InputError(
+            f"--metric miou: expected a first output (N, C, H, W) and labels (N, H, W) of its size, got {name} "
+            f"{list(reference.shape)} and labels {list(labels.shape)}: resize them, or use --metric module:function."
+        )
+    classes, counts = reference.shape[1], labels != IGNORED
+    if labels[counts].size == 0 or labels[counts].max() >= classes or labels.min() < 0:
+        raise InputError(f"--metric miou: expected labels 0..{classes - 1} or {IGNORED}, got others or none.")
+    got, got_fp32 = (_miou(answers[name].argmax(1)[counts], labels[counts], classes) for answers in (candidate, fp32))
+    constant = max(_miou(np.full(counts.sum(), k), labels[counts], classes) for k in np.unique(labels[counts]))
+    ratio = (1 - got) / (1 - constant) if constant < 1 else 1.0
+    return Judgement(
+        metric="mIoU",
+        value=got,
+        fp32=got_fp32,
+        constant=constant,
+        criteria=[
+            Criterion(name="drop of the mIoU below fp32", value=got_fp32 - got, limit=limits.max_drop),
+            Criterion(name="error by a constant answer's", value=ratio, limit=limits.max_ratio),
+        ],
+        options=["--max-drop", "--max-ratio"],
+        worst=_worst(samples, _compare(name, reference, candidate[name])),
+    )
+
+
+def _miou(named: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """Mean intersection over union of the classes that occur in either."""
+    pairs = np.bincount(labels * classes + named, minlength=classes**2).reshape(classes, classes)
+    both, union = pairs.diagonal(), pairs.sum(0) + pairs.sum(1) - pairs.diagonal()
+    return float((both[union > 0] / union[union > 0]).mean())
+
+
 def rmse(fp32: Answers, candidate: Answers, samples: Samples, limits: NetLimits) -> Judgement:
     """Let a net pass only if its error is fp32's, and far below that of the best constant answer."""
     name = next(iter(fp32))
@@ -273,11 +318,11 @@ def scored(
 
 def _near_fp32(outputs: Sequence[_Output], limits: NetLimits) -> tuple[list[Criterion], list[str]]:
     criteria, options = [], []
-    for o in outputs:
+    for i, o in enumerate(outputs):
         for what, value, limit, unit, option in (
             ("SQNR", o.sqnr, limits.min_sqnr, "dB", "--min-sqnr"),
             ("mean cosine to fp32", o.cosine, limits.min_cosine, "", "--min-cosine"),
-            ("share of fp32's classes kept", o.top1, limits.min_top1, "", "--min-top1"),
+            ("share of fp32's classes kept", None if i else o.top1, limits.min_top1, "", "--min-top1"),
         ):
             if value is not None:
                 criteria.append(Criterion(name=f"{what}, {o.name}", value=value, at="least", limit=limit, unit=unit))

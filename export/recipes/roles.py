@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from edgeflock.export.foreign.graph import emotion_of, steering_of
+from edgeflock.export.foreign.graph import emotion_of, outputs_of, steering_of
 from edgeflock.export.graph import ExportedNet, predict
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.recipes.generic import labels_of
@@ -21,20 +21,34 @@ from edgeflock.runtime.tasks.generic import PROBABILITY
 from edgeflock.runtime.tasks.steering import STEERING_OUTPUT
 
 
-def as_steering(recipe: Recipe, scale: float, metric: str, limits: NetLimits) -> Recipe:
-    """The recipe of a net whose one answer, times `scale`, is the angle of the front wheels, rad, left positive.
+def as_steering(recipe: Recipe, scale: float, metric: str, limits: NetLimits, angle: str = "") -> Recipe:
+    """The recipe of a net that a robot steers by: a number of its answers, times `scale`, is the front wheels' angle.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of a net that takes one picture, and possibly numbers.
+    scale : float
+        rad, left positive, where the net says 1.
+    metric : str
+    limits : NetLimits
+    angle : str
+        "output", or "output:index", that has the number; by default the only output of one number. All else that the
+        net answers stays an output, behind the angle.
 
     Raises
     ------
     InputError
-        It takes more than one picture, or gives more than one number.
+        It takes other things than that, or does not say which number.
     """
     net = _graph(recipe)
     sizes = {output.name: int(np.prod(output.shape)) for output in recipe.outputs}
-    if [spec.kind for spec in recipe.inputs] != ["image"] or list(sizes.values()) != [1]:
+    name, index = _angle(angle, sizes)
+    kinds = [spec.kind for spec in recipe.inputs]
+    if kinds.count("image") != 1 or set(kinds) - {"image", "vector"} or name is None:
         raise InputError(
-            f"--task steering: expected one picture in and one number out, got {_ends(recipe)}: wrap the net so that "
-            "it gives the angle alone."
+            f"--task steering: expected one picture in, with numbers or without, and one number out, got "
+            f"{_ends(recipe)}: name the number with --angle OUTPUT or --angle OUTPUT:INDEX."
         )
     driving = SteeringLimits(max_rise=limits.max_rise, max_ratio=limits.max_ratio)
 
@@ -45,14 +59,32 @@ def as_steering(recipe: Recipe, scale: float, metric: str, limits: NetLimits) ->
         verdict = judge_steering(fp32, candidate, on, driving)
         return verdict.model_copy(update={"options": ["--max-rise", "", "--max-ratio", ""]})
 
+    made = steering_of(net.model, scale, name, index)
+    specs = {output.name: output for output in recipe.outputs}
+    others = [
+        specs[key.removesuffix("_all") if key not in specs else key].model_copy(update={"name": key})
+        for key in list(outputs_of(made))[1:]
+    ]
     return replace(
         recipe,
         task="steering",
         name=f"steering-{recipe.net}",
-        module=replace(net, model=steering_of(net.model, scale)),
-        outputs=[STEERING_OUTPUT],
+        module=replace(net, model=made),
+        outputs=[STEERING_OUTPUT, *others],
         judge=judge,
     )
+
+
+def _angle(told: str, sizes: Mapping[str, int]) -> tuple[str | None, int | None]:
+    """Output and index of the number that is the angle, no index where it is the output's only one."""
+    if not told:
+        single = [name for name, size in sizes.items() if size == 1]
+        return (single[0] if len(single) == 1 else None), None
+    name, _, number = (told, "", "") if told in sizes else told.rpartition(":")
+    if name not in sizes or not (number.isdigit() or (number == "" and sizes[name] == 1)):
+        return None, None
+    index = int(number or 0)
+    return (name if index < sizes[name] else None), (None if sizes[name] == 1 else index)
 
 
 def as_emotion(recipe: Recipe, labels: Sequence[str]) -> Recipe:

@@ -33,6 +33,11 @@ GLAMOR_RELEASED: dict[str, Any] = {
 }
 """Settings of the authors' code of GLAMOR-Net (`minhnhatvt/glamor-net`)."""
 
+GCD_POST: dict[str, Any] = {
+    **{"net": "gcd", "batch": 64, "lr": 1e-4, "negatives": 10, "epochs": 500, "ema": 0.9999, "warmup": 0.0},
+}
+"""Settings of GCD's paper (section 4); epochs stand for its 500,000 steps on a data set of 64,000 chunks."""
+
 
 class RunConfig(BaseModel):
     """Everything, beside data and start weights, that decides what a training run computes."""
@@ -215,3 +220,47 @@ class GlamorConfig(EmotionConfig):
     @classmethod
     def _below_what_is_given(cls, given: dict[str, Any]) -> dict[str, Any]:
         return GLAMOR_RELEASED | given if given.get("preset") == "released" else given
+
+
+class DanceConfig(RunConfig):
+    """Settings of dances of groups."""
+
+    batch: int = Field(16, ge=2, description="Groups per step.")
+    lr: float = Field(5e-4, ge=1e-9, description="Peak learning rate; it warms up and falls with a cosine.")
+    weight_decay: float = Field(0, ge=0)
+    ema: float = Field(0.995, ge=0, lt=1, description="Decay per step of the averaged weights that are validated.")
+    bf16: bool = False
+    position: float = Field(1.0, ge=0, description="Weight of the joints' places, m.")
+    velocity: float = Field(1.0, ge=0, description="Weight of the differences from frame to frame.")
+    foot: float = Field(0.005, ge=0, description="Weight of feet that slide; the released code of GCD has 5.")
+
+
+class GdancerConfig(DanceConfig):
+    """Settings of GDanceR; its paper states none."""
+
+    net: str = Field("gdancer-small", description="gdancer-small, or gdancer-small-alone without attention.")
+    epochs: int = Field(40, ge=1, description="Passes over the training data.")
+    forced: float = Field(
+        0.2, ge=0, le=1, description="Share of true frames that are shown at the end; 1 at the start."
+    )
+
+
+class GcdConfig(DanceConfig):
+    """Settings of GCD; what is given stands above the preset."""
+
+    net: str = Field("gcd-small", description="gcd-small, gcd-52 or gcd (4800 features of Jukebox).")
+    preset: Literal["brief", "post"] = Field(
+        "brief",
+        exclude=True,  # a run is known by what it sets
+        description="post: the paper's net, batch, learning rate and negatives; options that are given stand above it.",
+    )
+    epochs: int = Field(60, ge=1, description="Passes over the training data.")
+    drop: float = Field(0.2, ge=0, le=1, description="Share of groups whose music the net is not told.")
+    nce: float = Field(0.001, ge=0, description="Weight of the contrastive loss; the released code has 1e-5.")
+    negatives: int = Field(4, ge=1, description="Other groups that each is told from; the paper's 10.")
+    replace: float = Field(0.5, ge=0, le=1, description="Chance of a dancer to be replaced in a negative.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _below_what_is_given(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return GCD_POST | given if given.get("preset") == "post" else given

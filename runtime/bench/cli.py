@@ -134,15 +134,20 @@ def run(
 def report(
     records: Annotated[list[Path], typer.Argument(help="Record files, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for benchmark.md, benchmark.html and pictures.")] = Path("report"),
+    summary: Annotated[
+        Path | None, typer.Option(help="Page that gets the table of all boards, between its two marks.")
+    ] = None,
 ) -> None:
-    """Make a table, pictures and one HTML page of records."""
+    """Make tables, pictures and one HTML page of records; several boards stand against each other."""
     from edgeflock.runtime.bench.record import read_all
-    from edgeflock.runtime.bench.report import write_report
+    from edgeflock.runtime.bench.report import write_report, write_summary
 
     files = read_all(records)
+    if summary:
+        write_summary(files, summary)
     check_outputs([out / "benchmark.md", out / "benchmark.html"], [out], inputs=[p for p in records if p.is_file()])
     made = write_report(files, out)
-    for line in (*made, *left_over(out, made, "*-latency.png", "*-fps.png")):
+    for line in (*made, *left_over(out, made, "*-latency.png", "*-accuracy.png", "*-percentiles.png")):
         typer.echo(line)
     typer.echo(next_command("bench", "diff", records[0], "NEWER.json"))
 

@@ -34,7 +34,7 @@ from edgeflock.runtime.bench.machine import (
     peak_rss_mib,
     throttling_since,
 )
-from edgeflock.runtime.bench.record import Measured, Missing, Mode, Rail, Scope, TrialRecord, WarmUpRecord
+from edgeflock.runtime.bench.record import GateFigure, Measured, Missing, Mode, Rail, Scope, TrialRecord, WarmUpRecord
 from edgeflock.runtime.bench.sensors import Sampler, Sensors
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.engines import open_engine
@@ -189,6 +189,7 @@ def measure(cell: Cell) -> Measured:
         engine=subject.engine.name,
         precision=cell.precision,
         engine_version=engine_version(subject.engine.name),
+        gate=_gate(subject.bundle, cell.precision),
         placement=dict(Counter(subject.engine.placement().values())),
         warm_up=WarmUpRecord(runs=warm.runs, seconds=round(warm.seconds, 3), steady=warm.steady),
         duration_s=round(timing.seconds, 3),
@@ -254,6 +255,7 @@ def _measure_chain(cell: Cell) -> Measured:
         engine=got.engine,
         precision=got.precision,
         engine_version=engine_version(got.engine),
+        gate=_gate(bundle, got.precision),
         placement={},
         warm_up=WarmUpRecord(runs=0, seconds=settle, steady=False),
         duration_s=round(got.seconds, 3),
@@ -269,6 +271,11 @@ def _measure_chain(cell: Cell) -> Measured:
         before=before,
         **_afterwards(sampler, throttled),
     )
+
+
+def _gate(bundle: Bundle | None, precision: str) -> GateFigure | None:
+    gate = bundle.manifest.gates.get(precision) if bundle is not None else None
+    return None if gate is None else GateFigure(**gate.model_dump(include=set(GateFigure.model_fields)))
 
 
 def measure_apart(cell: Cell, net: str) -> Measured | Missing:

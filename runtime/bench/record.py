@@ -77,6 +77,15 @@ class WarmUpRecord(_Strict):
     """False: the time per run was still changing when the time for it was up."""
 
 
+class GateFigure(_Strict):
+    """What the gate measured of the precision on held-out samples, as the bundle's manifest says."""
+
+    metric: str
+    unit: str
+    value: float
+    fp32: float
+
+
 class TrialRecord(_Strict):
     """One rate that the search for the throughput tried."""
 
@@ -155,6 +164,8 @@ class Measured(_Cell):
     input_sha256: str
     """Of what was fed."""
     engine_version: str
+    gate: GateFigure | None = None
+    """Null where the gate did not judge this precision, or an older edgeflock measured."""
     placement: dict[str, int]
     """Nodes of the graph by where they run; empty where the engine does not tell."""
     warm_up: WarmUpRecord

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from edgeflock.runtime.bench.diff import cells
-from edgeflock.runtime.bench.latency import PERCENTILES, Latency
+from edgeflock.runtime.bench.pictures import accuracy_figure, at_a_glance, bars_figure, latency_figure, median, shown
 from edgeflock.runtime.bench.record import BenchFile, Key, Measured, Missing
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
-from edgeflock.runtime.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, new_figure
 from edgeflock.runtime.files import replacing, write_atomically
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from rich.table import Table
 
-COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, GREY)
 COLUMNS = (
     *("engine", "precision", "threads", "scope", "mode", "p50", "p90", "p99", "p99.9", "max", "frames/s"),
     *("dropped", "CPU ms", "MiB", "W", "frames"),
@@ -39,22 +32,11 @@ class TableLine(NamedTuple):
     texts: tuple[str, ...]
 
 
-def shown(cell: Measured) -> Latency:
-    """The latency that stands in reports: with the waiting where frames wait for each other, else that of the work."""
-    return cell.response if cell.mode == "max-throughput" and cell.response else cell.latency
-
-
 def rows(files: Iterable[BenchFile]) -> list[TableLine]:
     """The measured cells, ordered by net, board, scope and mode, the fastest first."""
     measured = [(key, cell) for key, cell in cells(files).items() if isinstance(cell, Measured)]
     measured.sort(key=lambda kc: (kc[0].net, kc[0].board, kc[0].scope, kc[0].mode, kc[0].rate_hz or 0, median(kc[1])))
     return [TableLine(key, _texts(key, cell)) for key, cell in measured]
-
-
-def median(cell: Measured) -> float:
-    """p50 in ms; infinite where too few frames were measured."""
-    p50 = shown(cell).percentiles["p50"].ms
-    return math.inf if p50 is None else p50
 
 
 def _texts(key: Key, cell: Measured) -> tuple[str, ...]:
@@ -154,6 +136,10 @@ def markdown(files: list[BenchFile]) -> str:
         "# Benchmark",
         "",
         "Made by `edgeflock bench report`; latencies in ms.",
+        "",
+        "## At a glance",
+        "",
+        *summary(files),
     ]
     for (net, board), group in groupby(rows(files), key=lambda line: (line.key.net, line.key.board)):
         file = next(f for f in files if f.board.name == board)
@@ -164,6 +150,47 @@ def markdown(files: list[BenchFile]) -> str:
     if said := notes(files):
         parts += ["", "## To know", "", *(f"- {note}" for note in said)]
     return "\n".join(parts) + "\n"
+
+
+SUMMARY_BEGIN, SUMMARY_END = "<!-- edgeflock bench report -->", "<!-- /edgeflock bench report -->"
+
+
+def summary(files: Iterable[BenchFile]) -> list[str]:
+    """Lines of a table, board against board: of each net ONNX Runtime's fp32 and what is fastest, medians."""
+    found = cells(files)
+    measured = {key: cell for key, cell in found.items() if isinstance(cell, Measured) and key.scope != "chain"}
+    lines = [
+        "| net | board | ONNX Runtime fp32, ms | fastest, ms | p99, ms | times | by |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for net, board in sorted({(key.net, key.board) for key in measured}):
+        mine = at_a_glance({k: c for k, c in measured.items() if (k.net, k.board) == (net, board)})
+        if not mine:
+            continue
+        key, best = next(iter(mine.items()))
+        usual = next((c for k, c in mine.items() if (k.engine, k.precision) == ("onnxruntime-cpu", "fp32")), None)
+        p99 = best.latency.percentiles["p99"].ms
+        cells_of = [
+            net,
+            board,
+            f"{median(usual):.3g}" if usual else "",
+            f"{median(best):.3g}",
+            f"{p99:.3g}" if p99 is not None else "",
+            f"{median(usual) / median(best):.1f}" if usual else "",
+            key.unit,
+        ]
+        lines.append(f"| {' | '.join(cells_of)} |")
+    return lines
+
+
+def write_summary(files: Iterable[BenchFile], page: Path) -> None:
+    """Put the summary into a page, between its two marks; InputError where it has none."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(f"{SUMMARY_BEGIN}\n")
+    _, end, after = rest.partition(SUMMARY_END)
+    if not begin or not end:
+        raise InputError(f"{page}: expected the lines {SUMMARY_BEGIN} and {SUMMARY_END}, between which the table goes.")
+    write_atomically(page, "\n".join([before + SUMMARY_BEGIN, "", *summary(files), "", end + after]))
 
 
 def _machine(file: BenchFile) -> str:
@@ -192,12 +219,13 @@ def write_report(files: list[BenchFile], out: Path) -> list[Path]:
     for (net, board), group in groupby(rows(files), key=lambda line: (line.key.net, line.key.board)):
         mine = {line.key: measured[line.key] for line in group}
         stem = out / f"{_slug(net)}-{_slug(board)}"
-        curves, bars = stem.with_name(stem.name + "-latency.png"), stem.with_name(stem.name + "-fps.png")
-        for path, figure in ((curves, latency_figure(mine)), (bars, fps_figure(mine))):
+        drawn = {"latency": bars_figure(mine), "accuracy": accuracy_figure(mine), "percentiles": latency_figure(mine)}
+        files_of = [stem.with_name(f"{stem.name}-{name}.png") for name, figure in drawn.items() if figure is not None]
+        for path, figure in zip(files_of, filter(None, drawn.values()), strict=True):
             with replacing(path) as draft:
                 figure.savefig(draft, format="png")
-        pictures.append((f"{net} on {board}", [curves, bars]))
-        made += [curves, bars]
+        pictures.append((f"{net} on {board}", files_of))
+        made += files_of
     made.append(out / "benchmark.html")
     write_atomically(made[-1], _page(files, pictures))
     return made
@@ -205,68 +233,6 @@ def write_report(files: list[BenchFile], out: Path) -> list[Path]:
 
 def _slug(text: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in text.lower()).strip("-")
-
-
-def _figure(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = new_figure(width, height, "The benchmark report")
-    columns = min(2, panels)
-    axes = figure.subplots(math.ceil(panels / columns), columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for panel in axes:
-        panel.spines[["top", "right"]].set_visible(False)
-    for unused in axes[panels:]:
-        unused.set_visible(False)
-    return figure, list(axes[:panels])
-
-
-def _spread(p: float | np.ndarray) -> float | np.ndarray:
-    """Percentiles on an axis that gives each nine of the tail as much room as the body."""
-    return -np.log10(1 - np.asarray(p))
-
-
-def latency_figure(measured: dict[Key, Measured]) -> Figure:
-    """Latency over percentile, a panel for each scope and mode; a curve ends where its samples do not carry it."""
-    loads = list(dict.fromkeys(key.load for key in measured))
-    nets = list(dict.fromkeys(key.unit for key in measured))
-    figure, panels = _figure(9.0, 0.6 + 3.0 * math.ceil(len(loads) / 2), len(loads))
-    for panel, load in zip(panels, loads, strict=True):
-        for key, cell in measured.items():
-            if key.load != load:
-                continue
-            latency = shown(cell)
-            counts, edges = np.array(latency.histogram.counts), latency.histogram.edges_ms()
-            share = np.minimum(np.cumsum(counts) / counts.sum(), 1 - 1 / (counts.sum() + 1))
-            stated = [p for name, p in PERCENTILES.items() if latency.percentiles[name].ms is not None]
-            kept = share <= max(stated, default=0.0)
-            n = nets.index(key.unit)
-            style, colour = "-" if n < len(COLOURS) else "--", COLOURS[n % len(COLOURS)]
-            panel.plot(_spread(share[kept]), edges[1:][kept], style, color=colour, label=key.unit, lw=1.6)
-        ticks = [0.0, *PERCENTILES.values()]
-        panel.set_xticks([float(_spread(p)) for p in ticks], ["0", "50", "90", "95", "99", "99.9"])
-        panel.set(xlabel="percentile", ylabel="latency (ms)", yscale="log")
-        panel.tick_params(labelbottom=True)  # shared axes hide it above the last row
-        panel.set_title(load, fontsize=9)
-        panel.grid(alpha=0.25)
-        panel.legend(fontsize=7, frameon=False)
-    return figure
-
-
-def fps_figure(measured: dict[Key, Measured]) -> Figure:
-    """Frames per second: the throughput found, else what the median latency allows, with a whisker to what p99 does."""
-    figure, (axes,) = _figure(8.4, 1.0 + 0.3 * len(measured))
-    for y, (key, cell) in enumerate(reversed(measured.items())):
-        p50, p99 = (shown(cell).percentiles[name].ms for name in ("p50", "p99"))
-        if p50 is None:
-            continue
-        rate = cell.fps if key.mode == "max-throughput" else 1000 / p50
-        axes.barh(y, rate, color={"net": BLUE, "task": ORANGE, "chain": GREEN}[key.scope], height=0.7)
-        if p99 is not None and key.mode != "max-throughput":
-            axes.plot([1000 / p99, rate], [y, y], color="black", lw=1)
-            axes.plot([1000 / p99], [y], "|", color="black", ms=8)
-        axes.annotate(f"{rate:.0f}", (rate, y), (4, 0), textcoords="offset points", va="center", fontsize=7)
-    axes.set_yticks(range(len(measured)), [key.label for key in reversed(measured)], fontsize=7)
-    axes.set_ylim(-0.6, len(measured) - 0.4)
-    axes.set(xlabel="frames/s: 1000 / latency (ms) at p50, whisker to p99;\nmax-throughput: the rate sustained")
-    return figure
 
 
 _PAGE = """<!doctype html>

@@ -42,7 +42,7 @@ def align(fixed: np.ndarray, moving: np.ndarray, onto: np.ndarray, spacing: np.n
     ResultError
         The two do not overlap, or no map was found.
     """
-    with needs("--affine", "affine"):
+    with needs("--affine"):
         import SimpleITK as sitk
 
     seen = warp(moving, placed(onto, np.zeros((3, *fixed.shape), np.float32)), outside=float(moving.min()))

@@ -12,10 +12,10 @@ import numpy as np
 
 from edgeflock.runtime.board.profile import choice
 from edgeflock.runtime.bundle.bundle import Bundle
-from edgeflock.runtime.bundle.manifest import VECTORS, Manifest, OutputSpec
+from edgeflock.runtime.bundle.manifest import VECTORS, InputSpec, Manifest, OutputSpec
 from edgeflock.runtime.bundle.vectors import answer_key, thinned
 from edgeflock.runtime.engines import REFERENCE, open_engine
-from edgeflock.runtime.errors import BundleError, ParityError
+from edgeflock.runtime.errors import BundleError, InputError, ParityError
 
 FP32_TOLERANCE = 1e-5
 """Of the reference engine in fp32, relative to max(1, |y|); x86 and ARM CPUs differ by up to 4.8e-7
@@ -101,6 +101,12 @@ class NetTask(ABC):
     @abstractmethod
     def __call__(self, *args: Any) -> Any:
         """Prepare the inputs, run the net, read the answer."""
+
+    def write(self, spec: InputSpec, given: np.ndarray) -> None:
+        """Put an array into an input as it is; InputError where it is not of its shape, with or without the batch."""
+        if given.shape not in (spec.shape, spec.shape[1:]) or not np.can_cast(given.dtype, spec.dtype, "same_kind"):
+            raise InputError(f"input '{spec.name}': expected {spec}, got {given.dtype} {list(given.shape)}.")
+        self.inputs[spec.name][...] = given
 
     def run(self) -> int:
         """Run the net once on `inputs`; returns how long it took in ns."""

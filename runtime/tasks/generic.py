@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeflock.runtime.bundle.manifest import ImageInput, InputSpec, Manifest, OutputSpec
+from edgeflock.runtime.bundle.manifest import ImageInput, Manifest, OutputSpec
 from edgeflock.runtime.cameras.encodings import Encoding
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare.image import ImagePreprocess
@@ -76,14 +76,9 @@ class GenericTask(NetTask):
                 flat = isinstance(given, np.ndarray) and given.ndim == 2
                 self._images[spec.name](given, "mono8" if flat else encoding)
             else:
-                self._write(spec, np.asarray(given))
+                self.write(spec, np.asarray(given))
         self.run()
         return {name: array.copy() for name, array in self.outputs.items()}
-
-    def _write(self, spec: InputSpec, given: np.ndarray) -> None:
-        if given.shape not in (spec.shape, spec.shape[1:]) or not np.can_cast(given.dtype, spec.dtype, "same_kind"):
-            raise InputError(f"input '{spec.name}': expected {spec}, got {given.dtype} {list(given.shape)}.")
-        self.inputs[spec.name][...] = given
 
     def example(self) -> tuple[dict[str, np.ndarray]]:
         """Noise as 640x480 pictures, and the first reference vector of every other input."""

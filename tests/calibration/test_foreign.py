@@ -79,6 +79,26 @@ def test_nets_from_elsewhere_keep_their_answers(name, form, tmp_path):
     np.testing.assert_allclose(predict(made, feeds)["z"], reference, atol=0.03 * np.ptp(reference))
 
 
+def test_a_dense_layer_with_a_bias_of_two_axes_is_quantised_as_well(tmp_path):
+    weights = {"w": rng.normal(0, 1, (6, 8)), "b": rng.normal(0, 1, (1, 8)), "v": rng.normal(0, 1, (8, 3))}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("MatMul", ["r", "v"], ["z"]),
+        ],
+        "dense",
+        [value("x", shape=[1, 6])],
+        [value("z", shape=[1, 3])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+    )
+    dense = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    feeds = {"x": rng.random((8, 6), np.float32)}
+    made = quantize(dense, activation_ranges(dense, feeds, symmetric=True, cache=tmp_path), "int8-trt")
+    reference = predict(dense, feeds)["z"]
+    np.testing.assert_allclose(predict(made, feeds)["z"], reference, atol=0.03 * np.ptp(reference))
+
+
 def test_a_net_that_is_ours_already_stays_as_it_is():
     once = adopted(NETS["shared bias"])
     assert adopted(once) == once

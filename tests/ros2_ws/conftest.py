@@ -144,8 +144,9 @@ class Graph:
             except subprocess.TimeoutExpired:
                 process.kill()
         self.executor.shutdown()
+        self.thread.join(60)
+        self.node.destroy_node()  # else its clients stay in the domain, and list their services, until it is collected
         self.context.try_shutdown()
-        self.thread.join(5)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -89,6 +89,31 @@ def test_a_steering_net_in_degrees_right_positive_drives_by_rad_left_positive(in
     assert "int8" in policy.bundle.manifest.artefacts
 
 
+def test_a_steering_net_that_takes_its_speed_and_answers_more_than_the_angle(in_workshop):
+    import torch
+    from somebodys_net import conditional
+
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        images = rng.integers(0, 256, (8, 24, 32, 3), np.uint8)
+        np.savez(f"{name}.npz", image=images, speed=rng.random((8, 1), np.float32))
+    (in_workshop / "cil.yaml").write_text("image: {size: 32x24}\nspeed: {unit: m/s, shape: 1x1}\n")
+    words = ["somebodys_net:conditional", "--calib=a.npz", "--val=b.npz", "--key=fleet.pem", "--inputs=cil.yaml"]
+    with pytest.raises(InputError, match="name the number with --angle OUTPUT"):
+        run(*words, "--task=steering", "--out=nothing")
+    run(*words, "--task=steering", "--angle=controls:1", "--angle-scale=-0.5", "--precision=fp32", "--out=cil")
+    policy = load(in_workshop / "cil", keys=[in_workshop / "fleet.pub"], engine="onnxruntime-cpu")
+    assert [(spec.name, spec.unit) for spec in policy.others] == [("speed", "m/s")]
+    frame = rng.integers(0, 256, (24, 32, 3), np.uint8)
+    with torch.inference_mode():
+        seen = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)[None])).float()
+        controls = conditional()(seen, torch.tensor([[0.7]]))["controls"][0].tolist()
+    assert policy(frame, "rgb8", {"speed": 0.7}).angle == pytest.approx(-0.5 * controls[1], abs=1e-5)
+    assert policy.outputs["controls"][0].tolist() == pytest.approx(controls, abs=1e-5)
+    with pytest.raises(InputError, match="steers by 'speed' as well"):
+        policy(frame)
+
+
 def test_a_net_of_grey_faces_reads_them_by_its_own_labels(in_workshop):
     import torch
     from somebodys_net import faces
@@ -126,14 +151,14 @@ def test_where_none_is_named_and_int8_is_refused_the_bundle_is_used_in_fp32(in_w
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([*FIRST, "--metric=best"], "expected --metric agreement, accuracy, rmse or module:function"),
+        ([*FIRST, "--metric=best"], "expected --metric agreement, accuracy, rmse, miou or module:function"),
         ([*FIRST, "--metric=rmse"], "expected labels of the 4 values of output, got 1 each"),
         ([*FIRST, "--calib=val"], "validation samples as well"),
         (
             [*FIRST, "--task=steering"],
             "got image 'image' .1, 3, 24, 32. in, 4 numbers 'output' out",
         ),
-        ([*FIRST, "--angle-scale=2"], "goes with --task steering"),
+        ([*FIRST, "--angle-scale=2"], "go with --task steering"),
         ([*FIRST, "--labels=go,stop"], "got 2 for output"),
         ([*FIRST, "--labels=go,b,c,d"], "class 'stop' is none of the --labels go, b, c, d"),
         ([*FIRST, "--labels=go,stop,Go,d"], "expected each name once"),

@@ -1,5 +1,7 @@
 """Pictures, arrays and data sets become samples."""
 
+import wave
+
 import cv2
 import numpy as np
 import pytest
@@ -44,6 +46,53 @@ def test_classes_go_by_their_names_where_the_labels_are_named(red, tmp_path):
     assert open_frames(folders, labels=["stop", "go"]).samples(image()).labels["label"].tolist() == [1, 0]
     with pytest.raises(InputError, match="'stop' is none of the --labels go, slow"):
         open_frames(folders, labels=["go", "slow"])
+
+
+def test_masks_beside_pictures_are_labels_of_pixels(red):
+    (red / "labels.csv").unlink()
+    (red / "masks").mkdir()
+    for i in range(3):
+        cv2.imwrite(str(red / "masks" / f"{i}.png"), np.full((12, 16), i, np.uint8))
+    assert open_frames(red).samples(image()).labels["label"][:, 0, 0].tolist() == [0, 1, 2]
+    (red / "masks" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"the class of each pixel of 1\.png"):
+        open_frames(red).samples(image())
+
+
+def test_sounds_are_cut_into_what_the_net_takes(tmp_path):
+    samples = (np.arange(2500) % 100 * 100).astype(np.int16)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(np.stack([samples, samples], 1).tobytes())
+    sound = [Taken.of("s", (1, 1000), "float32", Meaning(kind="audio", rate=8000), None)]
+    found = open_frames(tmp_path).samples(sound)
+    assert found.feeds["s"].shape == (2, 1000) and found.names == ["a.wav[0]", "a.wav[1]"]
+    np.testing.assert_array_equal(found.feeds["s"][1], samples[1000:2000] / np.float32(2**15))
+    for kind, said in (
+        ({"kind": "audio", "rate": 16000}, "expected 16000 samples a second .* got 8000 of 16"),
+        ({"kind": "vector"}, "say --kind audio"),
+    ):
+        with pytest.raises(InputError, match=said):
+            open_frames(tmp_path).samples([Taken.of("s", (1, 1000), "float32", Meaning(**kind), None)])
+
+
+def test_scans_get_the_nets_grid(tmp_path):
+    nib = pytest.importorskip("nibabel")
+    grey = np.random.default_rng(0).random((8, 10, 12))
+    nib.save(nib.Nifti1Image(grey * 700 - 100, np.eye(4)), tmp_path / "a.nii.gz")
+    scan = [Taken.of("v", (1, 1, 4, 5, 6), "float32", Meaning(kind="volume"), None)]
+    feed = open_frames(tmp_path).samples(scan).feeds["v"]
+    assert feed.shape == (1, 1, 4, 5, 6) and 0 <= feed.min() < 0.4 < 0.6 < feed.max() <= 1
+
+
+def test_a_bag_gives_its_colour_frames_without_a_steering_topic(write_bag, tmp_path):
+    red = np.full((24, 32, 3), (200, 0, 0), np.uint8)
+    bag = write_bag(tmp_path / "bag", [("camera/image_raw", 10**18 + i * 10**8, ("rgb8", red)) for i in range(3)])
+    samples = open_frames(bag).samples(image())
+    assert samples.feeds["x"].shape == (3, 3, 12, 16) and samples.feeds["x"][0, :, 0, 0].tolist() == [200, 0, 0]
+    assert samples.labels == {} and samples.names[2].endswith("[2]")
 
 
 def test_fewer_are_chosen_where_fewer_are_wanted(red):

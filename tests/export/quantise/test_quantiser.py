@@ -14,8 +14,9 @@ def tried(form, passing):
     methods = []
 
     class Counted(Quantiser):
-        def _by(self, method, name):
-            methods.append(method)
+        def _by(self, method, name, blame=True):
+            if not blame or form == FLOATS_ALLOWED:
+                methods.append(method)
             return SimpleNamespace(judgement=SimpleNamespace(passed=method in passing))
 
     order = ("entropy", "minmax", "mse")
@@ -38,3 +39,17 @@ def test_where_no_method_passes_the_preferred_one_is_judged():
 
 def test_a_form_that_may_hold_float_was_searched_already():
     assert tried(FLOATS_ALLOWED, {"minmax"}) == (["entropy"], "entropy", False)
+
+
+def test_the_method_that_answers_best_is_preferred_where_none_is_named():
+    quality = {"entropy": 20.0, "minmax": 30.0, "mse": 25.0}
+
+    class Ranked(Quantiser):
+        def _ranked(self, name):
+            return sorted(self.methods, key=quality.__getitem__, reverse=True)
+
+        def _by(self, method, name, blame=True):
+            return SimpleNamespace(judgement=SimpleNamespace(passed=method == "mse"))
+
+    ranked = Ranked(None, None, None, None, None, tuple(quality), None, rank=True)
+    assert [ranked.form(form)[1] for form in (FLOATS_ALLOWED, NO_FLOATS)] == ["minmax", "mse"]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 from edgeflock.calibration.ranges import activation_ranges
@@ -16,7 +17,7 @@ from edgeflock.export.onnx import export_onnx
 from edgeflock.export.quantise import search as search_module
 from edgeflock.export.quantise.forms import check_form, quantize
 from edgeflock.export.quantise.search import search
-from edgeflock.export.quantise.sensitivity import float_gains, sensitivity, sqnr_db
+from edgeflock.export.quantise.sensitivity import float_gains, scores, sensitivity, sqnr_db
 from edgeflock.export.recipe import Judgement
 from edgeflock.runtime.bundle.manifest import Criterion
 
@@ -188,3 +189,14 @@ def test_sqnr_is_that_of_the_worst_output():
     assert sqnr_db(reference, noisy) == pytest.approx(20)
     assert sqnr_db(reference, {**noisy, "b": reference["b"]}) == pytest.approx(10 * np.log10(12.5 / 0.0025))
     assert sqnr_db(reference, reference) == 200
+
+
+def test_of_a_saturating_answer_the_scores_are_compared():
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["s"]), helper.make_node("Softmax", ["s"], ["p"])],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2))],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, (1, 2))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert scores(model, {"x": np.array([[90.0, -3.0]], np.float32)})["p"].tolist() == [[90, 0]]

@@ -13,7 +13,7 @@ from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount
 from edgeflock.runtime.recording.dronet import read_meta
-from edgeflock_lab.random_mounts import COVERED, HEIGHTS, MEASURED, as_measured, in_view, random_look, view_of
+from edgeflock_lab.random_mounts import COVERED, HEIGHTS, MEASURED, ROLLS, as_measured, in_view, random_look, view_of
 from edgeflock_lab.record import record_world
 from fadnet_sim.camera import SimCamera
 from fadnet_sim.world import make_world
@@ -34,6 +34,8 @@ def test_cameras_hang_low_and_high_look_level_and_down_and_a_quarter_stays(camer
     heights, pitches = [look.height for look in others], np.degrees([look.pitch for look in others])
     assert HEIGHTS[0] <= min(heights) < 0.2 and 0.7 < max(heights) <= HEIGHTS[1]
     assert pitches.min() < 5 and pitches.max() > 20
+    rolls = np.degrees([look.roll for look in others])
+    assert ROLLS[0] <= rolls.min() < -1 and 1 < rolls.max() <= ROLLS[1]
     for look in others:
         assert view_of(look.mount, Intrinsics.of_lens(320, 240, look.fovy)).coverage >= COVERED
         assert (look.gain, look.noise, look.blur) == (
@@ -42,10 +44,10 @@ def test_cameras_hang_low_and_high_look_level_and_down_and_a_quarter_stays(camer
 
 
 def test_a_mount_is_measured_a_little_wrongly():
-    mount, rng = Mount(height=0.3, pitch=0.2, yaw=0.05), np.random.default_rng(0)
+    mount, rng = Mount(height=0.3, pitch=0.2, yaw=0.05, roll=0.02), np.random.default_rng(0)
     measured = [as_measured(mount, rng) for _ in range(50)]
-    off = np.array([[m.height / 0.3 - 1, m.pitch - 0.2, m.yaw - 0.05] for m in measured])
-    assert (np.abs(off).max(axis=0) <= [MEASURED[0], *[math.radians(MEASURED[1])] * 2]).all()
+    off = np.array([[m.height / 0.3 - 1, m.pitch - 0.2, m.yaw - 0.05, m.roll - 0.02] for m in measured])
+    assert (np.abs(off).max(axis=0) <= [MEASURED[0], *[math.radians(MEASURED[1])] * 3]).all()
     assert (np.abs(off).mean(axis=0) > 0.01).all()
 
 

@@ -11,9 +11,10 @@ from edgeflock.runtime.bundle.signing import generate_key
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.recording.dronet import read_meta
 from edgeflock_lab import train_default
+from edgeflock_lab.drive_bars import WORLDS
 from edgeflock_lab.random_mounts import TRAINED
 from edgeflock_lab.stages import keep_settings
-from edgeflock_lab.train_default import BARS, BRIEF, WHOLE, Folder, run_stages
+from edgeflock_lab.train_default import BRIEF, WHOLE, Folder, run_stages
 from fadnet_sim.scene import KINDS
 
 TINY = BRIEF.model_copy(
@@ -29,7 +30,7 @@ def test_no_world_is_used_twice_and_none_of_those_that_the_bars_drive_through(pl
     trained = [seed for round_ in range(plan.rounds + 1) for seed in plan.seeds(round_)]
     assert len(set(trained)) == len(trained) == plan.worlds + plan.rounds * plan.round_worlds
     assert all(seed % 2 == 1 for seed in trained) and all(seed % 2 == 0 for seed in plan.held_out)
-    driven = {int(word.partition(":")[2]) for word in BARS.split(",")}
+    driven = {int(word.partition(":")[2]) for word in WORLDS.split(",")}
     assert not driven & set(plan.held_out)
 
 

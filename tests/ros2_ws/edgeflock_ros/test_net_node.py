@@ -84,7 +84,7 @@ def test_a_frame_and_the_newest_other_inputs_are_answered_with_shape_labels_and_
 
     graph.node.create_timer(0.05, send)
     said = lambda: [status.message for _, report in reports for status in report.status]  # noqa: E731
-    waits = "frames wait for the first message on /net/inputs/offset"
+    waits = "frames wait for a message on /net/inputs/offset"
     assert graph.until(lambda: waits in said()), node.log.read_text()
     assert not scores
     graph.node.create_timer(0.05, lambda: offset.publish(Float32MultiArray(data=[1.0, 3.0, 2.0])))
@@ -98,9 +98,13 @@ def test_a_frame_and_the_newest_other_inputs_are_answered_with_shape_labels_and_
         assert named[-1][1].name == ["straight", "right", "left"]
         assert named[-1][1].position == pytest.approx(np.exp([0, -1, -2]) / np.exp([0, -1, -2]).sum())
     assert "answering" in said()
-    offset.publish(Float32MultiArray(data=[1.0]))
-    complaint = "~/inputs/offset: expected 3 numbers for float32 [1, 3], got 1"
-    assert graph.until(lambda: complaint in said()), said()
+    complaint = "/net/inputs/offset: expected 3 numbers, got 1"
+
+    def complains():  # again and again: the newest of the right ones may take its place before it is read
+        offset.publish(Float32MultiArray(data=[1.0]))
+        return complaint in said()
+
+    assert graph.until(complains), said()
 
 
 def test_probabilities_are_sent_as_they_are():
@@ -128,7 +132,7 @@ def test_vision_msgs_have_the_classes_by_name():
     ],
 )
 def test_a_tensor_of_any_name_has_a_topic(name, topic):
-    assert topics.tensor("outputs", name) == f"~/outputs/{topic}"
+    assert topics.net_output(name) == f"~/outputs/{topic}"
 
 
 def test_without_a_bundle_the_way_to_one_is_named(graph):

@@ -151,6 +151,6 @@ def test_the_service_ends_with_the_bundle(robot):
         assert robot.graph.call(ChangeState, "/steering/change_state", request).success
 
     def gone():
-        return "/steering/reload" not in dict(robot.graph.node.get_service_names_and_types())
+        return "/steering/reload" not in dict(robot.graph.node.get_service_names_and_types_by_node("steering", "/"))
 
-    assert robot.graph.until(gone, 240)  # DDS takes its time to tell so where many tests send at once
+    assert robot.graph.until(gone)

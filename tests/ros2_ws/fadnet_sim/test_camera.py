@@ -68,7 +68,7 @@ def test_a_glossy_floor_reflects_the_room_in_colour_and_not_in_depth():
 
 
 def test_a_camera_worn_elsewhere_sees_what_a_world_with_that_camera_shows(camera):
-    look = replace(camera.look, height=0.2, pitch=0.3, yaw=-0.1, fovy=1.1)
+    look = replace(camera.look, height=0.2, pitch=0.3, yaw=-0.1, roll=0.1, fovy=1.1)
     pose = start(camera)
     before = camera.render(*pose)[0].copy()
     camera.wear(look)

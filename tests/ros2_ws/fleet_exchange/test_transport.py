@@ -38,7 +38,7 @@ class Ros:
         executor.add_node(node)
         thread = threading.Thread(target=self._spin, args=(executor,), daemon=True)
         thread.start()
-        self.executors.append((executor, context, thread))
+        self.executors.append((executor, context, thread, node))
         return node
 
     @staticmethod
@@ -52,10 +52,11 @@ class Ros:
         return RosTransport(self.node(name), name, [n for n in self.names if n != name], **options)
 
     def close(self):
-        for executor, context, thread in self.executors:
+        for executor, context, thread, node in self.executors:
             executor.shutdown()
+            thread.join(60)
+            node.destroy_node()
             context.try_shutdown()
-            thread.join(10)
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """The report: a table per board, what to know about it, pictures, a page that needs no other file."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from edgeflock.runtime.bench.latency import Latency
-from edgeflock.runtime.bench.record import BoardState, Rail, WarmUpRecord
-from edgeflock.runtime.bench.report import latency_figure, markdown, notes, rows, write_report
+from edgeflock.runtime.bench.pictures import accuracy_figure, bars_figure, latency_figure
+from edgeflock.runtime.bench.record import BoardState, GateFigure, Rail, WarmUpRecord, read_all
+from edgeflock.runtime.bench.report import markdown, notes, rows, summary, write_report, write_summary
 from edgeflock.runtime.errors import InputError
 
 from .conftest import STATE
@@ -111,3 +113,51 @@ def test_a_reason_is_said_once_for_all_that_it_is_the_reason_of(record, missing)
         "fadnet on desk, onnxruntime-qnn (int8-trt net): not measured: no driver",
         "fadnet on desk, tensorrt (fp16 net, fp16 task, fp32 net, fp32 task): not measured: no GPU",
     ]
+
+
+def test_boards_stand_against_each_other_by_what_is_fastest_on_each(record, cell):
+    files = [
+        record(cell(4.0, precision="fp32"), cell(2.0), cell(9.0, scope="task"), board="desk"),
+        record(cell(1.0, engine="tensorrt", precision="fp16"), board="orin"),
+    ]
+    lines = summary(files)[2:]
+    assert lines[0].startswith("| fadnet | desk | 3.9") and "| 2.0 | onnxruntime-cpu int8, 1 thread |" in lines[0]
+    assert lines[1].startswith("| fadnet | orin |  | ") and "tensorrt fp16" in lines[1]
+    assert lines[0] in markdown(files)
+
+
+def test_the_summary_goes_between_the_marks_of_a_page(record, cell, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("# A\n\n<!-- edgeflock bench report -->\nold\n<!-- /edgeflock bench report -->\n\nend\n")
+    for _ in range(2):
+        write_summary([record(cell(1.0))], page)
+        assert page.read_text().count("fadnet") == 1 and "old" not in page.read_text()
+    assert page.read_text().startswith("# A\n") and page.read_text().endswith("-->\n\nend\n")
+    page.write_text("# A\n")
+    with pytest.raises(InputError, match="between which the table goes"):
+        write_summary([record(cell(1.0))], page)
+
+
+def test_the_readme_has_the_summary_of_the_records_in_docs():
+    root = Path(__file__).parents[3]
+    assert "\n".join(summary(read_all([root / "docs/perf/records"]))) in (root / "README.md").read_text()
+
+
+def test_bars_have_p50_before_p99_and_the_fastest_on_top(record, cell):
+    pytest.importorskip("matplotlib")
+    cells = [cell(2.0), cell(1.0, engine="openvino"), cell(3.0, mode="max-throughput")]
+    axes = bars_figure({one.key("desk"): one for one in cells}).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "onnxruntime-cpu int8, 1 thread",
+        "openvino int8, 1 thread",
+    ]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths[0] > widths[1] > widths[3] and widths[2] > widths[3]
+
+
+def test_accuracy_stands_against_latency_where_the_gate_judged(record, cell):
+    pytest.importorskip("matplotlib")
+    assert accuracy_figure({(one := cell(1.0)).key("desk"): one}) is None
+    gate = GateFigure(metric="RMSE", unit="rad", value=0.04, fp32=0.05)
+    figure = accuracy_figure({(one := cell(1.0, gate=gate)).key("desk"): one})
+    assert figure.axes[0].get_ylabel() == "RMSE rad" and figure.axes[0].lines[0].get_ydata()[0] == 0.04

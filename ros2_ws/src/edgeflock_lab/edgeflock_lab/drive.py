@@ -247,8 +247,7 @@ def node_list(options: DriveOptions, world: World | None) -> dict[str, tuple[str
         own["steering"] = {} if options.as_is else mount.parameters
     if world is not None:
         own["guard"]["camera_forward"] = world.look.forward
-        wanted = {name: value for name, value in world.look.mount.parameters.items() if name != "camera_roll"}
-        own["camera"] |= {**wanted, "camera_fovy": world.look.fovy}
+        own["camera"] |= {**world.look.mount.parameters, "camera_fovy": world.look.fovy}
     processes = robot(
         kind,
         path,

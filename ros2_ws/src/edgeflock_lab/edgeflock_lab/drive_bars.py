@@ -6,6 +6,7 @@ In lock-step the result does not depend on how fast the machine is, so these fig
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from fadnet_sim.scene import Kind
 
 # Even seeds below 1000 are for validation: no net was trained on them.
-WORLDS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300"
-RMS_BAR_M = 0.25
+WORLDS = "indoor:100,indoor:200,indoor:300,outdoor:100,outdoor:200,outdoor:300,tape:100,tape:200,tape:300"
+RMS_BARS_M = {"indoor": 0.10, "outdoor": 0.04, "tape": 0.08}  # of other kinds there is none
 
 
 @model_options
@@ -133,10 +134,17 @@ def markdown(results: list[tuple[DriveRecord, Rollout]]) -> str:
             f"{d.frames_dropped} of {d.frames} |"
         )
     first = results[0][0]
-    met = all(d.exit_code == 0 and (d.lateral_error_m.rms or 0.0) < RMS_BAR_M for d, _ in results)
-    verdict = "met" if met else "missed"
+    missed = [f"{d.world} {d.seed}" for d, _ in results if not _keeps(d)]
+    limits = ", ".join(f"{limit:.2f} m {kind}" for kind, limit in RMS_BARS_M.items())
     return (
         "\n".join(lines)
         + f"\n\n{first.engine}, {first.precision}, bundle {first.bundle_sha256}. "
-        + f"Bar: no collision, RMS under {RMS_BAR_M} m in every world: {verdict}.\n"
+        + f"Bar: no collision, RMS of at most {limits}: "
+        + (f"missed in {', '.join(missed)}.\n" if missed else "met.\n")
     )
+
+
+def _keeps(drive: DriveRecord) -> bool:
+    """Whether a drive keeps the bar of its kind of world."""
+    limit = RMS_BARS_M.get(drive.world or "", math.inf)
+    return drive.exit_code == 0 and (drive.lateral_error_m.rms or 0.0) <= limit

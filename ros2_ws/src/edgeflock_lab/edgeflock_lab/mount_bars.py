@@ -25,9 +25,9 @@ from fadnet_sim.world import make_world
 if TYPE_CHECKING:
     from rich.console import Console
 
-KINDS: tuple[Kind, ...] = ("indoor", "outdoor")
-SEEDS = (100, 200)  # of each kind, for the frames; even ones were not trained on
-POSES = 30  # of each world
+KINDS: tuple[Kind, ...] = ("indoor", "outdoor", "tape")
+SEEDS = (100, 200)  # of each kind; even ones were not trained on
+POSES = 30  # of each world, for the frames
 LATERAL_M, HEADING = 0.25, 0.2
 SIZE = (640, 480)
 
@@ -43,7 +43,7 @@ MOUNTS: dict[str, dict[str, float]] = {
     "0.25 m, 20 degrees down, lens of 65": {"height": 0.25, "pitch": math.radians(20), "fovy": math.radians(65)},
 }
 FAR_OFF = "0.25 m, 20 degrees down, lens of 65"
-DRIVES: tuple[tuple[Kind, int], ...] = tuple((kind, seed) for kind in KINDS for seed in (100, 200, 300))
+DRIVES: tuple[tuple[Kind, int], ...] = tuple((kind, seed) for kind in KINDS for seed in SEEDS)
 DRIVE_S = 20.0
 
 BAR_R, BAR_RMS_M = 0.80, 0.25

@@ -21,9 +21,9 @@ TRAINED = TrainedCamera(height=0.4, pitch=math.radians(8.5), fovy=math.radians(8
 
 OWN = 0.25  # share of the episodes in which the camera stays where the world has it
 HEIGHTS = (0.12, 1.0)  # m
-PITCHES, YAWS, LENSES = (0.0, 28.0), (-4.0, 4.0), (58.0, 112.0)  # degrees
+PITCHES, YAWS, ROLLS, LENSES = (0.0, 28.0), (-4.0, 4.0), (-3.0, 3.0), (58.0, 112.0)  # degrees
 COVERED = 0.7  # a camera that sees less of the view than this is no camera to steer by
-MEASURED = 0.05, 1.5  # how wrongly a mount is measured: share of the height, degrees of pitch and yaw
+MEASURED = 0.05, 1.5  # how wrongly a mount is measured: share of the height, degrees of every angle
 
 
 def random_look(look: CameraLook, rng: np.random.Generator) -> CameraLook:
@@ -36,6 +36,7 @@ def random_look(look: CameraLook, rng: np.random.Generator) -> CameraLook:
             height=log_uniform(rng, *HEIGHTS),
             pitch=math.radians(rng.uniform(*PITCHES)),
             yaw=math.radians(rng.uniform(*YAWS)),
+            roll=math.radians(rng.uniform(*ROLLS)),
             fovy=math.radians(rng.uniform(*LENSES)),
         )
         if view_of(worn.mount, Intrinsics.of_lens(WIDTH, HEIGHT, worn.fovy)).coverage >= COVERED:
@@ -45,8 +46,8 @@ def random_look(look: CameraLook, rng: np.random.Generator) -> CameraLook:
 def as_measured(mount: Mount, rng: np.random.Generator) -> Mount:
     """The mount as its owner would measure it."""
     share, turn = MEASURED[0], math.radians(MEASURED[1])
-    pitch, yaw = np.array([mount.pitch, mount.yaw]) + rng.uniform(-turn, turn, 2)
-    return Mount(height=mount.height * (1 + rng.uniform(-share, share)), pitch=pitch, yaw=yaw)
+    pitch, yaw, roll = np.array([mount.pitch, mount.yaw, mount.roll]) + rng.uniform(-turn, turn, 3)
+    return Mount(height=mount.height * (1 + rng.uniform(-share, share)), pitch=pitch, yaw=yaw, roll=roll)
 
 
 def view_of(mount: Mount, camera: Intrinsics) -> CanonicalView:

@@ -17,7 +17,6 @@ from edgeflock.runtime.bundle.bundle import SIGNATURE
 from edgeflock.runtime.bundle.signing import generate_key
 from edgeflock.runtime.files import check_outputs, sole_writer
 from edgeflock.runtime.options import next_command, this_command
-from edgeflock_lab.drive_bars import WORLDS
 from edgeflock_lab.random_mounts import TRAINED
 from edgeflock_lab.record import record_world
 from edgeflock_lab.stages import Clock, bar, clear, in_processes, keep_settings
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 FIRST_HELD_OUT = 500
 """Seed of the first validation world of each kind; even ones are not trained on."""
-BARS = f"{WORLDS},tape:100,tape:200,tape:300"
 
 
 class Plan(BaseModel):
@@ -157,7 +155,7 @@ def default(
         console.print(line, highlight=False, soft_wrap=True)
     public = key.with_suffix(".pub")
     keys = [public] if public.exists() else []
-    print(next_command("drive-bars", "--bundle", folder.bundle, "--worlds", BARS, keys=keys))
+    print(next_command("drive-bars", "--bundle", folder.bundle, keys=keys))
 
 
 def run_stages(plan: Plan, folder: Folder, key: Path, jobs: int, console: Console) -> Clock:

@@ -4,7 +4,8 @@
     activate    answers what comes, or sends frames; deactivate ends that; cleanup drops what configure made
 
 With `autostart` (default) the node configures and activates itself, for a start without a lifecycle manager. A node
-that a person deactivated and that dies comes back inactive (see `kept`); one that was shut down stays down.
+that a person deactivated and that dies comes back inactive (see `kept`); one that was shut down stays down. Without
+`autostart` it comes back unconfigured, and while it is active it keeps a bond with its manager (see `bond`).
 
 Each reports to /diagnostics once a second: how it goes while it is active, and otherwise that it is not.
 """
@@ -22,6 +23,7 @@ from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock_ros import topics
+from edgeflock_ros.bond import Bond
 from edgeflock_ros.messages import WARN, diagnostics
 from edgeflock_ros.params import Parameters
 from edgeflock_ros.timers import steady_timer
@@ -82,6 +84,7 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         self._error: EdgeflockError | None = None
         self._loaded = False
         self.active = False
+        self._bond: Bond | None = None
         self.hardware_id = platform.node()
         self._what = what
         self.settings = Parameters(self, model, self.accept)
@@ -149,7 +152,9 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         result = super().on_activate(state)  # the publishers
         self.begin()
         self.active = True
-        self.settings.keep(autostart=True)
+        by_itself = self.settings.declared.autostart
+        self.settings.keep(autostart=by_itself)
+        self._bond = None if by_itself else Bond.of(self)
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
@@ -178,3 +183,6 @@ class ManagedNode(LifecycleNode, Generic[Model]):
     def _end(self) -> None:
         self.release()
         self.active = False
+        if self._bond is not None:
+            self._bond.close()
+            self._bond = None

@@ -5,6 +5,7 @@ Subscribes (relative names)
                                 `.../compressed`; keep-last 1: a slow net always gets the newest frame
     ~/inputs/NAME               std_msgs/Float32MultiArray, of every input that is no picture: a speed, a command, a
                                 state. The newest one holds; frames wait for the first, unless `start_at_zero`
+    odom                        nav_msgs/Odometry, of an input of one number in m/s
 Publishes
     ~/outputs/NAME              std_msgs/Float32MultiArray of every output, its shape in the layout
     ~/classes                   of an output with labels (`--labels`): vision_msgs/Classification where that package is
@@ -25,25 +26,24 @@ import edgeflock_ros.before_rclpy  # noqa: F401
 import array
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from pydantic import Field
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension, MultiArrayLayout
 
 from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock_ros import topics
+from edgeflock_ros.inputs import InputTopics
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import IMAGES, Senders
 
 if TYPE_CHECKING:
-    from edgeflock.runtime.bundle.manifest import InputSpec, OutputSpec
+    from edgeflock.runtime.bundle.manifest import OutputSpec
     from edgeflock.runtime.tasks.generic import GenericTask
 
 try:
@@ -68,7 +68,7 @@ class NetNode(ManagedNode[NetNodeParameters]):
         super().__init__("net", NetNodeParameters, "frames")
         self._task: GenericTask | None = None
         self._reader: ImageReader | None = None
-        self._others: list[Subscription] = []
+        self._others: InputTopics | None = None
         self.start()
 
     def load(self) -> None:
@@ -90,10 +90,7 @@ class NetNode(ManagedNode[NetNodeParameters]):
             )
         task(*task.example())
         self._picture = pictures[0]
-        self._specs = {spec.name: spec for spec in manifest.inputs if spec.name != self._picture}
-        self._values = {name: np.zeros(spec.shape, spec.dtype) for name, spec in self._specs.items()}
-        self._awaited = set() if p.start_at_zero else set(self._specs)
-        names = [topics.tensor("outputs", spec.name) for spec in manifest.outputs]
+        names = [topics.net_output(spec.name) for spec in manifest.outputs]
         if len(set(names)) < len(names):
             raise InputError(f"bundle: expected outputs of other names than {', '.join(names)}: two are one topic.")
         self._outputs = {
@@ -115,20 +112,19 @@ class NetNode(ManagedNode[NetNodeParameters]):
         """Begin to answer frames."""
         self._frames = self._refused = self._came = self._reported = 0
         self._newest: tuple[bytes, str, dict[str, float]] = WARN, "", {}
-        for name, spec in self._specs.items():
-            topic = topics.tensor("inputs", name)
-            self._others.append(
-                self.create_subscription(Float32MultiArray, topic, self._taking(name, spec), qos("reliable"))
-            )
-        self._reader = ImageReader(self, self.settings.value.qos, self._on_image)
+        p, specs = self.settings.value, cast("GenericTask", self._task).bundle.manifest.inputs
+        others = [spec for spec in specs if spec.name != self._picture]
+        self._others = InputTopics(self, others, self._fail, p.start_at_zero)
+        self._reader = ImageReader(self, p.qos, self._on_image)
 
     def release(self) -> None:
         """Stop answering."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        while self._others:
-            self.destroy_subscription(self._others.pop())
+        if self._others is not None:
+            self._others.close()
+            self._others = None
 
     def unload(self) -> None:
         """Drop bundle and topics."""
@@ -138,28 +134,15 @@ class NetNode(ManagedNode[NetNodeParameters]):
                 self.destroy_publisher(publisher)
         self._task = None
 
-    def _taking(self, name: str, spec: InputSpec) -> Callable[[Float32MultiArray], None]:
-        def take(message: Float32MultiArray) -> None:
-            held = self._values[name]
-            if len(message.data) != held.size:
-                self._fail(
-                    f"{topics.tensor('inputs', name)}: expected {held.size} numbers for {spec}, got {len(message.data)}"
-                )
-                return
-            held[...] = np.asarray(message.data, np.float32).reshape(held.shape)
-            self._awaited.discard(name)
-
-        return take
-
     def _on_image(self, image: Image | CompressedImage) -> None:
-        if self._awaited:
-            waited = ", ".join(self.resolve_topic_name(topics.tensor("inputs", name)) for name in sorted(self._awaited))
-            self._note(WARN, f"frames wait for the first message on {waited}")
+        others = cast("InputTopics", self._others)
+        if absence := others.absence:
+            self._note(WARN, absence)
             return
         begun = time.perf_counter_ns()
         try:
             pixels, encoding = decode_color(image)
-            answers = cast("GenericTask", self._task)({**self._values, self._picture: pixels}, encoding)
+            answers = cast("GenericTask", self._task)({**others.values, self._picture: pixels}, encoding)
         except EdgeflockError as error:
             self._fail(str(error))
             return

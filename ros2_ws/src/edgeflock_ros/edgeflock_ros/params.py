@@ -32,6 +32,13 @@ class Parameters(Generic[Model]):
         ``accept(new) -> reason or None`` may refuse a valid change (a reason), e.g. while the node is active.
         It is called before the change holds.
 
+    Attributes
+    ----------
+    value : BaseModel
+        What holds now.
+    declared : BaseModel
+        What the command line and the parameter file say.
+
     Raises
     ------
     InputError
@@ -46,7 +53,7 @@ class Parameters(Generic[Model]):
             fields: Any = [(name, field.default, descriptor(field)) for name, field in model.model_fields.items()]
             given = {p.name: p.value for p in node.declare_parameters("", fields)}
             check_names(node, model)
-            self._declared: Model = model(**given)
+            self.declared: Model = model(**given)
             self.value = self._restored(node)
         except ValidationError as error:
             raise InputError(f"{node.get_name()}: {reasons(error)}") from error
@@ -71,18 +78,18 @@ class Parameters(Generic[Model]):
 
     def keep(self, **values: Any) -> None:
         """Let a process that takes this one's place after a failure begin with these values."""
-        declared = self._declared.model_dump()
+        declared = self.declared.model_dump()
         kept = {**self._kept.values, **values}
         self._kept.replace({name: value for name, value in kept.items() if value != declared[name]})
 
     def _restored(self, node: Node) -> Model:
         kept = self._kept.values
         if not kept:
-            return self._declared
+            return self.declared
         node.set_parameters([Parameter(name, value=value) for name, value in kept.items()])
         said = ", ".join(f"{name}={value}" for name, value in kept.items())
         node.get_logger().warning(f"started again, with what was set on the node that ended: {said}")
-        return self._model(**{**self._declared.model_dump(), **kept})
+        return self._model(**{**self.declared.model_dump(), **kept})
 
 
 def reasons(error: ValidationError) -> str:

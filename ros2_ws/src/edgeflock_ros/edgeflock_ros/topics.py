@@ -38,6 +38,7 @@ COMMAND = "cmd_vel"
 ASKED = "cmd_vel_nav"
 DRIVE = "drive"
 ESTOP = "estop"
+BOND = "bond"
 ODOMETRY = "odom"
 
 COLLISIONS = "sim/collisions"
@@ -70,10 +71,20 @@ ANSWERED = "~/answered"
 CLASSES = "~/classes"
 
 
-def tensor(kind: str, name: str) -> str:
-    """An input or output ("inputs", "outputs") of a net, whose names may be no topics: `conv/out:0` is `conv_out_0`."""
-    word = re.sub(r"\W+|__+", "_", name, flags=re.ASCII).strip("_")
-    return f"~/{kind}/{word if word[:1].isalpha() else f'n{word}'}"
+def net_input(name: str) -> str:
+    """An input of a net that is no picture."""
+    return f"~/inputs/{_word(name)}"
+
+
+def net_output(name: str) -> str:
+    """An output of a net."""
+    return f"~/outputs/{_word(name)}"
+
+
+def _word(tensor: str) -> str:
+    """A tensor's name, which may be none of a topic: `conv/out:0` is `conv_out_0`."""
+    word = re.sub(r"\W+|__+", "_", tensor, flags=re.ASCII).strip("_")
+    return word if word[:1].isalpha() else f"n{word}"
 
 
 FLEET = "/fleet"  # all robots of a fleet have these in common

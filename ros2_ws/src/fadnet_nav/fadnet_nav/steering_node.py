@@ -8,6 +8,8 @@ Subscribes (relative names)
     camera/color/image_raw      any of `encodings.COLOR_ENCODINGS`, or CompressedImage where it is remapped to a topic
                                 `.../compressed`; keep-last 1: the middleware overwrites a frame that was not taken
                                 yet, so a slow net always gets the newest one
+    odom, ~/inputs/NAME         what else the net takes: its speed, and any other numbers, see `edgeflock_ros.inputs`.
+                                Without them no frame is answered, and the guard stops
 Publishes
     steering                    sensor_msgs/JointState: name "steering", position in rad (left positive), stamp of the
                                 frame; position NaN when the net gave none: the guard then stops
@@ -57,6 +59,7 @@ from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.mount import Mount
 from edgeflock_ros import topics
 from edgeflock_ros.frames import MountInTree, TreeParameters
+from edgeflock_ros.inputs import InputTopics
 from edgeflock_ros.managed import ManagedNode, NetParameters
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_intrinsics, to_ns
 from edgeflock_ros.process import run
@@ -101,6 +104,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         self._lock = threading.RLock()
         self._policy: SteeringPolicy | None = None
         self._reader: ImageReader | None = None
+        self._others: InputTopics | None = None
         self._infos: Subscription | None = None
         self._tree: MountInTree | None = None
         self._reloading: Future | None = None
@@ -131,7 +135,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         self._place = os.path.realpath(p.bundle)
         policy = SteeringPolicy(p.bundle or None, p.precision or None, p.threads or None, p.engine or None, p.trusted)
         for _ in range(WARM_UP):
-            policy(np.zeros((480, 640, 3), np.uint8), "rgb8")
+            policy(*policy.example())
         return policy
 
     def _take(self, policy: SteeringPolicy) -> str:
@@ -160,6 +164,8 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _renew(self, done: Future) -> None:
         try:
             policy = self._open()
+            if self._others is not None and policy.others != self._others.specs:
+                raise InputError("it takes other inputs beside the picture: clean up and configure for that.")
             camera, mount = self._camera, self._mount
             view = None
             if camera is not None and mount is not None and policy.bundle.manifest.trained_camera:
@@ -218,6 +224,8 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         )
         if self._subscribe:
             self._reader = ImageReader(self, p.qos, self._on_image)
+        assert self._policy is not None
+        self._others = InputTopics(self, self._policy.others, self.get_logger().error)
         self._came = self._reported = 0
         self._newest: tuple[bytes, str, dict[str, float]] = WARN, "", {}
 
@@ -231,6 +239,9 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         if self._infos is not None:
             self.destroy_subscription(self._infos)
             self._infos = None
+        if self._others is not None:
+            self._others.close()
+            self._others = None
         if self._tree is not None:
             self._tree.close()
             self._tree = None
@@ -306,7 +317,10 @@ class SteeringNode(ManagedNode[SteeringParameters]):
     def _answer(self, pixels: np.ndarray, stamp: Time, encoding: str) -> None:
         assert self._policy is not None
         try:
-            answer = self._policy(pixels, cast("Encoding", encoding))  # it refuses any other
+            if absence := self._others.absence if self._others else "":
+                raise InputError(absence)
+            values = self._others.values if self._others else {}
+            answer = self._policy(pixels, cast("Encoding", encoding), values)  # it refuses any other
         except EdgeflockError as error:
             self._fail(stamp, error)
             return

@@ -22,6 +22,7 @@ from rclpy.node import Node
 
 from edgeflock.runtime.cameras.base import Frame, FrameSource
 from edgeflock.runtime.extras import needs
+from edgeflock.runtime.mount import Mount
 from edgeflock_ros import topics
 from edgeflock_ros.camera import Camera, FrameParameters
 from edgeflock_ros.messages import to_ns
@@ -42,6 +43,7 @@ class SimCameraParameters(FrameParameters):
     camera_height: float = Field(default=0.0, ge=0.0, le=4.0, description="ground to camera, m; 0: mount of the world")
     camera_pitch: float = Field(default=0.15, ge=-1.5, le=1.5, description="camera pitch, rad, positive looks down")
     camera_yaw: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera yaw, rad, positive looks to the left")
+    camera_roll: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera roll, rad, positive: left side up")
     camera_fovy: float = Field(default=0.0, ge=0.0, le=2.8, description="top to bottom, rad; 0: lens of the world")
 
     @property
@@ -50,7 +52,7 @@ class SimCameraParameters(FrameParameters):
         lens = {"fovy": self.camera_fovy} if self.camera_fovy else {}
         if not self.camera_height:
             return lens
-        return {"height": self.camera_height, "pitch": self.camera_pitch, "yaw": self.camera_yaw, **lens}
+        return {**dict(Mount.of(self)), **lens}
 
 
 class Poses:

@@ -117,11 +117,12 @@ class CameraLook:
     gain: float  # exposure
     noise: float  # grey levels
     blur: float  # px at 640 wide
+    roll: float = 0.0  # rad
 
     @property
     def mount(self) -> Mount:
         """Where the robot wears its camera."""
-        return Mount(height=self.height, pitch=float(self.pitch), yaw=float(self.yaw))
+        return Mount(height=self.height, pitch=float(self.pitch), yaw=float(self.yaw), roll=float(self.roll))
 
 
 @dataclass(frozen=True)
@@ -214,10 +215,10 @@ def assemble(
     return World(kind, seed, scenery, scene.textures, path, centreline, half_road, scene.outline, look, lane)
 
 
-def camera_axes(look: CameraLook) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Right and up of a camera in the base's frame: MuJoCo's looks along -z with y up, ours along +x, pitched down."""
-    cy, sy, cp, sp = np.cos(look.yaw), np.sin(look.yaw), np.cos(look.pitch), np.sin(look.pitch)
-    return (sy, -cy, 0.0), (sp * cy, sp * sy, cp)
+def camera_axes(look: CameraLook) -> tuple[np.ndarray, np.ndarray]:
+    """Right and up of a camera, each (3,) in the base's frame, as MuJoCo takes them."""
+    right, down, _ = look.mount.axes.T
+    return right, -down
 
 
 def _camera_attributes(look: CameraLook) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Group dances on synthesised music: every beat, style and formation is known."""
