@@ -262,7 +262,7 @@ def table(rows: Sequence[Row]) -> str:
 def _in_float(row: Row) -> str:
     if INT8 not in row.passed:
         return ""
-    return f"{len(row.in_float)} layers" if row.in_float else "none"
+    return f"{len(row.in_float)} layer{'s' * (len(row.in_float) > 1)}" if row.in_float else "none"
 
 
 def _figure(found: Mapping[str, float], name: str, form: str) -> str:

@@ -101,7 +101,7 @@ class Score:
         if not self.fits:
             return "the net sees something of the way: drive slowly, on a stand first, or train on frames of this robot"
         if not 0.7 <= self.gain <= 1.4:
-            return f"the net fits, but this robot steers {self.gain:.2f} times as much: multiply its angles by that"
+            return f"the net fits, but this robot steers {self.gain:.2f} times as much: steering_gain of /steering"
         return "the net fits this recording"
 
 

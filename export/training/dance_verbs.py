@@ -11,7 +11,7 @@ from edgeflock.export.training.config import GcdConfig, GdancerConfig
 from edgeflock.export.training.folder import check_run_folder
 from edgeflock.export.training.options import Fresh, Out, Threads, use_torch
 from edgeflock.runtime.model_options import Fields, model_options
-from edgeflock.runtime.options import this_command
+from edgeflock.runtime.options import next_command, this_command
 
 Data = Annotated[Path, typer.Option(help="Dances in AIOZ-GDANCE's layout with splits train and val (docs/dance.md).")]
 
@@ -49,7 +49,7 @@ def gcd(
     figures = train_gcd(config, training, validation, out, fresh=fresh, command=this_command())["figures"]
     console.print(
         f"{out / 'best.safetensors'}: validation error {figures['error']:.4f} (epoch {figures['best_epoch']}), "
-        f"Constant {figures['constant']:.4f}"
+        f"Constant {figures['constant']:.4f}\n" + _next(out)
     )
 
 
@@ -83,5 +83,9 @@ def gdancer(
     figures = train_gdancer(config, training, validation, out, fresh=fresh, command=this_command())["figures"]
     console.print(
         f"{out / 'best.safetensors'}: validation distance {figures['distance']:.4f} m (epoch {figures['best_epoch']}), "
-        f"Constant {figures['constant']:.4f}"
+        f"Constant {figures['constant']:.4f}\n" + _next(out)
     )
+
+
+def _next(out: Path) -> str:
+    return next_command("dance", "perform", "MUSIC", "--weights", out / "best.safetensors", "--out", "dance")

@@ -121,6 +121,15 @@ def test_after_a_hold_up_it_answers_the_newest_frame_and_counts_the_others_as_dr
     assert chain.until(lambda: int(report(chain)[1]["dropped"]) - dropped >= len(held) - 3)
 
 
+def test_a_gain_holds_from_the_next_frame_on_while_it_drives(chain):
+    assert chain.set_parameter("/steering", "steering_gain", 0.5) == (True, "")
+    assert newest(chain, 200).position[0] == pytest.approx((200 / 255 - 0.5) / 2, abs=0.005)
+    successful, reason = chain.set_parameter("/steering", "steering_gain", 0.0)
+    assert not successful and "out of range" in reason
+    assert chain.set_parameter("/steering", "steering_gain", 1.0) == (True, "")
+    assert newest(chain, 200).position[0] == pytest.approx(200 / 255 - 0.5, abs=0.005)
+
+
 def test_parameters_say_what_they_are_and_refuse_with_the_reason(chain):
     threads, qos = chain.describe("/steering", ["threads", "qos"])
     assert threads.description and (threads.integer_range[0].from_value, threads.integer_range[0].to_value) == (0, 64)

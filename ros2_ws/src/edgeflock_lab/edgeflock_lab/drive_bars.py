@@ -42,13 +42,20 @@ def bars(
     mounts: Annotated[
         bool, typer.Option("--mounts", help="Cameras at eight other mounts instead: frames, and drives through one.")
     ] = False,
+    foreign: Annotated[
+        Literal["duckietown"] | None,
+        typer.Option(help="Worlds that others drew instead: frames and drives. 56 MB are fetched once, by pip."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
 ) -> None:
     """Drive several worlds in lock-step, each beside the expert's own figure. Ends with 3 after a collision."""
     bundle = given.get("bundle")
     if mounts:
-        refuse_unused(context, "with --mounts", "worlds", "duration", "speed", "size")
+        refuse_unused(context, "with --mounts", "foreign", "worlds", "duration", "speed", "size")
         raise typer.Exit(_mounts(out, bundle, precision, tuple(key or ())))
+    if foreign:
+        refuse_unused(context, f"with --foreign {foreign}", "worlds", "duration", "speed", "size")
+        raise typer.Exit(_foreign(out, bundle, precision, tuple(key or ())))
     from rich.console import Console
 
     from edgeflock_lab.drive import launch_line, parse_size, run_drive
@@ -104,6 +111,21 @@ def _mounts(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ..
     seen, driven = mount_bars.measure(open_policy, console)
     console.print(mount_bars.write(out, seen, driven, open_policy()))
     return 3 if any(drive.canonical.collisions for drive in driven) else 0
+
+
+def _foreign(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ...]) -> int:
+    """Drive in worlds that others drew; returns the exit code."""
+    from rich.console import Console
+
+    from edgeflock.runtime.tasks.steering import SteeringPolicy
+    from edgeflock_lab import foreign_bars
+
+    check_outputs([out / "foreign.json", out / "foreign.md"], [out], whole=[bundle])
+    console = Console(highlight=False, soft_wrap=True)
+    policy = SteeringPolicy(bundle, precision, engine=REFERENCE, keys=keys)
+    rows = foreign_bars.measure(policy, console)
+    console.print(foreign_bars.write(out, rows, policy))
+    return 3 if any(row.net.collisions for row in rows) else 0
 
 
 def parse_worlds(text: str) -> list[tuple[Kind, int]]:

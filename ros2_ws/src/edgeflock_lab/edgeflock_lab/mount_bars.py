@@ -84,36 +84,36 @@ def measure(
     plain, canonical = open_policy(), open_policy()
     for mount, look in MOUNTS.items():
         for kind in KINDS:
-            angles = np.array([row for seed in SEEDS for row in _angles(kind, seed, look, plain, canonical, poses)])
-            wanted, as_is, brought = angles.T
+            worlds = [_through(make_world(kind, seed), look) for seed in SEEDS]
+            angles = np.array([row for world in worlds for row in angles_in(world, poses, canonical, plain)])
+            wanted, brought, as_is = angles.T
             r = (float(np.corrcoef(wanted, got)[0, 1]) for got in (as_is, brought))
             seen.append(Seen(mount, kind, len(angles), *r))
             console.print(f"{mount}, {kind}: r {seen[-1].as_is:.2f} as is, {seen[-1].canonical:.2f} in the view")
     for kind, seed in DRIVES:
         world = _through(make_world(kind, seed), MOUNTS[FAR_OFF])
-        _look(canonical, world)
-        drives = [rollout(world, _driver(policy), drive_s) for policy in (plain, canonical)]
+        look_through(canonical, world)
+        drives = [rollout(world, driver_of(policy), drive_s) for policy in (plain, canonical)]
         driven.append(Driven(kind, seed, *drives))
         console.print(f"{kind} {seed}: {drives[0].collisions} collisions as is, {drives[1].collisions} in the view")
     return seen, driven
 
 
-def _angles(
-    kind: Kind, seed: int, look: dict[str, float], plain: SteeringPolicy, canonical: SteeringPolicy, poses: int
-) -> Iterator[tuple[float, float, float]]:
-    """Angles at poses around the path: wanted, of the frame as it is, of the frame in the view."""
+def angles_in(
+    world: World, poses: int, canonical: SteeringPolicy, *plain: SteeringPolicy
+) -> Iterator[tuple[float, ...]]:
+    """Angles at poses around the path: wanted, of the frame in the view, and of the frame as it is."""
     from fadnet_sim.camera import SimCamera
 
-    world = _through(make_world(kind, seed), look)
-    _look(canonical, world)
+    look_through(canonical, world)
     camera, expert = SimCamera(world, *SIZE, depth_size=(16, 12)), world.expert
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(world.seed)
     for index in range(poses):
         (x, y), yaw, _ = world.path.at(rng.uniform(0, world.path.length))
         lateral, heading = rng.uniform(-LATERAL_M, LATERAL_M), rng.uniform(-HEADING, HEADING)
         pose = x - lateral * math.sin(yaw), y + lateral * math.cos(yaw), yaw + heading
         frame, _ = camera.render(*pose, index=index)
-        yield expert(*pose), plain(frame).angle, canonical(frame).angle
+        yield (expert(*pose), *(policy(frame).angle for policy in (canonical, *plain)))
     camera.close()
 
 
@@ -121,11 +121,13 @@ def _through(world: World, look: dict[str, float]) -> World:
     return replace(world, look=replace(world.look, **look))
 
 
-def _driver(policy: SteeringPolicy) -> Callable[[np.ndarray], float]:
+def driver_of(policy: SteeringPolicy) -> Callable[[np.ndarray], float]:
+    """What `rollout` lets drive."""
     return lambda frame: policy(frame).angle
 
 
-def _look(policy: SteeringPolicy, world: World) -> None:
+def look_through(policy: SteeringPolicy, world: World) -> None:
+    """Tell the net of the camera of a world's robot."""
     policy.look_through(Intrinsics.of_lens(*SIZE, world.look.fovy), world.look.mount)
 
 

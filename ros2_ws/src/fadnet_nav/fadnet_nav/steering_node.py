@@ -29,7 +29,7 @@ that the net was trained with (`edgeflock.runtime.prepare.view`); frames wait fo
 they are taken as they are, which is warned of once. With `mount_from` tf the mount is that of the images' frame in the
 static part of TF, and frames wait for that, too.
 
-Parameters: `SteeringParameters`; the mount may change at any time. See `managed`.
+Parameters: `SteeringParameters`; mount and gain may change at any time. See `managed`.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class SteeringParameters(TreeParameters, NetParameters):
     camera_pitch: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera pitch, rad, positive looks down")
     camera_yaw: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera yaw, rad, positive looks to the left")
     camera_roll: float = Field(default=0.0, ge=-1.5, le=1.5, description="camera roll, rad, positive: left side up")
+    steering_gain: float = Field(default=1.0, gt=0.0, le=10.0, description="what the net's angle is multiplied by")
 
     @property
     def mount(self) -> Mount | None:
@@ -186,13 +187,14 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         done.set_result(answer)
 
     def accept(self, new: SteeringParameters) -> str | None:
-        """A mount may take another's place at any time."""
-        names = {f"camera_{field}" for field in Mount.model_fields}
+        """The gain may change at any time, and a mount may take another's place."""
         old = self.settings.value
-        measured = new.mount and old.mount and new.model_dump(exclude=names) == old.model_dump(exclude=names)
-        if not measured:
+        free = {"steering_gain"}
+        if new.mount and old.mount:
+            free |= {f"camera_{field}" for field in Mount.model_fields}
+        if new.model_dump(exclude=free) != old.model_dump(exclude=free):
             return super().accept(new)
-        if self._policy is not None:
+        if new.mount != old.mount and self._policy is not None:
             self._wear(new)
         return None
 
@@ -325,10 +327,11 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._fail(stamp, error)
             return
         self._frames += 1
-        self._publish(stamp, answer.angle)
+        angle = self.settings.value.steering_gain * answer.angle
+        self._publish(stamp, angle)
         age_ms = (self.get_clock().now().nanoseconds - to_ns(stamp)) / 1e6
         level, message = (OK, "steering") if math.isfinite(answer.angle) else (ERROR, f"the net says {answer.angle}")
-        self._note(level, message, age_ms=age_ms, inference_ms=answer.inference_ns / 1e6, angle_rad=answer.angle)
+        self._note(level, message, age_ms=age_ms, inference_ms=answer.inference_ns / 1e6, angle_rad=angle)
 
     def _fail(self, stamp: Time, error: EdgeflockError) -> None:
         """A frame that cannot be read steers nowhere: NaN stops the robot, the reason is in log and diagnostics."""

@@ -30,6 +30,7 @@ def rollout(
     speed: float = 1.0,
     fps: float = 30.0,
     size: tuple[int, int] = (640, 480),
+    ends: bool = False,
 ) -> Rollout:
     """Drive from the start of the path.
 
@@ -47,6 +48,8 @@ def rollout(
         Frames, and so commands, per second.
     size : (int, int)
         Width and height of the frames, px.
+    ends : bool
+        The first collision ends the drive.
     """
     sim, expert = Simulation(world), world.expert
     camera = None
@@ -63,6 +66,8 @@ def rollout(
             angle = see(camera.render(x, y, yaw, index=index)[0])
         sim.step(1 / fps, angle, speed)
         errors.append(sim.lateral_error)
+        if ends and sim.collisions:
+            break
     if camera is not None:
         camera.close()
     error = np.abs(errors)
