@@ -44,7 +44,7 @@ def measure(
     from edgeflock.runtime.motion.folder import DanceFolder
     from edgeflock.runtime.motion.judging import Dance, judge
 
-    check_outputs([json], inputs=[], whole=[folder, reference])
+    check_outputs([json], whole=[folder, reference])
 
     def dances(path: Path) -> list[Dance]:
         opened = DanceFolder.open(path, split)
