@@ -93,7 +93,7 @@ def _trained_camera(text: str) -> TrainedCamera:
 
 @model_options
 def registration(
-    weights: Annotated[Path, typer.Option(help="best.safetensors of a training run at 128^3.")],
+    weights: Annotated[Path, typer.Option(help="best.safetensors of a training run at --size.")],
     data: Annotated[Path, typer.Option(help="The authors' spec (.json) or a folder of NIfTI files.")],
     bundle: Annotated[ExportOptions, Fields()],
     limits: Annotated[RegistrationLimits, Fields("max_drop", "max_folded", "min_gain")],
@@ -101,6 +101,7 @@ def registration(
         Path | None, typer.Option(help="Training volumes; by default the training split of --data.")
     ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs that the gate judges, and that INT8 is calibrated on.")] = 8,
+    size: Annotated[int, typer.Option(min=16, help="Side of the grid that the net sees scans on.")] = 128,
 ) -> None:
     """Export a registration net (LDR, VTN, VoxelMorph, cascades); the gate judges Dice and folds.
 
@@ -120,6 +121,7 @@ def registration(
         open_volumes(data, "val"),
         open_volumes(calib or data, "train"),
         net=bundle.net,
+        size=size,
         pairs=pairs,
         limits=limits,
         precision=bundle.default,

@@ -17,6 +17,7 @@ EXTRAS = {
     "pyarrow": "lerobot",
     "nibabel": "registration",
     "h5py": "registration",
+    "SimpleITK": "affine",
     "soundfile": "dance",
     "pi_heif": "heic",
     "networkx": "fleet",

@@ -237,7 +237,7 @@ def multiplications(model: onnx.ModelProto) -> int:
 
 
 def _pair(size: int) -> dict[str, np.ndarray]:
-    from edgeflock.export.datasets.synthetic.phantoms import draw_phantom
+    from edgeflock.runtime.prepare.phantom import draw_phantom
 
     images = (draw_phantom(seed, size)[0][None, None] for seed in (1, 2))
     return {name: image / np.float32(255) for name, image in zip(("fixed", "moving"), images, strict=True)}

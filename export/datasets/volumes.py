@@ -42,6 +42,16 @@ class Volume:
     image: np.ndarray
     labels: np.ndarray | None
 
+    def at(self, size: int) -> Volume:
+        """The scan at a smaller size that divides its own: averaged, and of the labels the middle voxel's."""
+        step = len(self.image) // size
+        if step == 1:
+            return self
+        blocks = self.image.reshape([n for _ in range(3) for n in (size, step)])
+        middle = slice(step // 2, None, step)
+        labels = None if self.labels is None else self.labels[middle, middle, middle]
+        return Volume(np.rint(blocks.mean((1, 3, 5))).astype(np.uint8), labels)
+
 
 @dataclass(eq=False)
 class VolumeDataset:
@@ -153,7 +163,7 @@ def _open_spec(path: Path, split: str) -> VolumeDataset:
             raise DataError(f"{path}: {entry!r} names the file {prefix!r}, `files` has {', '.join(files)}.")
         file = path.parent / files[prefix]
         try:
-            with _h5py().File(file if file.exists() else files[prefix], "r") as hdf5:
+            with h5py().File(file if file.exists() else files[prefix], "r") as hdf5:
                 group = hdf5[case]
                 labels = group["segmentation"][:] if "segmentation" in group else None
                 volume = group["volume"][:]
@@ -199,17 +209,20 @@ def _open_folder(path: Path, split: str, size: int) -> VolumeDataset:
         )
     read: dict[str, Volume] = {}
     for name in names:
-        image = read_nifti(scans[name])
-        voxels = normalise(nifti_data(image, str(scans[name])), name=str(scans[name]))
-        grey = np.rint(resample(voxels, (size,) * 3) * 255).astype(np.uint8)
-        labels = scans.get(f"{name}_seg")
-        read[name] = Volume(grey, None if labels is None else _labels(labels, voxels.shape, size))
+        read[name] = read_scan(scans[name], scans.get(f"{name}_seg"), size)
     if len(names) < 2:
         raise DataError(
             f"{folder}: expected at least two NIfTI files NAME.nii or NAME.nii.gz, found {names or 'none'}."
         )
     classes = {int(c) for volume in read.values() if volume.labels is not None for c in np.unique(volume.labels)}
     return VolumeDataset(names, tuple(sorted(classes - {0})), size, read.__getitem__)
+
+
+def read_scan(path: Path, labels: Path | None, size: int) -> Volume:
+    """One NIfTI scan and its segmentation, resampled to size^3; errors as for `open_volumes`."""
+    voxels = normalise(nifti_data(read_nifti(path), str(path)), name=str(path))
+    grey = np.rint(resample(voxels, (size,) * 3) * 255).astype(np.uint8)
+    return Volume(grey, None if labels is None else _labels(labels, voxels.shape, size))
 
 
 def _stem(file: Path) -> str:
@@ -228,19 +241,8 @@ def _labels(file: Path, shape: tuple[int, ...], size: int) -> np.ndarray:
     return labels[np.ix_(*nearest)].astype(np.uint8)
 
 
-def _h5py() -> Any:
+def h5py() -> Any:
+    """The module; MissingExtra where it is not installed."""
     with needs("The authors' data layout (HDF5)"):
-        import h5py
-    return h5py
-
-
-def bspline_field(control: np.ndarray, size: int) -> np.ndarray:
-    """Smooth field by cubic B-splines: control points (C, n, n, n) -> float32 (C, size, size, size).
-
-    The control points span the volume from corner to corner; beyond them it is 0 (arXiv 1907.12353's code).
-    """
-    n = control.shape[-1]
-    distance = np.abs(np.linspace(0, n - 1, size)[:, None] - np.arange(n))
-    near = 2 / 3 - distance**2 + distance**3 / 2
-    weights = np.where(distance < 1, near, np.maximum(2 - distance, 0) ** 3 / 6).astype(np.float32)
-    return np.einsum("cijk,xi,yj,zk->cxyz", control.astype(np.float32), weights, weights, weights, optimize=True)
+        import h5py as module
+    return module

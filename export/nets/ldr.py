@@ -27,7 +27,8 @@ class LDR(nn.Module):
     interpolates it, 1,544,979 parameters and 12 % fewer multiplications; "diffeomorphic" predicts a velocity there,
     integrates it, and interpolates. Deconvolutions have no bias, as in VTN.
 
-    Being a convolution all through, it takes any size that is a multiple of 16.
+    Being a convolution all through, it takes any size that is a multiple of 16. Where the head interpolates, `coarse`
+    leaves that last step to whoever uses the flow.
     """
 
     def __init__(self, head: Literal["deconv", "trilinear", "diffeomorphic"] = "deconv") -> None:
@@ -40,9 +41,10 @@ class LDR(nn.Module):
         self.deconv2 = _up(64 + 64, 32)
         self.deconv1 = _up(32 + 32, 16)
         self.flow: nn.Module = HEADS[head](16 + 16)
+        self.coarse = False
 
     def forward(self, fixed: Tensor, moving: Tensor) -> Tensor:
-        """Flow (N, 3, 128, 128, 128) in voxels."""
+        """Flow (N, 3, 128, 128, 128) in voxels; `coarse` (N, 3, 64, 64, 64) in voxels of that size."""
         x1 = F.relu(self.conv1(torch.cat([fixed, moving], 1)))  # 16, 64^3
         x2 = F.relu(self.conv2(x1))  # 32, 32^3
         x3 = F.relu(self.conv3(x2))  # 64, 16^3
@@ -50,7 +52,11 @@ class LDR(nn.Module):
         x = F.relu(self.deconv3(x4))  # 64, 16^3
         x = F.relu(self.deconv2(torch.cat([x3, x], 1)))  # 32, 32^3
         x = F.relu(self.deconv1(torch.cat([x2, x], 1)))  # 16, 64^3
-        return self.flow(torch.cat([x1, x], 1))  # 3, 128^3
+        x = torch.cat([x1, x], 1)
+        if self.coarse:
+            assert isinstance(self.flow, HalfSizeFlow)
+            return self.flow.at_half_size(x) / 2
+        return self.flow(x)  # 3, 128^3
 
 
 class HalfSizeFlow(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 _PACKED = 4
 """Channels whose bytes an integer product takes at once; of fewer ONNX Runtime copies every byte (im2col)."""
@@ -88,11 +88,14 @@ def sums_to_float(model: onnx.ModelProto) -> None:
     """Replace each Add of two activations by the Sum that it is, which no engine makes an integer kernel of.
 
     ONNX Runtime fuses Add between DequantizeLinear and QuantizeLinear into QLinearAdd, whose roundings on Arm and x86
-    are not the same (docs/board-checks.md); in float both give the same bits.
+    are not the same (docs/board-checks.md); in float both give the same bits. Adds of whole numbers, such as the places
+    in a volume that a warp reads, stay: Sum knows none.
     """
     held = constants_of(model)
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    whole = {v.name for v in graph.value_info if v.type.tensor_type.elem_type in (TensorProto.INT64, TensorProto.INT32)}
     for node in model.graph.node:
-        if node.op_type == "Add" and not held.keys() & set(node.input):
+        if node.op_type == "Add" and not held.keys() & set(node.input) and node.output[0] not in whole:
             node.op_type = "Sum"
 
 

@@ -10,14 +10,23 @@ from torch import Tensor, nn
 
 from edgeflock.export.datasets.volumes import VolumeDataset
 from edgeflock.export.nets import REGISTRATION_NETS
+from edgeflock.export.nets.ldr import LDR, HalfSizeFlow
 from edgeflock.export.quantise.planes import to_2d
 from edgeflock.export.recipe import Answers, Judgement, Recipe, Samples
 from edgeflock.export.recipes.limits import RegistrationLimits
 from edgeflock.export.training.loop.checkpoint import load_checkpoint
+from edgeflock.export.training.methods.registration import check_size
 from edgeflock.runtime.bundle.manifest import Criterion, Training
 from edgeflock.runtime.errors import InputError
-from edgeflock.runtime.prepare.volume import dice, warp
-from edgeflock.runtime.tasks.registration import REGISTRATION_INPUTS, REGISTRATION_OUTPUT, SIDE, Jacobian
+from edgeflock.runtime.prepare.volume import dice, to_grid, warp
+from edgeflock.runtime.tasks.registration import (
+    REGISTRATION_INPUTS,
+    REGISTRATION_OUTPUT,
+    SIDE,
+    Jacobian,
+    registration_inputs,
+    registration_output,
+)
 
 SAMPLING = ("Add", "Sub", "Mul", "Div", "Clip", "Min", "Floor", "MatMul", "GatherElements")
 """Operators of the warps inside cascades, which no net has otherwise: places in a volume need more than 8 bits."""
@@ -32,6 +41,7 @@ def registration_recipe(
     calibration: VolumeDataset | None,
     *,
     net: str | None = None,
+    size: int = SIDE,
     pairs: int = PAIRS,
     limits: RegistrationLimits | None = None,
     precision: str = "int8",
@@ -42,12 +52,14 @@ def registration_recipe(
     Parameters
     ----------
     weights : Path
-        `.safetensors` or torch file of a run at 128^3; the net is recognised by its tensors.
+        `.safetensors` or torch file of a run at `size`; the net is recognised by its tensors.
     validation, calibration : VolumeDataset
         Volumes that training did not see, whose pairs the gate judges, and training volumes, whose pairs give INT8 its
         ranges (None: no INT8).
     net : str, optional
         Key of `NETS` that the weights must belong to.
+    size : int
+        Side of the grid that the net sees scans on; those of an affine stem are trained for one size.
     pairs : int
         How many pairs of each are used.
     limits : RegistrationLimits, optional
@@ -64,6 +76,10 @@ def registration_recipe(
     name, module = load_checkpoint(weights)
     if name not in REGISTRATION_NETS or net not in (None, name):
         raise InputError(f"{weights} holds a {name}, expected {net or 'one of ' + ', '.join(REGISTRATION_NETS)}.")
+    check_size(name, module, size, validation, *([calibration] if calibration else []))
+    side = size
+    if isinstance(module, LDR) and isinstance(module.flow, HalfSizeFlow):
+        module.coarse, side = True, size // 2  # the task brings the flow to the scan's grid in any case
     module.register_forward_pre_hook(_from_grey)
     limits = limits or RegistrationLimits()
     return Recipe(
@@ -71,10 +87,10 @@ def registration_recipe(
         name=f"registration-{name}",
         net=name,
         module=module,
-        inputs=REGISTRATION_INPUTS,
-        outputs=[REGISTRATION_OUTPUT],
-        validation=samples(validation, pairs),
-        calibration=None if calibration is None else samples(calibration, pairs),
+        inputs=registration_inputs(size),
+        outputs=[registration_output(side)],
+        validation=samples(validation, pairs, size),
+        calibration=None if calibration is None else samples(calibration, pairs, size),
         judge=lambda fp32, candidate, on: judge(fp32, candidate, on, limits, validation.classes),
         references=[0],
         keep_float=SAMPLING,
@@ -90,12 +106,10 @@ def _from_grey(_: nn.Module, volumes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(volume / 255 for volume in volumes)
 
 
-def samples(data: VolumeDataset, pairs: int) -> Samples:
-    """Pairs as the net takes them, uint8 (N, 1, 128, 128, 128), and their segmentations where both have one."""
-    if data.size != SIDE:
-        raise InputError(f"the net takes volumes of {SIDE}^3 voxels, these have {data.size}^3: resample them.")
+def samples(data: VolumeDataset, pairs: int, size: int) -> Samples:
+    """Pairs as the net takes them, uint8 (N, 1, size, size, size), and their segmentations where both have one."""
     chosen = data.some_pairs(pairs)
-    volumes = {i: data[i] for i in {i for pair in chosen for i in pair}}
+    volumes = {i: data[i].at(size) for i in {i for pair in chosen for i in pair}}
     feeds = {
         spec.name: np.stack([volumes[pair[side]].image[None] for pair in chosen])
         for side, spec in enumerate(REGISTRATION_INPUTS)
@@ -159,6 +173,6 @@ def score(flow: np.ndarray, pairs: Samples, index: int, classes: tuple[int, ...]
     """Mean Dice of the warped segmentation, or the correlation of the warped image where there is none."""
     if pairs.labels:
         fixed, moving = (pairs.labels[spec.name][index] for spec in REGISTRATION_INPUTS)
-        return dice(warp(moving, flow, nearest=True), fixed, classes)
+        return dice(warp(moving, to_grid(flow, moving.shape), nearest=True), fixed, classes)
     fixed, moving = (pairs.feeds[spec.name][index, 0] for spec in REGISTRATION_INPUTS)
-    return float(np.corrcoef(warp(moving, flow).ravel(), fixed.ravel())[0, 1])
+    return float(np.corrcoef(warp(moving, to_grid(flow, moving.shape)).ravel(), fixed.ravel())[0, 1])

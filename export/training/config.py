@@ -101,7 +101,7 @@ class DistilConfig(RegistrationConfig):
     """Settings of registration that a teacher helps; what each mode does: docs/registration.md."""
 
     mode: Mode = Field(
-        "best", description="What is learnt of the teacher: none, mse, features, aldk-literal, aldk or best."
+        "aldk", description="What is learnt of the teacher: none, mse, features, aldk-literal, aldk or best."
     )
     teacher_pairs: int = Field(200, ge=1, description="Training pairs that the teacher answers and the student sees.")
     weight: float = Field(0.5, ge=0, description="Weight of the flow's distance to the teacher's: mse, features, best.")

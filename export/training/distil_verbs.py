@@ -117,7 +117,8 @@ def distil(
 @model_options
 def distil_table(
     settings: Annotated[
-        DistilTable, Fields("net", "teacher", "size", "bodies", "steps", "teacher_steps", "batch", "lr", "pairs")
+        DistilTable,
+        Fields("net", "teacher", "size", "bodies", "steps", "teacher_steps", "teacher_lr", "batch", "lr", "pairs"),
     ],
     out: Annotated[Path, typer.Option(help="Folder of runs and results; goes on where it stopped.")] = Path(
         "runs/distil-table"

@@ -185,7 +185,7 @@ def read_manifest(path: str | Path) -> tuple[Manifest, str]:
 
 
 def default_bundle(task: str = "steering") -> Path:
-    """Folder of the bundle of a task (steering, emotion) that ships with the package."""
+    """Folder of the bundle of a task (steering, emotion, registration) that ships with the package."""
     return Path(__file__).parents[1] / "bundles" / task
 
 

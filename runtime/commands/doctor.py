@@ -199,7 +199,7 @@ def check_bundle() -> Iterator[Finding]:
     from edgeflock.runtime.bundle.bundle import Bundle, default_bundle
     from edgeflock.runtime.errors import EdgeflockError
 
-    for task in ("steering", "emotion"):
+    for task in ("steering", "emotion", "registration"):
         try:
             bundle = Bundle.open(default_bundle(task))
         except EdgeflockError as e:

@@ -57,7 +57,8 @@ def normalise(volume: np.ndarray, window: tuple[float, float] | None = None, nam
         No voxel lies within the window, so all would be black and white.
     """
     if window is None:
-        low, high = np.percentile(volume, (0.5, 99.5))
+        # of a large scan every n-th voxel: sorting all of them would take longer than a small net does
+        low, high = np.percentile(volume.ravel()[:: max(1, volume.size >> 18) | 1], (0.5, 99.5))
         if low == high:
             low, high = float(volume.min()), float(volume.max())
         if low == high:
@@ -107,7 +108,62 @@ def _resampling(old: int, new: int) -> np.ndarray:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def warp(volume: np.ndarray, flow: np.ndarray, nearest: bool = False) -> np.ndarray:
+def _spline(old: int, new: int) -> np.ndarray:
+    """(new, old): each row weights the old voxels around a new one with a cubic B-spline; the border goes on."""
+    centres = (np.arange(new) + 0.5) * (old / new) - 0.5
+    weights = np.zeros((new, old), np.float32)
+    rows = np.arange(new)
+    for offset in range(-1, 3):
+        index = np.floor(centres).astype(int) + offset
+        distance = np.abs(centres - index)
+        value = np.where(distance < 1, 2 / 3 - distance**2 + distance**3 / 2, np.maximum(2 - distance, 0) ** 3 / 6)
+        np.add.at(weights, (rows, np.clip(index, 0, old - 1)), value)
+    return weights
+
+
+def to_grid(flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Flow (3, d, h, w) in voxels of its grid -> float32 (3, *shape) in voxels of a finer grid of the same space.
+
+    By cubic B-splines, whose second derivatives are continuous: between linear pieces the Jacobian determinant jumps,
+    which shows as stripes of the coarse grid's voxels. They smooth a little, too: of what changes from voxel to voxel
+    along an axis a third is left.
+    """
+    if flow.shape[1:] == tuple(shape):
+        return flow.astype(np.float32)
+    scale = np.array(shape, np.float32) / np.array(flow.shape[1:], np.float32)
+    weights = [_spline(old, new) for old, new in zip(flow.shape[1:], shape, strict=True)]
+    scaled = flow.astype(np.float32) * scale[:, None, None, None]
+    finer = np.empty((3, *shape), np.float32)
+    for start in range(0, shape[0], SLAB):
+        rows = weights[0][start : start + SLAB]
+        used = np.flatnonzero(rows.any(0))
+        near = slice(used[0], used[-1] + 1)
+        planes = np.tensordot(rows[:, near], scaled[:, near], (1, 1)).transpose(1, 0, 2, 3)  # 3, SLAB, h, w
+        finer[:, start : start + SLAB] = np.matmul(weights[1], planes) @ weights[2].T
+    return finer
+
+
+def placed(onto: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """The flow from the grid of one scan into that of another: onto(x + flow(x)) - x.
+
+    Parameters
+    ----------
+    onto : ndarray
+        (4, 4), voxel of fixed to voxel of moving.
+    flow : ndarray
+        float32 (3, D, H, W) on fixed's grid, in its voxels.
+    """
+    linear, shift = onto[:3, :3].astype(np.float32), onto[:3, 3].astype(np.float32)
+    moved = np.empty(flow.shape, np.float32)
+    ramps = [np.arange(size, dtype=np.float32) for size in flow.shape[1:]]
+    for start in range(0, flow.shape[1], SLAB):
+        planes = slice(start, start + SLAB)
+        grid = np.stack(np.meshgrid(ramps[0][planes], ramps[1], ramps[2], indexing="ij"))
+        moved[:, planes] = np.tensordot(linear, grid + flow[:, planes], 1) + shift[:, None, None, None] - grid
+    return moved
+
+
+def warp(volume: np.ndarray, flow: np.ndarray, nearest: bool = False, outside: float | None = None) -> np.ndarray:
     """Sample a volume at x + flow(x), coordinates clamped to its border.
 
     scipy.ndimage.map_coordinates and ONNX Runtime's GridSample take two to three times as long (docs/registration.md).
@@ -120,6 +176,8 @@ def warp(volume: np.ndarray, flow: np.ndarray, nearest: bool = False) -> np.ndar
         float32 (3, d, h, w), voxels.
     nearest : bool
         Take the nearest voxel, for labels; else trilinear.
+    outside : float, optional
+        Value where x + flow(x) is more than half a voxel outside; by default the border's.
 
     Returns
     -------
@@ -135,11 +193,14 @@ def warp(volume: np.ndarray, flow: np.ndarray, nearest: bool = False) -> np.ndar
         planes = slice(start, start + SLAB)
         index: Any = 0
         fractions = []
+        beyond: Any = False
         for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
             ramp = np.arange(shape[axis], dtype=np.float32)
             if axis == 0:
                 ramp = ramp[planes]
             where = flow[axis, planes] + ramp.reshape([-1 if i == axis else 1 for i in range(3)])
+            if outside is not None:
+                beyond = beyond | (where < -0.5) | (where > size - 0.5)
             np.clip(where, 0, size - 1, out=where)
             if nearest:
                 where += 0.5
@@ -152,15 +213,17 @@ def warp(volume: np.ndarray, flow: np.ndarray, nearest: bool = False) -> np.ndar
             index = index + low
         if nearest:
             warped[planes] = values.take(index)
-            continue
-        found = [corner.take(index) for corner in corners]
-        for fraction in reversed(fractions):
-            for low, high in zip(found[::2], found[1::2], strict=True):
-                high -= low
-                high *= fraction
-                high += low
-            found = found[1::2]
-        warped[planes] = found[0]
+        else:
+            found = [corner.take(index) for corner in corners]
+            for fraction in reversed(fractions):
+                for low, high in zip(found[::2], found[1::2], strict=True):
+                    high -= low
+                    high *= fraction
+                    high += low
+                found = found[1::2]
+            warped[planes] = found[0]
+        if outside is not None:
+            warped[planes][beyond] = outside
     return warped
 
 
@@ -241,21 +304,27 @@ def _check_whole(path: str | None) -> None:
                 pass
 
 
-def check_same_space(fixed: Any, moving: Any, names: tuple[str, str]) -> None:
-    """InputError unless two NIfTI images have the same orientation, shape and affine."""
+ON_TWO_GRIDS = (
+    "`edgeflock register --resample` brings moving onto fixed's grid by their headers, --affine also aligns the two."
+)
+
+
+def check_placed(image: Any, name: str) -> None:
+    """InputError unless a NIfTI image is a volume whose voxels lie somewhere in the world."""
+    if len(image.shape) < 3:
+        raise InputError(f"{name}: expected a volume of three axes, got {image.shape}: a slice alone is no scan.")
+    if not (np.isfinite(image.affine).all() and np.linalg.det(image.affine)):
+        raise InputError(
+            f"{name}: expected an affine that places each voxel in the world, got {image.affine.tolist()}: "
+            "nibabel.Nifti1Image(data, affine) sets one."
+        )
+
+
+def check_same_space(fixed: Any, moving: Any, names: tuple[str, str], way_out: str = ON_TWO_GRIDS) -> None:
+    """InputError, which ends with `way_out`, unless two NIfTI images have the same orientation, shape and affine."""
     nib = nibabel()
-    way_out = (
-        "Bring moving onto fixed's grid first: nibabel.processing.resample_from_to(moving, fixed), which needs scipy "
-        "(pip install scipy), or roughly align the two with a rigid registration."
-    )
     for image, name in zip((fixed, moving), names, strict=True):
-        if len(image.shape) < 3:
-            raise InputError(f"{name}: expected a volume of three axes, got {image.shape}: a slice alone is no scan.")
-        if not (np.isfinite(image.affine).all() and np.linalg.det(image.affine)):
-            raise InputError(
-                f"{name}: expected an affine that places each voxel in the world, got {image.affine.tolist()}: "
-                "nibabel.Nifti1Image(data, affine) sets one."
-            )
+        check_placed(image, name)
     for what, (a, b) in {
         "orientation": ["".join(nib.aff2axcodes(image.affine)) for image in (fixed, moving)],
         "shape": [image.shape[:3] for image in (fixed, moving)],

@@ -4,7 +4,7 @@ Whatever the mode, the images and the smoothness of `registration_loss` are lear
 files; where the moving image is bent, they are bent with it. u is a flow over the root mean square of the teacher's.
 
 * `none`: nothing is learnt from the teacher.
-* `mse`: the mean of |u_s - u_t|^2 over the foreground.
+* `mse`: the mean of (u_s - u_t)^2 over the foreground.
 * `features`: `mse`, and the distance of the features at three sizes (Hu et al., IEEE TCSVT 2022).
 * `aldk-literal`: the post's formulas as they are written: gamma 0.3, lambda 0.1, beta 0.1.
 * `aldk`: a Wasserstein critic (Gulrajani et al. 2017, arXiv 1704.00028) of u, the fixed and the warped image, whose
@@ -49,8 +49,8 @@ ADVERSARIAL = ("aldk", "aldk-literal")
 GAMMA, LAMBDA, BETA = 0.3, 0.1, 0.1
 """The values of the authors' code for the post's loss (`aioz-ai/LDR_ALDK`)."""
 
-FOREGROUND, MARGIN, BACKGROUND_WEIGHT = 0.05, 5, 0.1
-"""Intensity above which a voxel is tissue, voxels by which the tissue is dilated, and what the rest counts."""
+FOREGROUND, MARGIN, BACKGROUND_WEIGHT = 0.1, 0.04, 0.1
+"""Intensity above which a voxel is tissue, part of the side by which it is dilated, and what the rest counts."""
 
 BLOCK = 8
 """Side, in voxels, of the cubes in which teacher and student are compared."""
@@ -287,8 +287,9 @@ def on_bent(flow: Tensor, bend: Tensor) -> Tensor:
 def foreground(fixed: Tensor) -> Tensor:
     """Weights (N, 1, D, H, W): 1 in the tissue and near it, little elsewhere."""
     tissue = (fixed > FOREGROUND).to(fixed.dtype)
+    margin = round(MARGIN * fixed.shape[-1])
     for axis in range(3):
-        kernel = [2 * MARGIN + 1 if i == axis else 1 for i in range(3)]
+        kernel = [2 * margin + 1 if i == axis else 1 for i in range(3)]
         tissue = F.max_pool3d(tissue, kernel, 1, [n // 2 for n in kernel])
     return BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * tissue
 
@@ -300,8 +301,8 @@ def better(teacher: Tensor, student: Tensor, fixed: Tensor, moving: Tensor) -> T
 
 
 def distance(student: Tensor, teacher: Tensor, rms: float, where: Tensor) -> Tensor:
-    """Mean of |u_s - u_t|^2 over the voxels, weighted by `where` (N, 1, D, H, W)."""
-    apart = ((student - teacher) / rms).pow(2).sum(1, keepdim=True)
+    """Mean of (u_s - u_t)^2 over voxels and axes, weighted by `where` (N, 1, D, H, W)."""
+    apart = ((student - teacher) / rms).pow(2).mean(1, keepdim=True)
     return (where * apart).sum() / where.sum().clamp(min=1e-6)
 
 

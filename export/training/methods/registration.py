@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgeflock.export.datasets.volumes import VolumeDataset, bspline_field
+from edgeflock.export.datasets.volumes import VolumeDataset
 from edgeflock.export.nets import REGISTRATION_NETS
 from edgeflock.export.nets.spatial import Cascade, jacobian_determinant, linear_part, warp
 from edgeflock.export.nets.vtn import VTN, AffineStem
@@ -25,6 +25,7 @@ from edgeflock.export.training.loop.metric import Metric
 from edgeflock.export.training.loop.run import Run, build_net, prefetched
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.prepare import volume as volumes
+from edgeflock.runtime.prepare.phantom import bspline_field
 
 
 @dataclass(frozen=True)
@@ -247,13 +248,8 @@ def check_size(name: str, net: nn.Module, size: int, *data: VolumeDataset) -> No
 
 def as_seen(data: VolumeDataset, pair: tuple[int, int], size: int) -> dict[str, Any]:
     """One pair as the net takes it, (1, 1, size, size, size) each, and both segmentations if there are."""
-    fixed, moving = (data[i] for i in pair)
-    step = data.size // size
-    labels = [
-        part.labels[step // 2 :: step, step // 2 :: step, step // 2 :: step]
-        for part in (fixed, moving)
-        if part.labels is not None
-    ]
+    fixed, moving = (data[i].at(size) for i in pair)
+    labels = [part.labels for part in (fixed, moving) if part.labels is not None]
     images = (to_input(torch.from_numpy(part.image[None]), size) for part in (fixed, moving))
     return {**dict(zip(("fixed", "moving"), images, strict=True)), "labels": labels if len(labels) == 2 else None}
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 from torch import nn
 
-from edgeflock.export.datasets.synthetic.phantoms import CLASSES, draw_phantom
 from edgeflock.export.datasets.volumes import Volume, VolumeDataset, check_apart, open_volumes
 from edgeflock.export.nets.spatial import jacobian_determinant, warp
 from edgeflock.export.training.config import DistilConfig, DistilTable, RegistrationConfig
@@ -25,6 +24,7 @@ from edgeflock.export.training.methods.registration import as_seen, correlation,
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.prepare import volume as volumes
+from edgeflock.runtime.prepare.phantom import CLASSES, draw_phantom
 
 EPOCHS = 4
 """Times that weights are kept and judged in a run."""

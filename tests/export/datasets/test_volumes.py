@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
-from edgeflock.export.datasets.synthetic.phantoms import CLASSES, draw_phantom, phantoms
-from edgeflock.export.datasets.volumes import bspline_field, check_apart, open_volumes
+from edgeflock.export.datasets.synthetic.phantoms import phantoms
+from edgeflock.export.datasets.volumes import check_apart, open_volumes
 from edgeflock.runtime.errors import DataError, InputError
+from edgeflock.runtime.prepare.phantom import CLASSES, bspline_field, draw_phantom
 from edgeflock.runtime.prepare.volume import dice
 
 SIZE = 16

@@ -8,7 +8,6 @@ import torch
 from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 
-from edgeflock.export.datasets.volumes import bspline_field
 from edgeflock.export.graph import predict
 from edgeflock.export.nets.spatial import (
     Cascade,
@@ -21,6 +20,7 @@ from edgeflock.export.nets.spatial import (
     warp,
 )
 from edgeflock.export.onnx import export_onnx
+from edgeflock.runtime.prepare.phantom import bspline_field
 
 torch.set_num_threads(1)
 SHAPE = (12, 14, 17)

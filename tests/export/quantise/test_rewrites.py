@@ -72,3 +72,16 @@ def test_weights_that_layers_share_and_sums_with_constants_are_left():
     assert rewritten(Shared(), 1, (20, 20), strides_to_depth).count("SpaceToDepth") == 2
     kinds = rewritten(Shared(), 1, (20, 20), sums_to_float)
     assert (kinds.count("Sum"), kinds.count("Add")) == (1, 1)
+
+
+class Places(nn.Module):
+    """Voxels read at places that are added up, as a warp in a cascade does."""
+
+    def forward(self, x):
+        places = x.abs().long()
+        return torch.gather(x, 3, (places + places.flip(3)).clamp(0, 3)) + x
+
+
+def test_sums_of_whole_numbers_stay():
+    kinds = rewritten(Places(), 1, (4, 4), sums_to_float)
+    assert (kinds.count("Sum"), kinds.count("Add")) == (1, 1)

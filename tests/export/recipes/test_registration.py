@@ -13,6 +13,7 @@ from edgeflock.export.recipe import Samples
 from edgeflock.export.recipes.limits import RegistrationLimits
 from edgeflock.export.recipes.registration import judge, registration_recipe
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.prepare.volume import resample
 
 SIZE = 24
 
@@ -63,8 +64,22 @@ def test_other_weights_and_sizes_are_refused(weights, tmp_path):
         registration_recipe(tmp_path / "dronet.safetensors", dataset(32), None)
     with pytest.raises(InputError, match="holds a ldr, expected vtn-affine"):
         registration_recipe(weights, dataset(32), None, net="vtn-affine")
-    with pytest.raises(InputError, match=r"volumes of 128\^3 voxels, these have 32\^3"):
+    with pytest.raises(InputError, match="sides of 32 voxels, which --size 128 does not divide"):
         registration_recipe(weights, dataset(32), None)
+
+
+def test_a_head_that_interpolates_leaves_that_to_the_task(tmp_path):
+    torch.manual_seed(0)
+    net = NETS["ldr-diffeomorphic"]()
+    torch.nn.init.normal_(net.flow.velocity.weight, std=0.01)
+    save_file(net.state_dict(), tmp_path / "best.safetensors")
+    recipe = registration_recipe(tmp_path / "best.safetensors", dataset(64, names="ab"), None, size=32)
+    assert recipe.inputs[0].shape == (1, 1, 32, 32, 32) and recipe.outputs[0].shape == (1, 3, 16, 16, 16)
+    assert recipe.validation.feeds["fixed"].shape == (2, 1, 32, 32, 32)
+    pair = [torch.from_numpy(recipe.validation.feeds[name][:1]).float() for name in ("fixed", "moving")]
+    with torch.no_grad():
+        coarse, flow = recipe.module(*pair)[0].numpy(), net(*(image / 255 for image in pair))[0].numpy()
+    np.testing.assert_allclose(resample(2 * coarse, (32, 32, 32)), flow, atol=1e-4)
 
 
 # ---- the judge

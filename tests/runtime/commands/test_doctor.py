@@ -162,7 +162,7 @@ def test_the_command_prints_json_and_fails_only_for_what_is_bad():
     findings = [Finding(**f) for area in report.values() for f in area]
     assert done.returncode == int(any(f.status == "bad" for f in findings))
     assert all(f.fix for f in findings if f.status == "missing")
-    assert {"steering bundle", "emotion bundle"} <= by_name(findings).keys()
+    assert {"steering bundle", "emotion bundle", "registration bundle"} <= by_name(findings).keys()
 
 
 def test_the_table_ends_with_what_to_do(capsys, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from edgeflock.runtime.commands import register as commands
 from edgeflock.runtime.commands.register import register
 from edgeflock.runtime.errors import EdgeflockError, FileError, InputError, ResultError
 from edgeflock.runtime.prepare.volume import warp
@@ -171,3 +172,71 @@ def test_a_full_disk_leaves_the_folder_as_it_was(scans, shift_bundle, tmp_path, 
     done = run(scans["fixed"], scans["moving"], "--bundle", shift_bundle, "--out", out)
     assert isinstance(done.exception, OSError) and [path.name for path in out.iterdir()] == ["report.json"]
     assert (out / "report.json").read_text() == "old"
+
+
+def test_scans_on_two_grids_meet_by_their_headers(scans, shift_bundle, tmp_path):
+    """Moving on a finer, turned grid and shifted in the world by its origin: the same as on fixed's own."""
+    fixed, out = nib.load(scans["fixed"]), {}
+    ramp = np.indices(SHAPE).sum(0).astype(np.float32)  # linear, so that sampling it elsewhere loses nothing
+    turned = np.diag([0.5, -1, 1, 1.0])
+    turned[1, 3] = SHAPE[1] - 1
+    affine = AFFINE @ turned
+    grid = np.indices((2 * SHAPE[0] - 1, SHAPE[1], SHAPE[2])).astype(np.float32)
+    other = 0.5 * grid[0] + (SHAPE[1] - 1 - grid[1]) + grid[2]
+    for name, image, flags in (
+        ("same", nib.Nifti1Image(ramp, AFFINE), ()),
+        ("other", nib.Nifti1Image(other, affine), ("--resample",)),
+    ):
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+        nib.save(
+            nib.Nifti1Image((image.get_fdata() > 30).astype(np.uint8), image.affine), tmp_path / f"{name}_l.nii.gz"
+        )
+        out[name] = tmp_path / name
+        labels = ("--labels", tmp_path / f"{name}_l.nii.gz")
+        done = run(
+            scans["fixed"], tmp_path / f"{name}.nii.gz", "--bundle", shift_bundle, "--out", out[name], *labels, *flags
+        )
+        assert done.exit_code == 0, done.output
+    inside = (slice(2, -2), slice(4, -4), slice(2, -2))
+    same, got = (nib.load(out[name] / "warped.nii.gz") for name in ("same", "other"))
+    np.testing.assert_array_equal(got.affine, fixed.affine)
+    np.testing.assert_allclose(got.get_fdata()[inside], same.get_fdata()[inside], atol=1e-3)
+    flows = [nib.load(out[name] / "flow.nii.gz").get_fdata() for name in ("same", "other")]
+    np.testing.assert_allclose(flows[1], flows[0], atol=1e-3)
+    organs = [np.asarray(nib.load(out[name] / "warped_labels.nii.gz").dataobj)[inside] for name in ("same", "other")]
+    assert (organs[0] != organs[1]).mean() < 0.05
+    reports = [json.loads((out[name] / "report.json").read_text()) for name in ("same", "other")]
+    assert reports[1]["displacement_voxels"]["mean"] == pytest.approx(
+        reports[0]["displacement_voxels"]["mean"], abs=1e-3
+    )
+
+
+def test_two_grids_without_resample_name_the_way_out(scans, shift_bundle, tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), AFFINE), tmp_path / "other.nii.gz")
+    error = refused(scans["fixed"], tmp_path / "other.nii.gz", "--bundle", shift_bundle, "--out", tmp_path / "out")
+    assert "--resample` brings moving onto fixed's grid" in str(error)
+
+
+def test_an_affine_map_is_found_before_the_net_sees_the_scans(scans, shift_bundle, tmp_path):
+    pytest.importorskip("SimpleITK")
+    z, y, x = np.indices((32, 32, 32))
+    balls = ((z - 14) ** 2 + 2 * (y - 18) ** 2 + (x - 12) ** 2 < 60) * 500 + (
+        (z - 22) ** 2 + (y - 8) ** 2 + (x - 20) ** 2 < 20
+    ) * 900
+    for name, array in (("fixed", balls), ("moving", np.roll(balls, (3, -2, 1), (0, 1, 2)))):
+        nib.save(nib.Nifti1Image(array.astype(np.int16), AFFINE), tmp_path / f"{name}.nii.gz")
+    pair = (tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", "--bundle", shift_bundle, "--out", tmp_path / "out")
+    done = run(*pair, "--affine")
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["correlation"]["before"] > 0.95, "as they lie after the map; 0.5 without it"
+    np.testing.assert_allclose(np.array(report["affine"])[:3, 3], AFFINE[:3, :3] @ [3, -2, 1], atol=3)
+
+
+def test_demo_draws_its_scans(tmp_path, shift_bundle, monkeypatch):
+    monkeypatch.setattr(commands, "DEMO_SIDE", 24)
+    done = run("--demo", "--bundle", shift_bundle, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert nib.load(tmp_path / "warped_labels.nii.gz").shape == nib.load(tmp_path / "fixed.nii.gz").shape == (24,) * 3
+    assert "no effect with --demo" in str(refused("--demo", "--resample", "--out", tmp_path))
+    assert "FIXED and MOVING" in str(refused("--out", tmp_path))

@@ -16,8 +16,10 @@ from edgeflock.runtime.prepare.volume import (
     jacobian_determinant,
     nifti_data,
     normalise,
+    placed,
     read_nifti,
     resample,
+    to_grid,
     warp,
 )
 
@@ -235,7 +237,7 @@ def test_pairs_on_one_grid_are_taken_also_with_a_rounded_affine(nifti):
     ],
 )
 def test_pairs_on_two_grids_are_refused_with_the_way_out(nifti, other, message):
-    with pytest.raises(InputError, match=message + r"(.|\n)*resample_from_to"):
+    with pytest.raises(InputError, match=message + r"(.|\n)*register --resample"):
         check_same_space(nifti(), nifti(**other), ("a", "b"))
 
 
@@ -256,3 +258,37 @@ def test_a_truncated_file_is_refused_by_name(nifti, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"scan\.nii: expected a whole NIfTI file"):
         nifti_data(read_nifti(path), str(path))
+
+
+def test_a_coarse_flow_comes_to_a_finer_grid_as_scipys_splines(rng):
+    flow = rng.normal(0, 2, (3, 8, 6, 10)).astype(np.float32)
+    shape = (16, 13, 21)
+    scale = np.array(shape, np.float32) / np.array(flow.shape[1:], np.float32)
+    places = [(np.arange(new) + 0.5) / s - 0.5 for new, s in zip(shape, scale, strict=True)]
+    grid = np.stack(np.meshgrid(*places, indexing="ij"))
+    for channel, factor in enumerate(scale):
+        padded = np.pad(flow[channel], 3, mode="edge")
+        expected = factor * map_coordinates(padded, grid + 3, order=3, prefilter=False, mode="nearest")
+        np.testing.assert_allclose(to_grid(flow, shape)[channel], expected, atol=1e-3)
+    linear = np.indices((8, 8, 8)).astype(np.float32)
+    steps = np.diff(to_grid(linear, (16, 16, 16))[0, 6:-6, 0, 0])
+    np.testing.assert_allclose(steps, 1, atol=1e-5)  # a linear flow stays linear
+    same = to_grid(flow, flow.shape[1:])
+    assert same is not flow and np.array_equal(same, flow)
+
+
+def test_a_flow_into_another_grid(rng):
+    flow = rng.normal(0, 2, (3, 5, 6, 7)).astype(np.float32)
+    onto = np.eye(4)
+    onto[:3, :3], onto[:3, 3] = [[0, 2, 0], [1, 0, 0.5], [0, 0, -1]], [3, -1, 6]
+    grid = np.indices(flow.shape[1:]).astype(np.float32)
+    expected = np.tensordot(onto[:3, :3], grid + flow, 1) + onto[:3, 3, None, None, None] - grid
+    np.testing.assert_allclose(placed(onto, flow), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+def test_what_lies_outside_has_its_value(rng, nearest):
+    volume, flow = rng.random((6, 6, 6), np.float32), np.zeros((3, 6, 6, 6), np.float32)
+    flow[1] = 2.4
+    warped = warp(volume, flow, nearest=nearest, outside=-7)
+    assert (warped[:, 4:] == -7).all() and (warped[:, :4] >= 0).all()

@@ -8,6 +8,7 @@ from scipy.ndimage import map_coordinates
 
 from edgeflock.runtime.bundle.bundle import Bundle
 from edgeflock.runtime.errors import BundleError, InputError
+from edgeflock.runtime.prepare.phantom import draw_phantom
 from edgeflock.runtime.tasks import open_task
 from edgeflock.runtime.tasks.registration import Jacobian, Registration
 
@@ -109,3 +110,12 @@ def test_bundles_of_other_tasks_are_refused(shift_bundle, bundle):
     manifest.inputs = manifest.inputs[:1]
     with pytest.raises(BundleError, match=r"fixed and moving \(1, 1, D, H, W\) in"):
         Registration.check(Registration.__new__(Registration), manifest)
+
+
+def test_the_net_that_ships_registers_two_bodies_without_folds():
+    task = Registration()
+    fixed, moving = (draw_phantom(seed, 64)[0] for seed in (101, 102))
+    result = task(fixed, moving)
+    before, after = (np.corrcoef(fixed.ravel(), other.ravel())[0, 1] for other in (moving, result.warped))
+    assert after > before + 0.1 and result.jacobian.folded == 0
+    assert task.bundle.manifest.training.synthetic

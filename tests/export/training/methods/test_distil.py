@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeflock.export.datasets.fields import Fields, write_fields
-from edgeflock.export.datasets.synthetic.phantoms import CLASSES, draw_phantom
-from edgeflock.export.datasets.volumes import Volume, VolumeDataset, bspline_field
+from edgeflock.export.datasets.volumes import Volume, VolumeDataset
 from edgeflock.export.nets.ldr import LDR
 from edgeflock.export.nets.spatial import compose
 from edgeflock.export.nets.vtn import VTN
@@ -31,6 +30,7 @@ from edgeflock.export.training.methods.distil import (
 )
 from edgeflock.export.training.methods.registration import Batch, registration_loss
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.prepare.phantom import CLASSES, bspline_field, draw_phantom
 
 torch.set_num_threads(1)
 
@@ -95,17 +95,18 @@ def test_a_flow_is_bent_with_the_image() -> None:
     assert (compose(bend, answer) - flow).abs().max() < 0.02 < (answer - flow).abs().max()
 
 
-def test_the_foreground_is_the_tissue_and_five_voxels_more() -> None:
-    image = torch.zeros(1, 1, 16, 16, 16)
+def test_the_foreground_is_the_tissue_and_a_margin() -> None:
+    """4 % of the side."""
+    image = torch.full((1, 1, 48, 48, 48), 0.05)
     image[..., 8, 8, 8] = 1
     found = foreground(image)
-    assert (found == 1).sum() == 11**3 and found[..., 8, 8, 3] == 1 and found[..., 8, 8, 2] == pytest.approx(0.1)
+    assert (found == 1).sum() == 5**3 and found[..., 8, 8, 6] == 1 and found[..., 8, 8, 5] == pytest.approx(0.1)
 
 
 def test_distance_is_over_the_rms_and_weighted() -> None:
     student, teacher = torch.zeros(1, 3, 2, 2, 2), torch.full((1, 3, 2, 2, 2), 4.0)
     where = torch.tensor([1.0, 0])[None, None, :, None, None].expand(1, 1, 2, 2, 2)
-    assert distance(student, teacher, 2.0, where).item() == pytest.approx(3 * 2**2)
+    assert distance(student, teacher, 2.0, where).item() == pytest.approx(2**2)
     assert distance(student, teacher, 2.0, 0 * where) == 0
 
 
