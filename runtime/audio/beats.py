@@ -39,7 +39,6 @@ class BeatTracker:
         self._links = np.zeros(0, int)
         self._first = 0  # frame of the first that is kept
         self._told = -1
-        self._mean = 0.0
 
     @property
     def now(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeflock.runtime.audio.beats import HZ, STEP, BeatTracker
+from edgeflock.runtime.audio.beats import DELAY, HZ, STEP, BeatTracker
 from edgeflock.runtime.audio.reading import SAMPLE_RATE, sound_blocks
 from edgeflock.runtime.audio.spectrum import Frames, mel_filters, pitch_filters
 
@@ -109,7 +109,7 @@ class MusicStream:
         while len(self._pending) >= _QUANTUM:
             quantum, self._pending = self._pending[:_QUANTUM], self._pending[_QUANTUM:]
             self._hear(quantum)
-            sure = self._tracker.now - int(3 * HZ)
+            sure = self._tracker.now - int(DELAY * HZ)
             last = self.beats[-1] if self.beats else 0
             rows.append(self._rows(max(last, sure - _WAIT) // _EVERY))
         return np.concatenate(rows)

@@ -8,7 +8,6 @@ features/NAME.npz                the music's features and beats, kept here once 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,9 +87,6 @@ class DanceFolder:
         music = features_of(sounds[0])
         write_features(kept, music)
         return music
-
-    def __iter__(self) -> Iterator[tuple[Group, Music]]:
-        return ((self.motion(name), self.music(name)) for name in self.names)
 
 
 def write_features(path: Path, music: Music) -> None:

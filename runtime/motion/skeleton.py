@@ -64,11 +64,6 @@ class Skeleton:
             found.extend(child for child, parent in enumerate(self.parents) if parent == joint)
         return found
 
-    @cached_property
-    def leaves(self) -> tuple[int, ...]:
-        """Joints without children."""
-        return tuple(joint for joint in range(len(self.parents)) if joint not in self.parents)
-
     @classmethod
     def read(cls, path: str | Path) -> Skeleton:
         """Skeleton of a JSON file with names, parents, offsets (m, y up) and, where feet are judged, feet.
@@ -116,9 +111,6 @@ BODY = Skeleton(
     feet=(7, 8, 10, 11),
 )
 """A body of about 1.7 m with the 24 joints of SMPL in their order and lengths of our own: SMPL's are licensed."""
-
-STANDING = 0.97
-"""Height of the pelvis of `BODY` above the floor while it stands upright, m."""
 
 
 def forward_kinematics(skeleton: Skeleton, root: np.ndarray, rotations: np.ndarray) -> np.ndarray:
