@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 from edgeflock.export import perform  # noqa: E402
 from edgeflock.export.nets.gcd import GCD  # noqa: E402
 from edgeflock.export.nets.gdancer import GDanceR  # noqa: E402
-from edgeflock.export.perform import Diffusion, Wish, dance_to, pull, seams  # noqa: E402
+from edgeflock.export.dance.perform import Diffusion, Wish, dance_to, pull, seams  # noqa: E402
 from edgeflock.export.training.loop.checkpoint import save_state  # noqa: E402
 from edgeflock.export.training.methods.dance import contrastive_for  # noqa: E402
 from edgeflock.runtime.errors import DataError, InputError  # noqa: E402
@@ -117,7 +117,7 @@ def test_a_jump_at_the_border_of_chunks_is_seen():
 def test_the_verb_writes_motion_bvh_report_and_picture(weights, capsys):
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("matplotlib")
-    from edgeflock.export.perform_verb import perform as verb
+    from edgeflock.export.dance.verb import perform as verb
 
     noise = np.random.default_rng(0).normal(0, 0.1, 6 * 15360)
     soundfile.write(weights / "music.flac", noise, 15360)

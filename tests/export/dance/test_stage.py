@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("mujoco")
 Image = pytest.importorskip("PIL.Image")
 
-from edgeflock.export.stage import show  # noqa: E402
+from edgeflock.export.dance.stage import show  # noqa: E402
 from edgeflock.runtime.errors import InputError  # noqa: E402
 from edgeflock.runtime.motion.files import write_motion  # noqa: E402
 from edgeflock.runtime.motion.group import Group  # noqa: E402

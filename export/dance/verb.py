@@ -47,7 +47,7 @@ def perform(
     use_torch(threads)
     from rich.console import Console
 
-    from edgeflock.export.perform import Wish, dance_to, seams
+    from edgeflock.export.dance.perform import Wish, dance_to, seams
     from edgeflock.runtime.audio.features import features_of
     from edgeflock.runtime.motion.bvh import write_bvh
     from edgeflock.runtime.motion.files import write_motion
