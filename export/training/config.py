@@ -229,7 +229,7 @@ class DanceConfig(RunConfig):
     lr: float = Field(5e-4, ge=1e-9, description="Peak learning rate; it warms up and falls with a cosine.")
     weight_decay: float = Field(0, ge=0)
     ema: float = Field(0.995, ge=0, lt=1, description="Decay per step of the averaged weights that are validated.")
-    bf16: bool = False
+    bf16: bool = Field(False, description="bfloat16 while training; what it costs these nets was not measured.")
     position: float = Field(1.0, ge=0, description="Weight of the joints' places, m.")
     velocity: float = Field(1.0, ge=0, description="Weight of the differences from frame to frame.")
     foot: float = Field(0.005, ge=0, description="Weight of feet that slide; the released code of GCD has 5.")

@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from edgeflock.export import perform  # noqa: E402
+from edgeflock.export.dance import perform  # noqa: E402
+from edgeflock.export.dance.perform import Diffusion, Wish, dance_to, pull, seams  # noqa: E402
 from edgeflock.export.nets.gcd import GCD  # noqa: E402
 from edgeflock.export.nets.gdancer import GDanceR  # noqa: E402
-from edgeflock.export.dance.perform import Diffusion, Wish, dance_to, pull, seams  # noqa: E402
 from edgeflock.export.training.loop.checkpoint import save_state  # noqa: E402
 from edgeflock.export.training.methods.dance import contrastive_for  # noqa: E402
 from edgeflock.runtime.errors import DataError, InputError  # noqa: E402
