@@ -46,7 +46,7 @@ def lowered(lower, nets):
 def test_every_tensor_of_the_dsp_form_has_8_bits(net, lowered, nets, checked):
     where, graphs = lowered
     if net not in graphs:
-        pytest.skip(nets.failed.get(net, {}).get("int8-qnn", "left out, its stems are those of the shorter cascade"))
+        pytest.skip(nets.failed.get(net, {}).get("int8-qnn", "left out, for the reason that nets.py has"))
     tensors = graphs[net]
     assert not isinstance(tensors, str), tensors
     floats = [name for kind, bits, name in tensors if kind in (NATIVE, STATIC) and bits in FLOATS]

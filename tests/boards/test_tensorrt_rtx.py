@@ -15,7 +15,7 @@ def test_parser_and_builder_take_the_net(net, form, nets, checked):
 
     path = nets.path(net, form)
     if not path.is_file():
-        pytest.skip(nets.failed.get(net, {}).get(form, "left out, its stems are those of the shorter cascade"))
+        pytest.skip(nets.failed.get(net, {}).get(form, "left out, for the reason that nets.py has"))
     said = precheck(path)
     checked(f"TensorRT-RTX {trt.__version__}", net, form, said.split(" TensorRT-RTX")[0] + " TensorRT-RTX")
 
