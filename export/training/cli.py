@@ -16,7 +16,7 @@ from edgeflock.export.training.config import (
     RegistrationConfig,
     SteeringConfig,
 )
-from edgeflock.export.training.folder import check_run_folder, export_command
+from edgeflock.export.training.folder import check_run_folder, export_command, registration_summary
 from edgeflock.export.training.options import Fresh, Out, Threads, seeds_of, use_torch
 from edgeflock.runtime.commands.registry import verbs
 from edgeflock.runtime.errors import InputError
@@ -114,15 +114,7 @@ def registration(
     training, validation = open_volumes(data, "train"), open_volumes(val or data, "val")
     check_apart(training, validation)
     result = train_registration(config, training, validation, out, init=init, fresh=fresh, command=this_command())
-    figures = result["figures"]
-    metric = "dice" if "dice" in figures else "correlation"
-    Console().print(
-        f"{out / 'best.safetensors'}: validation {metric} {figures[metric]:.4f} (epoch {figures['best_epoch']}), "
-        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}\n"
-        + export_command("registration", out, [val or data], [data] if val else []),
-        highlight=False,
-        soft_wrap=True,
-    )
+    Console().print(registration_summary(out, result["figures"], data, val), highlight=False, soft_wrap=True)
 
 
 @model_options

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from edgeflock.export.training.config import DistilConfig, DistilTable, Mode
-from edgeflock.export.training.folder import check_run_folder, export_command
+from edgeflock.export.training.folder import check_run_folder, registration_summary
 from edgeflock.export.training.options import Fresh, Out, Threads, seeds_of, use_torch
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.files import check_outputs
@@ -102,16 +102,7 @@ def distil(
     result = train_distilled(
         config, training, validation, known, out, teacher=net, init=init, fresh=fresh, command=this_command()
     )
-    figures = result["figures"]
-    metric = "dice" if "dice" in figures else "correlation"
-    share = f", the critic has {figures['critic_share']:.1%} of the gradient" if "critic_share" in figures else ""
-    Console().print(
-        f"{out / 'best.safetensors'}: validation {metric} {figures[metric]:.4f} (epoch {figures['best_epoch']}), "
-        f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}{share}\n"
-        + export_command("registration", out, [val or data], [data] if val else []),
-        highlight=False,
-        soft_wrap=True,
-    )
+    Console().print(registration_summary(out, result["figures"], data, val), highlight=False, soft_wrap=True)
 
 
 @model_options
