@@ -8,7 +8,7 @@ import numpy as np
 from fadnet_sim.scene import Kind, Scene, World, assemble
 
 from . import textures
-from .interior import HEIGHT, ceiling, lamp, obstacle, skirting_colour
+from .interior import HEIGHT, bounds, ceiling, lamp, obstacle, skirting_colour
 from .layout import Course, closed_centreline, log_uniform
 from .path import ReferencePath, smooth
 
@@ -163,10 +163,7 @@ def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, edges:
         ):
             bottom, top = (np.column_stack([line, np.full(len(line), z)]) for z in (low, high))
             scene.strip(f"{part}_{name}", bottom, top, 2.4, **look)
-        for a, b in zip(edge, np.roll(edge, -1, axis=0), strict=True):
-            length, yaw = np.hypot(*(b - a)), np.arctan2(*(b - a)[::-1])
-            out = np.array([-np.sin(yaw), np.cos(yaw)]) * side * 0.05
-            scene.collider("box", (*((a + b) / 2 + out), HEIGHT / 2), (length / 2 + 0.02, 0.05, HEIGHT / 2), yaw)
+        bounds(scene, edge, side)
     ceiling(rng, scene, float(np.abs(centre.points).max() + 3))
     gap = rng.uniform(2.5, 5.0)
     for s in np.arange(0, centre.length, gap):
