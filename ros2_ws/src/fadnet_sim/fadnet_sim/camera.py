@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -11,6 +12,9 @@ import numpy as np
 from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.intrinsics import Intrinsics
 from fadnet_sim.scene import CameraLook, World, camera_axes
+
+if TYPE_CHECKING:
+    import mujoco
 
 _NOISE_FRAMES = 4
 _MAX_DEPTH_M = 10.0  # beyond it a stereo camera gives no depth
@@ -53,8 +57,8 @@ class SimCamera:
 
             self._mujoco = mujoco
             self._data = mujoco.MjData(model)
-            self._color = mujoco.Renderer(model, height, width)
-            self._depth = mujoco.Renderer(model, depth_size[1], depth_size[0])
+            self._color = _renderer(model, width, height)
+            self._depth = _renderer(model, *depth_size)
         except Exception as e:  # mujoco raises its FatalError, PyOpenGL AttributeError or ImportError, as GL is missing
             what = f"The simulated camera (MUJOCO_GL={os.environ.get('MUJOCO_GL')})"
             raise MissingExtra.apt(what, "libegl1 libopengl0 libgl1-mesa-dri", e) from e
@@ -146,6 +150,14 @@ class SimCamera:
         """Free the OpenGL contexts."""
         self._color.close()
         self._depth.close()
+
+
+def _renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
+    import mujoco
+
+    # Mesa clears the whole buffer for every picture.
+    model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+    return mujoco.Renderer(model, height, width)
 
 
 def _quaternion(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:
