@@ -23,5 +23,5 @@ def test_rooms_meet_along_the_whole_width_and_hold_the_way(seed, width):
 def test_the_expert_gets_around_and_a_wall_ends_a_drive():
     world, _ = build(0, 2.25)
     assert rollout(world, None, 20.0, ends=True).collisions == 0
-    straight_on = rollout(world, lambda _: 0.0, 20.0, ends=True, view=lambda *_: np.empty(0))
+    straight_on = rollout(world, lambda _: 0.0, 20.0, ends=True, view=lambda *_, **__: np.empty(0))
     assert straight_on.collisions == 1 and straight_on.distance_m < 15

@@ -121,7 +121,7 @@ def miniworld_places() -> Iterator[Place]:
     for seed, width in enumerate(CORRIDORS):
         world, rooms = miniworld.build(seed, width)
         camera = miniworld.MiniWorldCamera(world, rooms, *SIZE)
-        yield Place(f"{width} m wide, seed {seed}", world, camera.view)
+        yield Place(f"{width} m wide, seed {seed}", world, camera.color)
         camera.close()
 
 

@@ -112,13 +112,13 @@ def angles_in(
     camera, expert = None, world.expert
     if view is None:
         camera = SimCamera(world, *SIZE, depth_size=(16, 12))
-        view = camera.view
+        view = camera.color
     rng = np.random.default_rng(world.seed)
     for index in range(poses):
         (x, y), yaw, _ = world.path.at(rng.uniform(0, world.path.length))
         lateral, heading = rng.uniform(-LATERAL_M, LATERAL_M), rng.uniform(-HEADING, HEADING)
         pose = x - lateral * math.sin(yaw), y + lateral * math.cos(yaw), yaw + heading
-        frame = view(*pose, index)
+        frame = view(*pose, index=index)
         yield (expert(*pose), *(policy(frame).angle for policy in (canonical, *plain)))
     if camera is not None:
         camera.close()

@@ -121,8 +121,8 @@ class MiniWorldCamera:
         eye.cam_height, eye.cam_fwd_disp = world.look.height, 0.0
         eye.cam_pitch, eye.cam_fov_y = -math.degrees(world.look.pitch), math.degrees(world.look.fovy)
 
-    def view(self, x: float, y: float, yaw: float, index: int) -> np.ndarray:
-        """Colour from a pose of the robot's base, see `rollout.View`."""
+    def color(self, x: float, y: float, yaw: float, *, index: int) -> np.ndarray:
+        """What it sees from a pose of the base, see `rollout.View`."""
         eye, ahead = self._env.agent, self._look.forward
         eye.pos = np.array([x + ahead * math.cos(yaw), 0.0, -y - ahead * math.sin(yaw)])
         eye.dir = yaw + self._look.yaw

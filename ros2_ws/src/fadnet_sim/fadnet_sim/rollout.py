@@ -11,8 +11,9 @@ from fadnet_sim.scene import World
 
 from .sim import Simulation
 
-View = Callable[[float, float, float, int], np.ndarray]
-"""What the robot sees from a pose of its base (x m, y m, yaw rad) in the frame of a number: (h, w, 3) uint8 RGB."""
+View = Callable[..., np.ndarray]
+"""Maps a pose of the base (x m, y m, yaw rad) and `index=`, the frame's number, to what its camera sees there: (h, w, 3)
+uint8 RGB."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ def rollout(
         from .camera import SimCamera
 
         camera = SimCamera(world, *size, depth_size=(16, 12))
-        view = camera.view
+        view = camera.color
     errors = []
     for index in range(round(duration_s * fps)):
         x, y, yaw = sim.pose
-        angle = expert(x, y, yaw) if see is None or view is None else see(view(x, y, yaw, index))
+        angle = expert(x, y, yaw) if see is None or view is None else see(view(x, y, yaw, index=index))
         sim.step(1 / fps, angle, speed)
         errors.append(sim.lateral_error)
         if ends and sim.collisions:
