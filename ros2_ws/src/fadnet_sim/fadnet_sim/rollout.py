@@ -12,8 +12,7 @@ from fadnet_sim.scene import World
 from .sim import Simulation
 
 View = Callable[..., np.ndarray]
-"""Maps a pose of the base (x m, y m, yaw rad) and `index=`, the frame's number, to what its camera sees there: (h, w, 3)
-uint8 RGB."""
+"""Maps x m, y m and yaw rad of the base, and `index=`, the frame's number, to a frame (h, w, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True)
