@@ -59,7 +59,9 @@ def build(seed: int, width: float) -> tuple[World, list[Room]]:
         edge = course.edge(side * width / 2)
         scene.outline.append(edge)
         bounds(scene, edge, side)
-    path = ReferencePath(course.path())
+    points = course.path()
+    between = np.hypot(*(points - (corners[-1] + corners[0]) / 2).T)
+    path = ReferencePath(np.roll(points, -int(between.argmin()), axis=0))  # a drive begins between two corners
     world = assemble("indoor", seed, rng, scene, path, path, None, ambient=0.5, head=0.1, fog=np.full(3, 0.5))
     return world, _rooms(corners, width / 2)
 
