@@ -112,7 +112,7 @@ def angles_in(
         (x, y), yaw, _ = world.path.at(rng.uniform(0, world.path.length))
         lateral, heading = rng.uniform(-LATERAL_M, LATERAL_M), rng.uniform(-HEADING, HEADING)
         pose = x - lateral * math.sin(yaw), y + lateral * math.cos(yaw), yaw + heading
-        frame, _ = camera.render(*pose, index=index)
+        frame = camera.color(*pose, index=index)
         yield (expert(*pose), *(policy(frame).angle for policy in (canonical, *plain)))
     camera.close()
 

@@ -175,7 +175,7 @@ def record_drive(
                         policy.look_through(camera.intrinsics, measured)
             left -= FRAME_S
             x, y, yaw = sim.pose
-            color, _ = camera.render(x, y, yaw, index=writer.frames)
+            color = camera.color(x, y, yaw, index=writer.frames)
             label = expert(x, y, yaw)
             frame = in_view(color, view) if view else grey_320x240(color)
             writer.add(frame, label, sim.speed, x, y, place.path.project(x, y)[0])
@@ -185,7 +185,7 @@ def record_drive(
                 # The camera rate of training by the net is halved again: every control step costs a rendered frame.
                 sim.step(FRAME_S / 2, policy(color).angle, speed)
                 x, y, yaw = sim.pose
-                sim.step(FRAME_S / 2, policy(camera.render(x, y, yaw, index=writer.frames)[0]).angle, speed)
+                sim.step(FRAME_S / 2, policy(camera.color(x, y, yaw, index=writer.frames)).angle, speed)
     camera.close()
     return folder
 

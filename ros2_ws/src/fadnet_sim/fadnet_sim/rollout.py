@@ -63,7 +63,7 @@ def rollout(
         if camera is None or see is None:
             angle = expert(x, y, yaw)
         else:
-            angle = see(camera.render(x, y, yaw, index=index)[0])
+            angle = see(camera.color(x, y, yaw, index=index))
         sim.step(1 / fps, angle, speed)
         errors.append(sim.lateral_error)
         if ends and sim.collisions:

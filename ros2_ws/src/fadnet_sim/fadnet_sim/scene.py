@@ -29,7 +29,7 @@ _HEADER = """<mujoco model="{kind}_{seed}">
 <compiler angle="radian" inertiafromgeom="auto"/>
 <option timestep="0.002" integrator="implicitfast"/>
 <statistic center="0 0 0" extent="10"/>
-<visual><global offwidth="1920" offheight="1080"/><quality offsamples="0" shadowsize="0"/>
+<visual><quality offsamples="0" shadowsize="0"/>
 <map znear="0.004" zfar="8" fogstart="10" fogend="60"/>
 <headlight ambient="{ambient}" diffuse="{head}" specular="0 0 0"/><rgba fog="{fog}"/></visual>
 <default><geom contype="0" conaffinity="0"/>
