@@ -1,8 +1,7 @@
 """bfloat16 where the processor computes in it, and nowhere else."""
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from edgeflock.export.training.loop import precision
 
