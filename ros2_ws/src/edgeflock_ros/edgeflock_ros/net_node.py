@@ -37,7 +37,7 @@ from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock_ros import topics
 from edgeflock_ros.inputs import InputTopics
-from edgeflock_ros.managed import ManagedNode, NetParameters
+from edgeflock_ros.managed import ImageNetParameters, ManagedNode
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
 from edgeflock_ros.newest import NewestFrame
 from edgeflock_ros.process import run
@@ -55,7 +55,7 @@ except ImportError:  # from apt on a robot; on no package index
 DEPTH = 5  # answers that may wait for a reader
 
 
-class NetNodeParameters(NetParameters):
+class NetNodeParameters(ImageNetParameters):
     """Parameters of the net node."""
 
     bundle: str = Field(default="", description="folder that edgeflock export net wrote")

@@ -60,7 +60,7 @@ from edgeflock.runtime.mount import Mount
 from edgeflock_ros import topics
 from edgeflock_ros.frames import MountInTree, TreeParameters
 from edgeflock_ros.inputs import InputTopics
-from edgeflock_ros.managed import ManagedNode, NetParameters
+from edgeflock_ros.managed import ImageNetParameters, ManagedNode
 from edgeflock_ros.messages import ERROR, OK, ImageReader, qos, to_intrinsics, to_ns
 from edgeflock_ros.newest import NewestFrame
 from edgeflock_ros.process import run
@@ -75,7 +75,7 @@ WARM_UP = 5
 POOR_VIEW = 0.8  # share of what the net looks at
 
 
-class SteeringParameters(TreeParameters, NetParameters):
+class SteeringParameters(TreeParameters, ImageNetParameters):
     """Parameters of the steering node; the mount by the names that the guard has it by."""
 
     follow: bool = Field(default=False, description="reload by itself when the link `bundle` points elsewhere")
