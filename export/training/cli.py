@@ -118,7 +118,7 @@ def registration(
     training, validation = open_places(data, "train"), open_places(val or data, "val")
     check_apart(training, validation)
     result = train_registration(config, training, validation, out, init=init, fresh=fresh, command=this_command())
-    Console().print(registration_summary(out, result["figures"], data, val), highlight=False, soft_wrap=True)
+    Console().print(registration_summary(out, result, data, val), highlight=False, soft_wrap=True)
 
 
 @model_options
