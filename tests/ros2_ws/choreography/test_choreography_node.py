@@ -11,8 +11,7 @@ pytest.importorskip("edgeflock_msgs.msg._music_clock", reason="edgeflock_msgs ha
 
 from diagnostic_msgs.msg import DiagnosticArray
 from edgeflock_msgs.msg import MusicClock
-from geometry_msgs.msg import TwistStamped
-from nav_msgs.msg import Odometry, Path
+from nav_msgs.msg import Path
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory, MultiDOFJointTrajectory
 
@@ -79,20 +78,6 @@ def test_a_dance_is_streamed_and_who_comes_late_or_hears_only_the_clock_is_in_ph
     assert graph.until(lambda: phase_error(newest(second), newest(clocks), ways, 1) < 0.02), late.log.read_text()
     assert len(newest(path).poses) == ways.places.shape[1]
 
-    tracker = graph.start("choreography.tracker_node", "/robot2")
-    commands = graph.listen(TwistStamped, "/robot2/cmd_vel")
-    odometry = graph.node.create_publisher(Odometry, "/robot2/odom", 10)
-
-    def robot_asks():
-        message = Odometry()
-        message.header.stamp = graph.node.get_clock().now().to_msg()
-        x, y = ways.at(np.array([newest(clocks).position]))[0][1, 0]
-        message.pose.pose.position.x, message.pose.pose.position.y = x + 1, y
-        odometry.publish(message)
-        return commands and newest(commands).twist.linear.x == -0.8  # back, as fast as it may
-
-    assert graph.until(robot_asks), tracker.log.read_text()
-
     stopped = graph.call(SetBool, "/choreography/play", SetBool.Request(data=False))
     assert stopped.success, stopped.message
     assert graph.until(lambda: np.ptp(messages.track(newest(second)).poses, axis=0).max() == 0), late.log.read_text()
@@ -105,8 +90,3 @@ def test_a_dance_is_streamed_and_who_comes_late_or_hears_only_the_clock_is_in_ph
     keeper.terminate()
     assert keeper.wait(60) == 0
     assert graph.until(lambda: "the dance goes on without it" in statuses()["robot2/choreography: dance"])
-
-
-def test_what_cannot_be_danced_ends_the_node_with_the_reason(graph):
-    node = graph.start(NODE, motion="nowhere.npz")
-    assert node.wait(60) == 6 and "nowhere.npz: no such file" in node.log.read_text()
