@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -211,6 +212,19 @@ def write_poster(gif: list[np.ndarray], file: Path) -> None:
     width = round(trajectory.width * len(column) / trajectory.height)
     beside = trajectory.resize((width, len(column)), Image.Resampling.LANCZOS)
     Image.fromarray(np.hstack([column, np.asarray(beside)])).save(file)
+
+
+def write_posters(folders: Iterable[Path], file: Path) -> None:
+    """The posters of several drives, one below the other, 720 px wide; nothing where no folder has one."""
+    from PIL import Image
+
+    rows = []
+    for poster in (folder / "drive.png" for folder in folders):
+        if poster.exists():
+            image = Image.open(poster).convert("RGB")
+            rows.append(image.resize((720, round(720 * image.height / image.width)), Image.Resampling.LANCZOS))
+    if rows:
+        Image.fromarray(np.vstack([np.asarray(row) for row in rows])).save(file, optimize=True)
 
 
 _PAGE = """<!doctype html>
