@@ -43,10 +43,10 @@ def bars(
         bool, typer.Option("--mounts", help="Cameras at eight other mounts instead: frames, and drives through one.")
     ] = False,
     foreign: Annotated[
-        Literal["duckietown"] | None,
-        typer.Option(help="Worlds that others drew instead: frames and drives. 56 MB are fetched once, by pip."),
+        Literal["duckietown", "miniworld"] | None,
+        typer.Option(help="Worlds that others drew instead: frames and drives. pip fetches 56 or 42 MB once."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
+    out: Annotated[Path, typer.Option(help="For drive.json, drive.md, drives.png, reports.")] = Path("drive-bars"),
 ) -> None:
     """Drive several worlds in lock-step, each beside the expert's own figure. Ends with 3 after a collision."""
     bundle = given.get("bundle")
@@ -55,10 +55,11 @@ def bars(
         raise typer.Exit(_mounts(out, bundle, precision, tuple(key or ())))
     if foreign:
         refuse_unused(context, f"with --foreign {foreign}", "worlds", "duration", "speed", "size")
-        raise typer.Exit(_foreign(out, bundle, precision, tuple(key or ())))
+        raise typer.Exit(_foreign(foreign, out, bundle, precision, tuple(key or ())))
     from rich.console import Console
 
     from edgeflock_lab.drive import launch_line, parse_size, run_drive
+    from edgeflock_lab.figures import write_posters
     from fadnet_sim.rollout import rollout
     from fadnet_sim.world import make_world
 
@@ -66,7 +67,7 @@ def bars(
     width, height = parse_size(size)
     results = []
     chosen = parse_worlds(worlds)
-    check_outputs([out / "drive.json", out / "drive.md"], [out], whole=[bundle])
+    check_outputs([out / name for name in ("drive.json", "drive.md", "drives.png")], [out], whole=[bundle])
     for kind, seed in chosen:
         options = DriveOptions(
             out=out / f"drive-{kind}-{seed}",
@@ -84,6 +85,8 @@ def bars(
         results.append((record, rollout(make_world(kind, seed), None, duration, speed=options.speed)))
     plain = [{"drive": record.model_dump(), "expert": asdict(expert)} for record, expert in results]
     write_atomically(out / "drive.json", json.dumps(plain, indent=2) + "\n")
+    first = {kind: out / f"drive-{kind}-{seed}" for kind, seed in reversed(chosen)}
+    write_posters(reversed(first.values()), out / "drives.png")
     page = markdown(results)
     write_atomically(out / "drive.md", page)
     console.print(page, highlight=False, soft_wrap=True)
@@ -113,18 +116,18 @@ def _mounts(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ..
     return 3 if any(drive.canonical.collisions for drive in driven) else 0
 
 
-def _foreign(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ...]) -> int:
+def _foreign(name: str, out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ...]) -> int:
     """Drive in worlds that others drew; returns the exit code."""
     from rich.console import Console
 
     from edgeflock.runtime.tasks.steering import SteeringPolicy
     from edgeflock_lab import foreign_bars
 
-    check_outputs([out / "foreign.json", out / "foreign.md"], [out], whole=[bundle])
+    check_outputs([out / f"foreign-{name}.json", out / f"foreign-{name}.md"], [out], whole=[bundle])
     console = Console(highlight=False, soft_wrap=True)
     policy = SteeringPolicy(bundle, precision, engine=REFERENCE, keys=keys)
-    rows = foreign_bars.measure(policy, console)
-    console.print(foreign_bars.write(out, rows, policy))
+    rows = foreign_bars.measure(foreign_bars.SOURCES[name], policy, console)
+    console.print(foreign_bars.write(out, name, rows, policy))
     return 3 if any(row.net.collisions for row in rows) else 0
 
 

@@ -21,6 +21,39 @@ _NOISE_FRAMES = 4
 _MAX_DEPTH_M = 10.0  # beyond it a stereo camera gives no depth
 
 
+class Exposure:
+    """Lens blur, exposure and sensor noise of a world's camera, laid over rendered frames.
+
+    Parameters
+    ----------
+    world : World
+        It fixes them.
+    width, height : int
+        Of the frames, px.
+    """
+
+    def __init__(self, world: World, width: int, height: int) -> None:
+        self._look, self._seed = world.look, world.seed
+        rng = np.random.default_rng([world.seed, 1])
+        grain = rng.normal(0, world.look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
+        self._noise = np.repeat(grain, 3, axis=3)
+
+    def __call__(self, frame: np.ndarray, index: int) -> None:
+        """Change a frame (height, width, 3) uint8 in place; its number fixes the noise."""
+        look = self._look
+        if look.blur:
+            sigma = look.blur * frame.shape[1] / 640
+            cv2.GaussianBlur(frame, (0, 0), sigma, dst=frame)
+        drift = 1 + 0.08 * math.sin(index / 97 + self._seed)
+        cv2.convertScaleAbs(frame, dst=frame, alpha=look.gain * drift)
+        # Rolled noise: a few stored fields give a long sequence that hardly repeats.
+        noise, shift = self._noise[index % _NOISE_FRAMES], (index * 7919) % len(frame)
+        split = len(noise) - shift
+        for rows, grain in ((frame[shift:], noise[:split]), (frame[:shift], noise[split:])):
+            if len(rows):
+                cv2.add(rows, grain, dst=rows, dtype=cv2.CV_8U)
+
+
 class SimCamera:
     """Off-screen colour and depth camera in a world (MuJoCo, EGL, also without a GPU).
 
@@ -70,9 +103,7 @@ class SimCamera:
         self._metres = np.empty((depth_size[1], depth_size[0]), np.float32)
         self._millimetres = np.empty(self._metres.shape, np.uint16)
         self._rgb = np.empty((height, width, 3), np.uint8)
-        rng = np.random.default_rng([world.seed, 1])
-        grain = rng.normal(0, world.look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
-        self._noise = np.repeat(grain, 3, axis=3)
+        self._expose = Exposure(world, width, height)
 
     @cached_property
     def _depth(self) -> mujoco.Renderer:
@@ -142,24 +173,8 @@ class SimCamera:
         self._mujoco.mj_camlight(self._model, self._data)
         self._color.update_scene(self._data, camera="front")
         self._color.render(out=self._rgb)
-        self._expose(index)
+        self._expose(self._rgb, index)
         return self._rgb
-
-    def _expose(self, index: int) -> None:
-        """Lens blur, exposure and sensor noise."""
-        look = self.world.look
-        if look.blur:
-            sigma = look.blur * self._rgb.shape[1] / 640
-            cv2.GaussianBlur(self._rgb, (0, 0), sigma, dst=self._rgb)
-        drift = 1 + 0.08 * math.sin(index / 97 + self.world.seed)
-        cv2.convertScaleAbs(self._rgb, dst=self._rgb, alpha=look.gain * drift)
-        # Rolled noise: a few stored fields give a long sequence that hardly repeats.
-        noise, shift = self._noise[index % _NOISE_FRAMES], (index * 7919) % len(self._rgb)
-        split = len(noise) - shift
-        split = len(noise) - shift
-        for rows, grain in ((self._rgb[shift:], noise[:split]), (self._rgb[:shift], noise[split:])):
-            if len(rows):
-                cv2.add(rows, grain, dst=rows, dtype=cv2.CV_8U)
 
     def close(self) -> None:
         """Free the OpenGL contexts."""

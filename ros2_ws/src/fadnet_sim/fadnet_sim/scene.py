@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 from xml.sax.saxutils import quoteattr
@@ -37,10 +38,20 @@ _HEADER = """<mujoco model="{kind}_{seed}">
 """
 
 
+Cover = Callable[[np.ndarray], np.ndarray]
+"""Maps a drawn tile of a surface, (n, n, 3) uint8 RGB, to the one that is seen."""
+
+
+def drawn(tile: np.ndarray) -> np.ndarray:
+    """Surfaces are as they are drawn."""
+    return tile
+
+
 @dataclass
 class Scene:
     """What a world builder fills: MJCF fragments, textures, and outlines for the map."""
 
+    cover: Cover = drawn
     assets: list[str] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     textures: dict[str, np.ndarray] = field(default_factory=dict)
