@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgeflock_lab.dance_report import DanceRecord
 
 MOTIONS = (".npz", ".pkl", ".pickle", ".bvh")
-AHEAD = 0.1  # m from a robot's axle to the point that keeps to the way
+AHEAD = 0.15  # m from a robot's axle to the point that keeps to the way
 LEAD_IN = 2.0  # s in which the robots bring this point to the way
 PATIENCE_S = 240.0  # of a machine that does much else; a node that died is noticed at once
 
@@ -38,7 +38,7 @@ def drive(
     ] = None,
     dancers: Annotated[int, typer.Option(min=1, max=10, help="Of a dance that is drawn.")] = 3,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="At most so many are danced.")] = 30.0,
-    spacing: Annotated[float, typer.Option(min=0.1, help="Between the centres of robots that stand, m.")] = 1.2,
+    spacing: Annotated[float, typer.Option(min=0.1, help="Between the centres of robots that stand, m.")] = 1.3,
     speed: Annotated[float, typer.Option(min=0.05, max=2, help="Of the dance at most, m/s.")] = 0.6,
     bound: Annotated[float, typer.Option(min=0.01, max=1, help="From its way a robot may be, m.")] = 0.1,
     out: Annotated[Path | None, typer.Option(help="Report folder (default: dance-drive-<time>)")] = None,
