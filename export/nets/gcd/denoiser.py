@@ -142,7 +142,7 @@ class GCD(nn.Module):
             (B, N, T, 151).
         """
         batch, dancers, frames, _ = motion.shape
-        time = self.time(sinusoid(step, self.width))
+        time = self.time(sinusoid(step, self.width).to(motion.dtype))
         context = self.time_context(time) + summary
         memory = torch.cat([tokens, self.time_tokens(time).unflatten(-1, (2, -1))], 1)
         memory = self.memory_norm(memory)
