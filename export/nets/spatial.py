@@ -160,6 +160,8 @@ def start_without_stripes(deconv: nn.ConvTranspose3d) -> None:
 
     Then neighbours are written with the same weights (Aitken et al., arXiv 1707.02937). The spread is PyTorch's.
     """
+    if deconv.weight.is_meta:
+        return  # shapes alone are asked for, and torch loads sympy to pool nothing
     with torch.no_grad():
         smaller = torch.empty(*deconv.weight.shape[:2], 3, 3, 3).uniform_(-1, 1)
         doubled = F.avg_pool3d(F.pad(smaller, (1,) * 6), 2, stride=1)

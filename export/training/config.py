@@ -59,7 +59,7 @@ class RunConfig(BaseModel):
     ema: float = Field(0.999, ge=0, lt=1, description="Decay per step of the averaged weights that are validated.")
     bf16: bool = Field(
         True,
-        description="bfloat16 convolutions while training, faster on CPUs that have it; validation is always float32.",
+        description="bfloat16 convolutions while training where the processor has them; validation is always float32.",
     )
     seed: int = Field(1204, ge=0, description="Seed of all that is drawn: start weights, order, augmentation, dropout.")
 

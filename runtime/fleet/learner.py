@@ -82,7 +82,7 @@ class LearningTask(BaseModel, ABC):
     batch_norm: str = Field("average", description="Statistics: average, local or re-estimate.")
     layers: str = Field("", description="Train and exchange only layers whose names begin so, as head.")
     samples: int | None = Field(None, ge=1, description="At most so many training samples, evenly from all.")
-    bf16: bool = Field(True, description="bfloat16 convolutions while training.")
+    bf16: bool = Field(True, description="bfloat16 convolutions while training, where the processor has them.")
     init: Path | None = Field(None, description="Start weights, the same for all.")
     seed: int = Field(0, ge=0, description="Of weights, shares, batches and augmentation.")
 

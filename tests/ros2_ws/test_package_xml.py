@@ -14,7 +14,7 @@ ROS = {"rclpy", "launch", "launch_ros", "ament_index_python"}
 
 OPTIONAL = {
     "fadnet_nav": {"ackermann_msgs"},
-    "edgeflock_ros": {"tf2_msgs", "vision_msgs", "bond"},
+    "edgeflock_ros": {"tf2_msgs", "vision_msgs", "bond", "edgeflock_msgs"},
     "emotion_recognition": {"hri_msgs", "edgeflock_msgs"},
 }
 """Used where they are installed."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgeflock.export.fleet.learners.flat import flat_layout, flat_model, load_flat
 from edgeflock.export.fleet.learners.lessons import NetTask
+from edgeflock.export.training.loop.precision import autocast
 from edgeflock.runtime.errors import DataError, ParityError
 
 RE_ESTIMATE_BATCHES = 8
@@ -77,7 +78,7 @@ class NetLearner:
             rng = np.random.default_rng([task.seed, self._stream, step])
             self._adam.zero_grad()
             for part in np.split(self._indices(step), self._parts):
-                with torch.autocast(next(self._net.parameters()).device.type, torch.bfloat16, enabled=task.bf16):
+                with autocast(next(self._net.parameters()).device, task.bf16):
                     loss = self._lessons.loss(self._net, self._lessons.draw(part, rng)) / self._parts
                 loss.backward()
                 total += loss.item()

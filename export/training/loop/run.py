@@ -28,6 +28,7 @@ from edgeflock.export.nets import known_nets
 from edgeflock.export.training.config import RunConfig
 from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_torch, save_state
 from edgeflock.export.training.loop.metric import Metric
+from edgeflock.export.training.loop.precision import autocast
 from edgeflock.export.training.loop.report import Report
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.files import check_same_run, sha256_of, sole_writer, write_atomically
@@ -221,7 +222,7 @@ class Run:
         device = next(self.net.parameters()).device
         total = 0.0
         for step, batch in enumerate(batches):
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bf16):
+            with autocast(device, self.config.bf16):
                 value = loss(self.net, batch)
             for optimiser in (self.optimiser, *self.own):
                 optimiser.zero_grad()

@@ -17,6 +17,8 @@ setup(
     zip_safe=False,
     license="Apache-2.0",
     entry_points={
-        "console_scripts": ["camera_node = edgeflock_ros.camera_node:main", "net_node = edgeflock_ros.net_node:main"]
+        "console_scripts": [
+            f"{node} = edgeflock_ros.{node}:main" for node in ("camera_node", "net_node", "registration_node")
+        ]
     },
 )

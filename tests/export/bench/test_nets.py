@@ -1,6 +1,7 @@
 """`edgeflock bench nets`: a net out of a wheel goes through the door, beside ONNX Runtime's own quantiser."""
 
 import hashlib
+import json
 import zipfile
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from edgeflock.export.bench import nets as bench  # noqa: E402
+from edgeflock.export.bench.figures import write_figures  # noqa: E402
 from edgeflock.export.bench.nets import Row, table, through_the_door  # noqa: E402
 from edgeflock.export.bench.package_nets import NETS, PackageNet, own_files, people, sound, texts, with_states  # noqa: E402
 from edgeflock.runtime.errors import DataError, EdgeflockError  # noqa: E402
@@ -65,6 +68,20 @@ def test_a_refusal_is_a_row_with_its_words(shipped, tmp_path):
     row = through_the_door(odd, file, tmp_path, 4, 0.01, Console(quiet=True))
     assert "net.onnx" in row.refused and str(folder) not in row.refused
     assert "small: refused: " in table([row])
+
+
+def test_one_net_alone_leaves_the_other_rows_in_the_record(shipped, tmp_path, monkeypatch):
+    folder, net = shipped
+    refused = replace(net, meaning={"x": {"shape": "1x5x12x12"}})
+    monkeypatch.setattr(bench, "NETS", (refused, replace(net, name="other")))
+    out = tmp_path / "nets.json"
+    write_figures(out, "", [Row("other", "p 1", "MIT", "CNN", passed=["fp32"])])
+    bench.nets(["small"], 4, 0.01, folder, out)
+    assert [row["net"] for row in json.loads(out.read_text())["rows"]] == ["small", "other"]
+    assert "| other | p 1 | CNN |" in out.with_suffix(".md").read_text()
+    out.write_text("{}")
+    with pytest.raises(DataError, match="expected a record of this command"):
+        bench.nets(["small"], 4, 0.01, folder, out)
 
 
 def test_another_file_than_the_known_one_is_refused_and_what_pip_does_not_get_is_named(shipped):

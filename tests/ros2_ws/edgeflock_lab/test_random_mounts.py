@@ -57,7 +57,7 @@ def test_the_floor_looks_alike_through_any_camera_and_what_is_left_differs(camer
 
     def seen(look):
         camera.wear(look)
-        color = cv2.GaussianBlur(camera.render(x, y, yaw)[0], (0, 0), 3)
+        color = cv2.GaussianBlur(camera.color(x, y, yaw), (0, 0), 3)
         return in_view(color, view_of(look.mount, camera.intrinsics)).astype(float)
 
     wanted = seen(own)

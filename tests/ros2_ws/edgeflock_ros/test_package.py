@@ -13,8 +13,10 @@ PACKAGE = Path(__file__).parents[3] / "ros2_ws/src/edgeflock_ros"
 
 def test_colcon_installs_nodes_launch_file_and_profiles(installed):
     share = installed / "edgeflock_ros/share"
-    assert {f.name for f in (installed / "edgeflock_ros/lib/edgeflock_ros").iterdir()} == {"camera_node", "net_node"}
-    assert (share / "edgeflock_ros/launch/net.launch.py").exists()
+    nodes = {"camera_node", "net_node", "registration_node"}
+    assert {f.name for f in (installed / "edgeflock_ros/lib/edgeflock_ros").iterdir()} == nodes
+    launch = {f.name for f in (share / "edgeflock_ros/launch").iterdir()}
+    assert launch == {"net.launch.py", "registration.launch.py"}
     assert (share / "ament_index/resource_index/packages/edgeflock_ros").exists()
     assert {f.name for f in (share / "edgeflock_ros/config").iterdir()} == {"shm16.xml", "loopback.xml", "lossy.xml"}
 

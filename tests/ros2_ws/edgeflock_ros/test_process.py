@@ -86,6 +86,7 @@ def test_arguments_that_ros_cannot_read_are_refused_with_how_they_are_written(gr
     "module",
     [
         "edgeflock_ros.camera_node",
+        "edgeflock_ros.registration_node",
         "fadnet_nav.steering_node",
         "fadnet_nav.guard_node",
         "fadnet_nav.composed",

@@ -41,7 +41,7 @@ class Pair:
         self.until(lambda: all(self.round(name) > 2 for name in self.heard))
 
     def start(self, name):
-        parameters = self.fleet.parameters(name, "pair", rounds=1_000_000, evaluate=1_000_000, duty=0.3)
+        parameters = self.fleet.parameters(name, "pair", rounds=1_000_000, evaluate=1_000_000, duty=0.1)
         return self.graph.start(NODE, f"/{name}", **parameters)
 
     def until(self, condition):

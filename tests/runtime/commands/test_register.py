@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from edgeflock.runtime.commands import register as commands
 from edgeflock.runtime.commands.register import register
 from edgeflock.runtime.errors import EdgeflockError, FileError, InputError, ResultError
-from edgeflock.runtime.prepare.volume import warp
+from edgeflock.runtime.prepare.volume import dice, warp
 
 nib = pytest.importorskip("nibabel")
 
@@ -45,9 +45,10 @@ def run(*arguments):
 
 def test_writes_warped_scan_flow_labels_report_and_picture(scans, shift_bundle, tmp_path):
     out = tmp_path / "out"
-    done = run(scans["fixed"], scans["moving"], "--bundle", shift_bundle, "--labels", scans["labels"], "--out", out)
+    organs = ("--labels", scans["labels"], "--fixed-labels", scans["labels"])
+    done = run(scans["fixed"], scans["moving"], "--bundle", shift_bundle, *organs, "--out", out)
     assert done.exit_code == 0, done.output
-    assert "correlation" in done.output and "folded voxels 0.00%" in done.output
+    assert "Dice 1.0000 before" in done.output and "correlation" in done.output and "folded voxels 0.00%" in done.output
 
     moving = nib.load(scans["moving"])
     warped, labels, flow = (nib.load(out / f"{n}.nii.gz") for n in ("warped", "warped_labels", "flow"))
@@ -67,6 +68,8 @@ def test_writes_warped_scan_flow_labels_report_and_picture(scans, shift_bundle, 
     np.testing.assert_allclose(nib.affines.apply_affine(np.linalg.inv(AFFINE), there), voxel + voxels, atol=1e-4)
 
     report = json.loads((out / "report.json").read_text())
+    ball = nib.load(scans["labels"]).get_fdata()
+    assert report["dice"] == {"before": 1, "after": pytest.approx(dice(ball, warp(ball, field, True), (1,)))}
     before = np.corrcoef(nib.load(scans["fixed"]).get_fdata().ravel(), moving.get_fdata().ravel())[0, 1]
     assert report["correlation"]["before"] == pytest.approx(before) and report["jacobian"]["folded"] == 0
     assert report["displacement_voxels"]["largest"] == pytest.approx(np.linalg.norm(voxels), rel=1e-5)
@@ -240,3 +243,4 @@ def test_demo_draws_its_scans(tmp_path, shift_bundle, monkeypatch):
     assert nib.load(tmp_path / "warped_labels.nii.gz").shape == nib.load(tmp_path / "fixed.nii.gz").shape == (24,) * 3
     assert "no effect with --demo" in str(refused("--demo", "--resample", "--out", tmp_path))
     assert "FIXED and MOVING" in str(refused("--out", tmp_path))
+    assert "give --labels, too" in str(refused("a.nii", "b.nii", "--fixed-labels", "c.nii", "--out", tmp_path))

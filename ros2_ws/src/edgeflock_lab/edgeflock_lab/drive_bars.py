@@ -43,8 +43,8 @@ def bars(
         bool, typer.Option("--mounts", help="Cameras at eight other mounts instead: frames, and drives through one.")
     ] = False,
     foreign: Annotated[
-        Literal["duckietown"] | None,
-        typer.Option(help="Worlds that others drew instead: frames and drives. 56 MB are fetched once, by pip."),
+        Literal["duckietown", "miniworld"] | None,
+        typer.Option(help="Worlds that others drew instead: frames and drives. pip fetches 56 or 42 MB once."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
 ) -> None:
@@ -55,7 +55,7 @@ def bars(
         raise typer.Exit(_mounts(out, bundle, precision, tuple(key or ())))
     if foreign:
         refuse_unused(context, f"with --foreign {foreign}", "worlds", "duration", "speed", "size")
-        raise typer.Exit(_foreign(out, bundle, precision, tuple(key or ())))
+        raise typer.Exit(_foreign(foreign, out, bundle, precision, tuple(key or ())))
     from rich.console import Console
 
     from edgeflock_lab.drive import launch_line, parse_size, run_drive
@@ -113,18 +113,18 @@ def _mounts(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ..
     return 3 if any(drive.canonical.collisions for drive in driven) else 0
 
 
-def _foreign(out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ...]) -> int:
+def _foreign(name: str, out: Path, bundle: Path | None, precision: str, keys: tuple[Path, ...]) -> int:
     """Drive in worlds that others drew; returns the exit code."""
     from rich.console import Console
 
     from edgeflock.runtime.tasks.steering import SteeringPolicy
     from edgeflock_lab import foreign_bars
 
-    check_outputs([out / "foreign.json", out / "foreign.md"], [out], whole=[bundle])
+    check_outputs([out / f"foreign-{name}.json", out / f"foreign-{name}.md"], [out], whole=[bundle])
     console = Console(highlight=False, soft_wrap=True)
     policy = SteeringPolicy(bundle, precision, engine=REFERENCE, keys=keys)
-    rows = foreign_bars.measure(policy, console)
-    console.print(foreign_bars.write(out, rows, policy))
+    rows = foreign_bars.measure(foreign_bars.SOURCES[name], policy, console)
+    console.print(foreign_bars.write(out, name, rows, policy))
     return 3 if any(row.net.collisions for row in rows) else 0
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from edgeflock.runtime.files import write_atomically
 from edgeflock.runtime.intrinsics import Intrinsics
 from edgeflock.runtime.tasks.steering import SteeringPolicy
-from fadnet_sim.rollout import Rollout, rollout
+from fadnet_sim.rollout import Rollout, View, rollout
 from fadnet_sim.scene import Kind, World
 from fadnet_sim.world import make_world
 
@@ -100,21 +100,28 @@ def measure(
 
 
 def angles_in(
-    world: World, poses: int, canonical: SteeringPolicy, *plain: SteeringPolicy
+    world: World, poses: int, canonical: SteeringPolicy, *plain: SteeringPolicy, view: View | None = None
 ) -> Iterator[tuple[float, ...]]:
-    """Angles at poses around the path: wanted, of the frame in the view, and of the frame as it is."""
+    """Angles at poses around the path: wanted, of the frame in the view, and of the frame as it is.
+
+    Frames are MuJoCo's, or what `view` renders.
+    """
     from fadnet_sim.camera import SimCamera
 
     look_through(canonical, world)
-    camera, expert = SimCamera(world, *SIZE, depth_size=(16, 12)), world.expert
+    camera, expert = None, world.expert
+    if view is None:
+        camera = SimCamera(world, *SIZE, depth_size=(16, 12))
+        view = camera.color
     rng = np.random.default_rng(world.seed)
     for index in range(poses):
         (x, y), yaw, _ = world.path.at(rng.uniform(0, world.path.length))
         lateral, heading = rng.uniform(-LATERAL_M, LATERAL_M), rng.uniform(-HEADING, HEADING)
         pose = x - lateral * math.sin(yaw), y + lateral * math.cos(yaw), yaw + heading
-        frame, _ = camera.render(*pose, index=index)
+        frame = view(*pose, index=index)
         yield (expert(*pose), *(policy(frame).angle for policy in (canonical, *plain)))
-    camera.close()
+    if camera is not None:
+        camera.close()
 
 
 def _through(world: World, look: dict[str, float]) -> World:

@@ -15,8 +15,10 @@ import typer
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock.runtime.files import check_outputs, sole_writer
 from edgeflock.runtime.options import Keys, next_command
+from fadnet_sim.clutter import strew
 from fadnet_sim.expert import PurePursuit
-from fadnet_sim.scene import Kind
+from fadnet_sim.photographs import photographs
+from fadnet_sim.scene import Kind, drawn
 from fadnet_sim.sim import Simulation
 from fadnet_sim.world import make_world
 
@@ -40,6 +42,10 @@ def record(
             "--mounts", help="Wear the camera elsewhere in every episode; frames are brought to the trained one's view."
         ),
     ] = False,
+    textures: Annotated[
+        Path | None, typer.Option(help="Folder of photographs that most walls, floors and grounds show.")
+    ] = None,
+    clutter: Annotated[bool, typer.Option("--clutter", help="Boxes, chairs and cones stand beside the way.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Worlds recorded at the same time.")] = os.cpu_count() or 1,
     key: Keys = None,
 ) -> None:
@@ -55,6 +61,8 @@ def record(
     check_outputs(folders=[out], whole=[None if driver == "expert" else Path(driver)])
     if key and driver == "expert":
         raise InputError("--key trusts the bundle of --driver, and the expert needs none: leave it out.")
+    if textures:
+        photographs(textures, 0)  # refused before any world is made
     kinds: list[Kind] = ["indoor", "outdoor"] if world == "both" else [world]
     todo = [(kind, seed) for seed in parse_seeds(seeds) for kind in kinds]
     columns = (TextColumn("recording worlds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -66,9 +74,11 @@ def record(
     ):
         bar = progress.add_task("", total=len(todo))
         try:
-            for job in as_completed(
-                [pool.submit(record_world, out, kind, seed, frames, driver, key, mounts) for kind, seed in todo]
-            ):
+            jobs_left = [
+                pool.submit(record_world, out, kind, seed, frames, driver, key, mounts, textures, clutter)
+                for kind, seed in todo
+            ]
+            for job in as_completed(jobs_left):
                 progress.console.print(f"{job.result()}: {frames} frames")
                 progress.advance(bar)
         except OSError as error:
@@ -82,6 +92,7 @@ def record(
         print(next_command("train", "steering", *(word for pair in sets for word in pair), "--out", "runs/fadnet"))
     else:
         same = [*(["--world", world] if world != "both" else []), *(["--mounts"] if mounts else [])]
+        same += [*(["--textures", str(textures)] if textures else []), *(["--clutter"] if clutter else [])]
         print(next_command("record", "--out", out, "--seeds", "2:12:2" if sets[0][0] == "--data" else "1:41:2", *same))
 
 
@@ -118,10 +129,12 @@ def record_world(
     driver: str = "expert",
     keys: list[Path] | None = None,
     mounts: bool = False,
+    textures: Path | None = None,
+    clutter: bool = False,
 ) -> Path:
     """Record one world; returns the folder, which is left alone if it is complete already."""
     folder = out / ("train" if seed % 2 else "val") / f"{kind}_{seed}"
-    return record_drive(folder, kind, seed, frames, driver, keys, mounts=mounts)
+    return record_drive(folder, kind, seed, frames, driver, keys, 0, mounts, textures, clutter)
 
 
 def record_drive(
@@ -133,10 +146,13 @@ def record_drive(
     keys: list[Path] | None = None,
     drive_number: int = 0,
     mounts: bool = False,
+    textures: Path | None = None,
+    clutter: bool = False,
 ) -> Path:
     """Record a drive through a world into `folder`, unless it is there; another number is another way through.
 
     With `mounts` the camera is worn elsewhere in every episode, and frames are brought to the view of the trained one.
+    With `textures` surfaces show photographs of that folder, with `clutter` things stand beside the way.
     """
     from edgeflock.runtime.prepare.frame import grey_320x240
     from edgeflock.runtime.recording.dronet import DronetWriter, is_complete
@@ -153,10 +169,14 @@ def record_drive(
         "frame_s": FRAME_S,
         "episode_s": episode_s,
         "mounts": "random" if mounts else "of the world",
+        "textures": str(textures or "drawn"),
+        "clutter": clutter,
     }
     if is_complete(folder, about):
         return folder
-    place = make_world(kind, seed)
+    place = make_world(kind, seed, photographs(textures, seed) if textures else drawn)
+    if clutter:
+        place = strew(place)
     sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), place.expert
     policy = None if driver == "expert" else SteeringPolicy(driver, keys=keys)
     view = None
@@ -175,7 +195,7 @@ def record_drive(
                         policy.look_through(camera.intrinsics, measured)
             left -= FRAME_S
             x, y, yaw = sim.pose
-            color, _ = camera.render(x, y, yaw, index=writer.frames)
+            color = camera.color(x, y, yaw, index=writer.frames)
             label = expert(x, y, yaw)
             frame = in_view(color, view) if view else grey_320x240(color)
             writer.add(frame, label, sim.speed, x, y, place.path.project(x, y)[0])
@@ -185,7 +205,7 @@ def record_drive(
                 # The camera rate of training by the net is halved again: every control step costs a rendered frame.
                 sim.step(FRAME_S / 2, policy(color).angle, speed)
                 x, y, yaw = sim.pose
-                sim.step(FRAME_S / 2, policy(camera.render(x, y, yaw, index=writer.frames)[0]).angle, speed)
+                sim.step(FRAME_S / 2, policy(camera.color(x, y, yaw, index=writer.frames)).angle, speed)
     camera.close()
     return folder
 

@@ -45,12 +45,17 @@ class NetParameters(ManagedParameters):
     engine: str = Field(default="", description="onnxruntime-cpu, openvino ...; empty = what edgeflock tune chose")
     precision: str = Field(default="", description="fp32, int8 ...; empty = what edgeflock tune or the bundle chose")
     threads: int = Field(default=0, ge=0, le=64, description="of the engine; 0 = what edgeflock tune chose, else 1")
-    qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the image subscription")
 
     @property
     def trusted(self) -> list[str]:
         """`keys` as a list."""
         return [path for path in self.keys.split(os.pathsep) if path]
+
+
+class ImageNetParameters(NetParameters):
+    """Parameters of every node that runs a net on images."""
+
+    qos: Literal["sensor_data", "reliable"] = Field(default="sensor_data", description="of the image subscription")
 
 
 Model = TypeVar("Model", bound=ManagedParameters)

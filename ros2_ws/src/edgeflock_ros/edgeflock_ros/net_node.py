@@ -37,8 +37,9 @@ from edgeflock.runtime.cameras.encodings import decode_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock_ros import topics
 from edgeflock_ros.inputs import InputTopics
-from edgeflock_ros.managed import ManagedNode, NetParameters
+from edgeflock_ros.managed import ImageNetParameters, ManagedNode
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
+from edgeflock_ros.newest import NewestFrame
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import IMAGES, Senders
 
@@ -54,7 +55,7 @@ except ImportError:  # from apt on a robot; on no package index
 DEPTH = 5  # answers that may wait for a reader
 
 
-class NetNodeParameters(NetParameters):
+class NetNodeParameters(ImageNetParameters):
     """Parameters of the net node."""
 
     bundle: str = Field(default="", description="folder that edgeflock export net wrote")
@@ -110,8 +111,8 @@ class NetNode(ManagedNode[NetNodeParameters]):
 
     def begin(self) -> None:
         """Begin to answer frames."""
-        self._frames = self._refused = self._came = self._reported = 0
-        self._newest: tuple[bytes, str, dict[str, float]] = WARN, "", {}
+        self._frames = self._refused = 0
+        self._newest = NewestFrame(self._tell, self._absence)
         p, specs = self.settings.value, cast("GenericTask", self._task).bundle.manifest.inputs
         others = [spec for spec in specs if spec.name != self._picture]
         self._others = InputTopics(self, others, self._fail, p.start_at_zero)
@@ -137,7 +138,7 @@ class NetNode(ManagedNode[NetNodeParameters]):
     def _on_image(self, image: Image | CompressedImage) -> None:
         others = cast("InputTopics", self._others)
         if absence := others.absence:
-            self._note(WARN, absence)
+            self._newest.note(WARN, absence)
             return
         begun = time.perf_counter_ns()
         try:
@@ -157,34 +158,24 @@ class NetNode(ManagedNode[NetNodeParameters]):
         age_ms = (self.get_clock().now().nanoseconds - to_ns(image.header.stamp)) / 1e6
         odd = [name for name, answer in answers.items() if not np.isfinite(answer).all()]
         said = (ERROR, f"the net answers {', '.join(odd)} with NaN or infinity") if odd else (OK, "answering")
-        self._note(*said, age_ms=age_ms, inference_ms=spent_ms)
+        self._newest.note(*said, age_ms=age_ms, inference_ms=spent_ms)
 
     def _fail(self, reason: str) -> None:
         self._refused += 1
         self.get_logger().error(reason, throttle_duration_sec=1.0)
-        self._note(ERROR, reason)
+        self._newest.note(ERROR, reason)
 
-    def _note(self, level: bytes, message: str, **values: float) -> None:
-        """Keep what is to be said of the newest frame, and say it now if it is news."""
-        news = (level, message) != self._newest[:2]
-        self._newest = level, message, values
-        self._came += 1
-        if news:
-            self._tell()
-
-    def _tell(self) -> None:
-        level, message, values = self._newest
+    def _tell(self, level: bytes, message: str, **values: float) -> None:
         dropped = self._reader.missed if self._reader else 0
         counts = {"frames": self._frames, "dropped": dropped, "refused": self._refused}
         self.say(level, message, **values, **counts, **self._constant)
 
+    def _absence(self) -> str:
+        return Senders(self, cast("ImageReader", self._reader).topic).absence("image", IMAGES)
+
     def report(self) -> None:
         """The newest frame, or that none comes any more."""
-        if self._came == self._reported:
-            absence = Senders(self, cast("ImageReader", self._reader).topic).absence("image", IMAGES)
-            self._newest = WARN, absence, {}
-        self._reported = self._came
-        self._tell()
+        self._newest.report()
 
 
 def shaped(spec: OutputSpec) -> Float32MultiArray:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from edgeflock.runtime.errors import end_with
@@ -33,7 +33,7 @@ LAST_WORDS_S = 0.2  # a node that ends by itself: its last frames and replies ar
 TURN_S = 0.1  # the longest wait of the executor
 
 
-def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
+def run(make: Callable[[], list[Any]], args: list[str] | None = None, threads: int = 1) -> int:
     """Spin nodes until a signal, or until one is done.
 
     Parameters
@@ -43,6 +43,9 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
         words, then it lets threads and devices go).
     args : list of str, optional
         Command line with ROS arguments; by default the process's.
+    threads : int
+        Callbacks at a time. Several make rclpy slower and less smooth (docs/decisions/0006): for actions, whose
+        callbacks last.
 
     Returns
     -------
@@ -61,8 +64,7 @@ def run(make: Callable[[], list[Any]], args: list[str] | None = None) -> int:
         check_environment()
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         nodes = make()
-        # Several threads make rclpy slower and less smooth (docs/decisions/0006).
-        executor = SingleThreadedExecutor()
+        executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         for node in nodes:
             executor.add_node(node)
         awake = _Awake(executor)
@@ -95,7 +97,7 @@ class _Awake:
     a step back of an hour lets it wait an hour, and no timer runs. time.sleep does not care about such steps.
     """
 
-    def __init__(self, executor: SingleThreadedExecutor) -> None:
+    def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self.turn()
         threading.Thread(target=self._watch, name="awake", daemon=True).start()

@@ -67,6 +67,9 @@ def expression(face: str) -> str:
 
 ANNOTATED = "~/annotated"
 
+REGISTRATION = "registration"
+SLICES = "~/slices"
+
 ANSWERED = "~/answered"
 CLASSES = "~/classes"
 

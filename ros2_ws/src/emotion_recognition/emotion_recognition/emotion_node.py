@@ -40,7 +40,7 @@ from std_msgs.msg import Header
 from edgeflock.runtime.cameras.encodings import Encoding, decode_color, is_color
 from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock_ros import topics
-from edgeflock_ros.managed import ManagedNode, NetParameters
+from edgeflock_ros.managed import ImageNetParameters, ManagedNode
 from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_ns
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import IMAGES, Senders
@@ -54,7 +54,7 @@ RECENT = 300  # answers for the percentiles in the diagnostics
 BLOCKS = 8  # of a blurred face, along each side
 
 
-class EmotionParameters(NetParameters):
+class EmotionParameters(ImageNetParameters):
     """Parameters of the emotion node."""
 
     detector: str = Field(

@@ -60,8 +60,9 @@ from edgeflock.runtime.mount import Mount
 from edgeflock_ros import topics
 from edgeflock_ros.frames import MountInTree, TreeParameters
 from edgeflock_ros.inputs import InputTopics
-from edgeflock_ros.managed import ManagedNode, NetParameters
-from edgeflock_ros.messages import ERROR, OK, WARN, ImageReader, qos, to_intrinsics, to_ns
+from edgeflock_ros.managed import ImageNetParameters, ManagedNode
+from edgeflock_ros.messages import ERROR, OK, ImageReader, qos, to_intrinsics, to_ns
+from edgeflock_ros.newest import NewestFrame
 from edgeflock_ros.process import run
 from edgeflock_ros.senders import IMAGES, INFOS, Senders
 from fadnet_nav.ackermann import AckermannDriveStamped
@@ -74,7 +75,7 @@ WARM_UP = 5
 POOR_VIEW = 0.8  # share of what the net looks at
 
 
-class SteeringParameters(TreeParameters, NetParameters):
+class SteeringParameters(TreeParameters, ImageNetParameters):
     """Parameters of the steering node; the mount by the names that the guard has it by."""
 
     follow: bool = Field(default=False, description="reload by itself when the link `bundle` points elsewhere")
@@ -228,8 +229,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             self._reader = ImageReader(self, p.qos, self._on_image)
         assert self._policy is not None
         self._others = InputTopics(self, self._policy.others, self.get_logger().error)
-        self._came = self._reported = 0
-        self._newest: tuple[bytes, str, dict[str, float]] = WARN, "", {}
+        self._newest = NewestFrame(self._tell, self._absence)
 
     def release(self) -> None:
         """Stop answering; the guard then stops the robot."""
@@ -331,13 +331,13 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         self._publish(stamp, angle)
         age_ms = (self.get_clock().now().nanoseconds - to_ns(stamp)) / 1e6
         level, message = (OK, "steering") if math.isfinite(answer.angle) else (ERROR, f"the net says {answer.angle}")
-        self._note(level, message, age_ms=age_ms, inference_ms=answer.inference_ns / 1e6, angle_rad=angle)
+        self._newest.note(level, message, age_ms=age_ms, inference_ms=answer.inference_ns / 1e6, angle_rad=angle)
 
     def _fail(self, stamp: Time, error: EdgeflockError) -> None:
         """A frame that cannot be read steers nowhere: NaN stops the robot, the reason is in log and diagnostics."""
         self.get_logger().error(str(error), throttle_duration_sec=1.0)
         self._publish(stamp, math.nan)
-        self._note(ERROR, str(error))
+        self._newest.note(ERROR, str(error))
 
     def _publish(self, stamp: Time, angle: float) -> None:
         joint = JointState(name=["steering"], position=[angle])
@@ -349,16 +349,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
             command.drive.steering_angle = angle
             self._ackermann.publish(command)
 
-    def _note(self, level: bytes, message: str, **values: float) -> None:
-        """Keep what is to be said of the newest frame, and say it now if it is news."""
-        news = (level, message) != self._newest[:2]
-        self._newest = level, message, values
-        self._came += 1
-        if news:
-            self._tell()
-
-    def _tell(self) -> None:
-        level, message, values = self._newest
+    def _tell(self, level: bytes, message: str, **values: float) -> None:
         counts = {"frames": self._frames, "dropped": self._reader.missed if self._reader else 0}
         refused = {"reload": self._refused} if self._refused else {}
         self.say(level, message, **values, **counts, **self._constant, **refused)
@@ -369,10 +360,7 @@ class SteeringNode(ManagedNode[SteeringParameters]):
         if p.follow and self._reloading is None and os.path.realpath(p.bundle) != self._place:
             self._reload()
         with self._lock:
-            if self._came == self._reported:
-                self._newest = WARN, self._absence(), {}
-            self._reported = self._came
-            self._tell()
+            self._newest.report()
 
     def _absence(self) -> str:
         if self._unplaced:

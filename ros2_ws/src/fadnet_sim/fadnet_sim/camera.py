@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,8 +14,44 @@ from edgeflock.runtime.errors import InputError, MissingExtra
 from edgeflock.runtime.intrinsics import Intrinsics
 from fadnet_sim.scene import CameraLook, World, camera_axes
 
+if TYPE_CHECKING:
+    import mujoco
+
 _NOISE_FRAMES = 4
 _MAX_DEPTH_M = 10.0  # beyond it a stereo camera gives no depth
+
+
+class Exposure:
+    """Lens blur, exposure and sensor noise of a world's camera, laid over rendered frames.
+
+    Parameters
+    ----------
+    world : World
+        It fixes them.
+    width, height : int
+        Of the frames, px.
+    """
+
+    def __init__(self, world: World, width: int, height: int) -> None:
+        self._look, self._seed = world.look, world.seed
+        rng = np.random.default_rng([world.seed, 1])
+        grain = rng.normal(0, world.look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
+        self._noise = np.repeat(grain, 3, axis=3)
+
+    def __call__(self, frame: np.ndarray, index: int) -> None:
+        """Change a frame (height, width, 3) uint8 in place; its number fixes the noise."""
+        look = self._look
+        if look.blur:
+            sigma = look.blur * frame.shape[1] / 640
+            cv2.GaussianBlur(frame, (0, 0), sigma, dst=frame)
+        drift = 1 + 0.08 * math.sin(index / 97 + self._seed)
+        cv2.convertScaleAbs(frame, dst=frame, alpha=look.gain * drift)
+        # Rolled noise: a few stored fields give a long sequence that hardly repeats.
+        noise, shift = self._noise[index % _NOISE_FRAMES], (index * 7919) % len(frame)
+        split = len(noise) - shift
+        for rows, grain in ((frame[shift:], noise[:split]), (frame[:shift], noise[split:])):
+            if len(rows):
+                cv2.add(rows, grain, dst=rows, dtype=cv2.CV_8U)
 
 
 class SimCamera:
@@ -53,15 +91,10 @@ class SimCamera:
 
             self._mujoco = mujoco
             self._data = mujoco.MjData(model)
-            self._color = mujoco.Renderer(model, height, width)
-            self._depth = mujoco.Renderer(model, depth_size[1], depth_size[0])
+            self._color = _renderer(model, width, height)
         except Exception as e:  # mujoco raises its FatalError, PyOpenGL AttributeError or ImportError, as GL is missing
             what = f"The simulated camera (MUJOCO_GL={os.environ.get('MUJOCO_GL')})"
             raise MissingExtra.apt(what, "libegl1 libopengl0 libgl1-mesa-dri", e) from e
-        self._depth.enable_depth_rendering()
-        for renderer in (self._color, self._depth):
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-        self._depth.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0  # in colour only glossy floors have any
         # The camera sits at the front, over the bumper; hiding the body keeps it out of view for every random tilt.
         car = model.body("car").id
         model.geom_rgba[model.body_rootid[model.geom_bodyid] == car, 3] = 0
@@ -70,9 +103,15 @@ class SimCamera:
         self._metres = np.empty((depth_size[1], depth_size[0]), np.float32)
         self._millimetres = np.empty(self._metres.shape, np.uint16)
         self._rgb = np.empty((height, width, 3), np.uint8)
-        rng = np.random.default_rng([world.seed, 1])
-        grain = rng.normal(0, world.look.noise, (_NOISE_FRAMES, height, width, 1)).astype(np.int16)
-        self._noise = np.repeat(grain, 3, axis=3)
+        self._expose = Exposure(world, width, height)
+
+    @cached_property
+    def _depth(self) -> mujoco.Renderer:
+        height, width = self._metres.shape
+        renderer = _renderer(self._model, width, height)
+        renderer.enable_depth_rendering()
+        renderer.scene.flags[self._mujoco.mjtRndFlag.mjRND_REFLECTION] = 0  # in colour only glossy floors have any
+        return renderer
 
     def wear(self, look: CameraLook) -> None:
         """Mount the camera elsewhere, with another lens; what its sensor does to light stays."""
@@ -93,10 +132,27 @@ class SimCamera:
         """Of the depth image."""
         return Intrinsics.of_lens(self._metres.shape[1], self._metres.shape[0], self.look.fovy)
 
-    def render(
-        self, x: float, y: float, yaw: float, z: float = 0.002, roll: float = 0.0, pitch: float = 0.0, index: int = 0
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Render from a pose of the base.
+    def render(self, *pose: float, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Render colour and depth from a pose of the base; parameters as for `color`.
+
+        Returns
+        -------
+        color : ndarray (height, width, 3) uint8
+            RGB; overwritten by the next call.
+        depth : ndarray (h, w) uint16
+            Millimetres along the optical axis, 0 where none was measured; overwritten by the next call.
+        """
+        color = self.color(*pose, index=index)
+        self._depth.update_scene(self._data, camera="front")
+        self._depth.render(out=self._metres)
+        self._metres[self._metres > _MAX_DEPTH_M] = 0
+        np.multiply(self._metres, 1000, out=self._millimetres, casting="unsafe")
+        return color, self._millimetres
+
+    def color(
+        self, x: float, y: float, yaw: float, z: float = 0.002, roll: float = 0.0, pitch: float = 0.0, *, index: int = 0
+    ) -> np.ndarray:
+        """Render colour alone.
 
         Parameters
         ----------
@@ -109,43 +165,32 @@ class SimCamera:
 
         Returns
         -------
-        color : ndarray (height, width, 3) uint8
+        ndarray (height, width, 3) uint8
             RGB; overwritten by the next call.
-        depth : ndarray (h, w) uint16
-            Millimetres along the optical axis, 0 where none was measured; overwritten by the next call.
         """
         self._data.qpos[:7] = (x, y, z, *_quaternion(roll, pitch, yaw))
         self._mujoco.mj_kinematics(self._model, self._data)
         self._mujoco.mj_camlight(self._model, self._data)
         self._color.update_scene(self._data, camera="front")
         self._color.render(out=self._rgb)
-        self._expose(index)
-        self._depth.update_scene(self._data, camera="front")
-        self._depth.render(out=self._metres)
-        self._metres[self._metres > _MAX_DEPTH_M] = 0
-        np.multiply(self._metres, 1000, out=self._millimetres, casting="unsafe")
-        return self._rgb, self._millimetres
-
-    def _expose(self, index: int) -> None:
-        """Lens blur, exposure and sensor noise."""
-        look = self.world.look
-        if look.blur:
-            sigma = look.blur * self._rgb.shape[1] / 640
-            cv2.GaussianBlur(self._rgb, (0, 0), sigma, dst=self._rgb)
-        drift = 1 + 0.08 * math.sin(index / 97 + self.world.seed)
-        cv2.convertScaleAbs(self._rgb, dst=self._rgb, alpha=look.gain * drift)
-        # Rolled noise: a few stored fields give a long sequence that hardly repeats.
-        noise, shift = self._noise[index % _NOISE_FRAMES], (index * 7919) % len(self._rgb)
-        split = len(noise) - shift
-        split = len(noise) - shift
-        for rows, grain in ((self._rgb[shift:], noise[:split]), (self._rgb[:shift], noise[split:])):
-            if len(rows):
-                cv2.add(rows, grain, dst=rows, dtype=cv2.CV_8U)
+        self._expose(self._rgb, index)
+        return self._rgb
 
     def close(self) -> None:
         """Free the OpenGL contexts."""
         self._color.close()
-        self._depth.close()
+        if "_depth" in vars(self):
+            self._depth.close()
+
+
+def _renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
+    import mujoco
+
+    # Mesa clears the whole buffer for every picture.
+    model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+    renderer = mujoco.Renderer(model, height, width)
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+    return renderer
 
 
 def _quaternion(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:

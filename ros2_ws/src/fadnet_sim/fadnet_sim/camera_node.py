@@ -140,7 +140,7 @@ class SimSource:
         yaw = math.atan2(2 * (q.w * q.z + q.x * q.y), 1 - 2 * (q.y**2 + q.z**2))
         stamp_ns = to_ns(odom.header.stamp)
         index = round(stamp_ns * self.fps / 1e9)  # of the stamp, not a count: the same tick looks the same in every run
-        return Frame(stamp_ns, *self._camera.render(p.x, p.y, yaw, p.z, roll, pitch, index), index)
+        return Frame(stamp_ns, *self._camera.render(p.x, p.y, yaw, p.z, roll, pitch, index=index), index)
 
     def close(self) -> None:
         """Free the OpenGL contexts."""

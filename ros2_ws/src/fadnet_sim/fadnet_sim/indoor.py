@@ -8,7 +8,7 @@ import numpy as np
 from fadnet_sim.scene import Kind, Scene, World, assemble
 
 from . import textures
-from .interior import HEIGHT, ceiling, lamp, obstacle, skirting_colour
+from .interior import HEIGHT, bounds, ceiling, lamp, obstacle, skirting_colour
 from .layout import Course, closed_centreline, log_uniform
 from .path import ReferencePath, smooth
 
@@ -16,12 +16,11 @@ WIDE_CORRIDORS = (1.2, 5.0)  # m
 PASSABLE = 1.8  # m: a narrower corridor is blocked by what stands along its wall
 
 
-def build(rng: np.random.Generator, seed: int) -> World:
+def build(rng: np.random.Generator, seed: int, scene: Scene) -> World:
     """Build the building of a seed (see `world.make_world`)."""
     centre = ReferencePath(
         closed_centreline(rng, cells=int(rng.integers(7, 11)), cell=6.6, jitter=0.5, radius=(2.0, 3.0), bend=0.4)
     )
-    scene = Scene()
     half = {
         side: rng.uniform(1.1, 1.35) + 0.08 * smooth(rng.standard_normal(len(centre.points)) * 4, 1.0)
         for side in (1, -1)
@@ -37,7 +36,7 @@ def build(rng: np.random.Generator, seed: int) -> World:
     return _assemble("indoor", rng, seed, scene, path, centre)
 
 
-def build_wide(rng: np.random.Generator, seed: int) -> World:
+def build_wide(rng: np.random.Generator, seed: int, scene: Scene) -> World:
     """Build a building with a narrow or wide corridor, square corners and tight bends."""
     width = log_uniform(rng, *WIDE_CORRIDORS)
     course = Course.grow(
@@ -45,7 +44,6 @@ def build_wide(rng: np.random.Generator, seed: int) -> World:
         inside=width / 2 + rng.uniform(0.05, 0.25), square=0.6,
     )  # fmt: skip
     centre = ReferencePath(course.path())
-    scene = Scene()
     half = {side: np.full(len(centre.points), width / 2) for side in (1, -1)}
     shift = _furnish(rng, scene, centre, half, (3.0, 6.0), 1.0) if width > PASSABLE else np.zeros(len(centre.points))
     _doors(rng, scene, centre, half)
@@ -146,8 +144,8 @@ def _doors(rng: np.random.Generator, scene: Scene, centre: ReferencePath, half: 
 
 def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, edges: dict[int, np.ndarray]) -> None:
     """Walls with skirting, floor, ceiling and lamps."""
-    scene.texture("wall", textures.wall(rng))
-    floor = textures.floor(rng)
+    scene.texture("wall", scene.cover(textures.wall(rng)))
+    floor = scene.cover(textures.floor(rng))
     scene.texture("floor", floor, texrepeat=(0.5, 0.5), texuniform="true")
     skirting = (*skirting_colour(rng, float(floor.mean())), 1)
     tall = rng.uniform(0.06, 0.16)
@@ -163,10 +161,7 @@ def _walls(rng: np.random.Generator, scene: Scene, centre: ReferencePath, edges:
         ):
             bottom, top = (np.column_stack([line, np.full(len(line), z)]) for z in (low, high))
             scene.strip(f"{part}_{name}", bottom, top, 2.4, **look)
-        for a, b in zip(edge, np.roll(edge, -1, axis=0), strict=True):
-            length, yaw = np.hypot(*(b - a)), np.arctan2(*(b - a)[::-1])
-            out = np.array([-np.sin(yaw), np.cos(yaw)]) * side * 0.05
-            scene.collider("box", (*((a + b) / 2 + out), HEIGHT / 2), (length / 2 + 0.02, 0.05, HEIGHT / 2), yaw)
+        bounds(scene, edge, side)
     ceiling(rng, scene, float(np.abs(centre.points).max() + 3))
     gap = rng.uniform(2.5, 5.0)
     for s in np.arange(0, centre.length, gap):

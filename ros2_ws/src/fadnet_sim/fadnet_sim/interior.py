@@ -20,6 +20,14 @@ def skirting_colour(rng: np.random.Generator, floor: float) -> np.ndarray:
     return textures.colour(rng, low, high, 0.2)
 
 
+def bounds(scene: Scene, edge: np.ndarray, side: int) -> None:
+    """What the robot touches where it comes to an edge (n, 2) m of its way, 1: the left one, -1: the right one."""
+    for a, b in zip(edge, np.roll(edge, -1, axis=0), strict=True):
+        length, yaw = np.hypot(*(b - a)), np.arctan2(*(b - a)[::-1])
+        out = np.array([-np.sin(yaw), np.cos(yaw)]) * side * 0.05
+        scene.collider("box", (*((a + b) / 2 + out), HEIGHT / 2), (length / 2 + 0.02, 0.05, HEIGHT / 2), yaw)
+
+
 def ceiling(rng: np.random.Generator, scene: Scene, reach: float) -> None:
     """The floor (material `floor`) and the ceiling, `reach` m in each direction, and the light of a building."""
     scene.ground(reach, "floor")

@@ -17,15 +17,15 @@ SHOULDER = 0.25  # m of pavement outside the edge line
 _TILE = 512
 
 
-def build(rng: np.random.Generator, seed: int) -> World:
+def build(rng: np.random.Generator, seed: int, scene: Scene) -> World:
     """Build the road of a seed (see `world.make_world`)."""
     centre = ReferencePath(
         closed_centreline(rng, cells=int(rng.integers(3, 6)), cell=11.0, jitter=1.5, radius=(3.2, 5.0), bend=1.3)
     )
-    return _road("outdoor", rng, seed, centre, LANE)
+    return _road("outdoor", rng, seed, scene, centre, LANE)
 
 
-def build_wide(rng: np.random.Generator, seed: int) -> World:
+def build_wide(rng: np.random.Generator, seed: int, scene: Scene) -> World:
     """Build a road with narrow or wide lanes and bends as tight as these allow."""
     lane = log_uniform(rng, *WIDE_LANES)
     edge = lane + SHOULDER
@@ -33,13 +33,12 @@ def build_wide(rng: np.random.Generator, seed: int) -> World:
         rng, length=85, width=2 * edge, apart=(0.6, 3.0), jitter=0.4, radius=(edge + 0.1, edge + 1.5), inside=0.0,
         square=0.0,
     )  # fmt: skip
-    return _road("outdoor-wide", rng, seed, ReferencePath(course.path()), lane)
+    return _road("outdoor-wide", rng, seed, scene, ReferencePath(course.path()), lane)
 
 
-def _road(kind: Kind, rng: np.random.Generator, seed: int, centre: ReferencePath, lane: float) -> World:
-    scene = Scene()
+def _road(kind: Kind, rng: np.random.Generator, seed: int, scene: Scene, centre: ReferencePath, lane: float) -> World:
     reach = float(np.abs(centre.points).max() + 6)
-    scene.texture("ground", _paint(rng, centre, reach, lane))
+    scene.texture("ground", _paint(rng, scene, centre, reach, lane))
     scene.ground(reach, "ground")
     half_road = lane + SHOULDER
     scene.outline += [centre.points + side * half_road * centre.normal for side in (1, -1)]
@@ -65,9 +64,9 @@ def _rgb(colour: np.ndarray) -> str:
     return " ".join(f"{c:.3f}" for c in colour)
 
 
-def _paint(rng: np.random.Generator, centre: ReferencePath, reach: float, lane: float) -> np.ndarray:
+def _paint(rng: np.random.Generator, scene: Scene, centre: ReferencePath, reach: float, lane: float) -> np.ndarray:
     """Paint the ground plane: surroundings, asphalt, edge lines and the dashed line in the middle."""
-    paint = GroundPainting((textures.ground(rng, _TILE) * 255).astype(np.uint8), reach)
+    paint = GroundPainting(scene.cover((textures.ground(rng, _TILE) * 255).astype(np.uint8)), reach)
     asphalt = textures.shade(
         textures.colour(rng, 0.16, 0.45, 0.06), textures.noise(rng, _TILE, 8, 6), rng.uniform(0.05, 0.15)
     )

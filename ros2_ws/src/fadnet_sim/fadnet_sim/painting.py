@@ -52,10 +52,10 @@ class GroundPainting:
 
     def lay(self, tile: np.ndarray, where: np.ndarray) -> None:
         """Cover the ground with another tile where a mask says so."""
-        rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        alpha = where[box][..., None].astype(np.uint16)
-        self.image[box] = (self.image[box] * (255 - alpha) + _cover(tile)[box] * alpha) // 255
+        rows, columns = np.nonzero(where)
+        alpha = where[rows, columns, None].astype(np.uint16)
+        over = tile[rows % len(tile), columns % len(tile)]
+        self.image[rows, columns] = (self.image[rows, columns] * (255 - alpha) + over * alpha) // 255
 
 
 def _cover(tile: np.ndarray) -> np.ndarray:

@@ -11,6 +11,9 @@ from fadnet_sim.scene import World
 
 from .sim import Simulation
 
+View = Callable[..., np.ndarray]
+"""Maps x m, y m and yaw rad of the base, and `index=`, the frame's number, to a frame (h, w, 3) uint8 RGB."""
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -31,6 +34,7 @@ def rollout(
     fps: float = 30.0,
     size: tuple[int, int] = (640, 480),
     ends: bool = False,
+    view: View | None = None,
 ) -> Rollout:
     """Drive from the start of the path.
 
@@ -50,20 +54,20 @@ def rollout(
         Width and height of the frames, px.
     ends : bool
         The first collision ends the drive.
+    view : callable, optional
+        What renders the frames, see `View`; by default MuJoCo does, of this size.
     """
     sim, expert = Simulation(world), world.expert
     camera = None
-    if see is not None:
+    if see is not None and view is None:
         from .camera import SimCamera
 
         camera = SimCamera(world, *size, depth_size=(16, 12))
+        view = camera.color
     errors = []
     for index in range(round(duration_s * fps)):
         x, y, yaw = sim.pose
-        if camera is None or see is None:
-            angle = expert(x, y, yaw)
-        else:
-            angle = see(camera.render(x, y, yaw, index=index)[0])
+        angle = expert(x, y, yaw) if see is None or view is None else see(view(x, y, yaw, index=index))
         sim.step(1 / fps, angle, speed)
         errors.append(sim.lateral_error)
         if ends and sim.collisions:

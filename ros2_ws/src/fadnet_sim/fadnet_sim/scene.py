@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 from xml.sax.saxutils import quoteattr
@@ -29,7 +30,7 @@ _HEADER = """<mujoco model="{kind}_{seed}">
 <compiler angle="radian" inertiafromgeom="auto"/>
 <option timestep="0.002" integrator="implicitfast"/>
 <statistic center="0 0 0" extent="10"/>
-<visual><global offwidth="1920" offheight="1080"/><quality offsamples="0" shadowsize="0"/>
+<visual><quality offsamples="0" shadowsize="0"/>
 <map znear="0.004" zfar="8" fogstart="10" fogend="60"/>
 <headlight ambient="{ambient}" diffuse="{head}" specular="0 0 0"/><rgba fog="{fog}"/></visual>
 <default><geom contype="0" conaffinity="0"/>
@@ -37,10 +38,20 @@ _HEADER = """<mujoco model="{kind}_{seed}">
 """
 
 
+Cover = Callable[[np.ndarray], np.ndarray]
+"""Maps a drawn tile of a surface, (n, n, 3) uint8 RGB, to the one that is seen."""
+
+
+def drawn(tile: np.ndarray) -> np.ndarray:
+    """Surfaces are as they are drawn."""
+    return tile
+
+
 @dataclass
 class Scene:
     """What a world builder fills: MJCF fragments, textures, and outlines for the map."""
 
+    cover: Cover = drawn
     assets: list[str] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     textures: dict[str, np.ndarray] = field(default_factory=dict)

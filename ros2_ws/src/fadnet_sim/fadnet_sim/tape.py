@@ -31,7 +31,7 @@ _FLOOR_M = 2.0  # of a tile of floor texture
 _TILE = 512
 
 
-def build(rng: np.random.Generator, seed: int) -> World:
+def build(rng: np.random.Generator, seed: int, scene: Scene) -> World:
     """Build the room of a seed (see `world.make_world`)."""
     lines = int(rng.integers(1, 3))
     lane = ONE_LINE if lines == 1 else log_uniform(rng, *LANES)
@@ -42,10 +42,9 @@ def build(rng: np.random.Generator, seed: int) -> World:
         inside=TIGHTEST, square=0.7 if squared else 0.0,
     )  # fmt: skip
     path = ReferencePath(course.path())
-    scene = Scene()
     half_room = np.abs(path.points).max(axis=0) + lane / 2 + rng.uniform(0.5, 2.0, 2)
     floor = str(rng.choice(["tiles", "carpet", "wood", "concrete"]))
-    tile = textures.floor(rng, _TILE, floor)
+    tile = scene.cover(textures.floor(rng, _TILE, floor))
     reach = float(half_room.max()) + 0.5
     edges = [course.edge(offset) for offset in ([0.0] if lines == 1 else [lane / 2, -lane / 2])]
     glossy = floor != "carpet" and rng.random() < 0.5
@@ -93,7 +92,7 @@ def _pieces(rng: np.random.Generator, line: ReferencePath) -> list[np.ndarray]:
 def _walls(rng: np.random.Generator, scene: Scene, half_room: np.ndarray, floor: float) -> None:
     """Four walls with skirting around the room."""
     corners = half_room * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
-    scene.texture("wall", textures.wall(rng))
+    scene.texture("wall", scene.cover(textures.wall(rng)))
     skirting = (*skirting_colour(rng, floor), 1)
     tall = rng.uniform(0.06, 0.16)
     for part, line, high, look in (

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgeflock.runtime.errors import InputError
-from fadnet_sim.scene import KINDS, Kind, World
+from fadnet_sim.scene import KINDS, Cover, Kind, Scene, World, drawn
 
 
-def make_world(kind: Kind, seed: int) -> World:
+def make_world(kind: Kind, seed: int, cover: Cover = drawn) -> World:
     """Build the world of a seed.
 
     Parameters
@@ -22,6 +22,8 @@ def make_world(kind: Kind, seed: int) -> World:
         a wider range of widths, with tighter bends and square corners.
     seed : int
         Not negative. The same seed gives the same world, texture by texture.
+    cover : callable
+        What becomes of walls, floors and grounds, see `scene.Cover`; the way stays the same.
 
     Raises
     ------
@@ -40,4 +42,4 @@ def make_world(kind: Kind, seed: int) -> World:
     if kind not in KINDS or seed < 0:
         raise InputError(f"Expected a world {'|'.join(KINDS)} and a seed >= 0, got {kind!r} and {seed}.")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
-    return builders[kind](rng, seed)
+    return builders[kind](rng, seed, Scene(cover))

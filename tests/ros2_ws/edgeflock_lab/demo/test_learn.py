@@ -11,7 +11,6 @@ from edgeflock_lab.demo.scene import ALL, HOMES, alone, fleet
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("networkx")
-BUILT = pytest.mark.skipif(not learn.over_ros(), reason="edgeflock_msgs is not built")
 
 
 def test_all_learn_with_the_same_steps_each_from_its_frames_and_one_from_all(scene, recorded):
@@ -49,14 +48,12 @@ def test_a_net_that_was_cut_off_comes_out_as_a_learner_that_never_mixes(scene, r
         np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("ros", [False, pytest.param(True, marks=BUILT)], ids=["tcp", "ros2"])
-def test_three_processes_learn_together_and_agree_and_are_not_asked_again(scene, recorded, monkeypatch, domain, ros):
-    monkeypatch.setattr(learn, "over_ros", lambda: ros)
+def test_three_processes_learn_together_and_agree_and_are_not_asked_again(scene, recorded, monkeypatch, domain):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     seen = {}
     learn.learn_together(scene, recorded, lambda net, done: seen.update({net: done}))
     assert seen == {fleet(robot): scene.rounds + scene.settle for robot in HOMES}
-    assert recorded.transport.read_text() == (learn.ROS if ros else learn.TCP)
+    assert recorded.transport.read_text() == (learn.ROS if learn.over_ros() else learn.TCP)
     assert learn.apart(recorded) < learn.SAME
     start = learn.tasks_apart(scene, recorded)[alone("r1")].build()
     learnt = load_file(recorded.weights(fleet("r1")))
