@@ -16,7 +16,7 @@ from edgeflock.export.nets.gdancer import GDanceR
 from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_state
 from edgeflock.export.training.methods.dance import contrastive_for
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.motion.diffusion import HALF, alpha_bars, assembled, chunk_starts, joined, sample
+from edgeflock.runtime.motion.diffusion import alpha_bars, assembled, chunk_starts, joined, sample
 from edgeflock.runtime.motion.formations import formation
 from edgeflock.runtime.motion.group import RATE, Group, group_of_rows
 
@@ -174,13 +174,3 @@ def _frame_by_frame(net: nn.Module, features: np.ndarray, wish: Wish) -> Group:
     with torch.no_grad():
         rows = net(torch.from_numpy(features)[None], torch.from_numpy(place.astype(np.float32))[None])[0].numpy()
     return group_of_rows(np.pad(rows, ((0, 0), (0, 0), (0, 151 - MOTION))), RATE)
-
-
-def seams(group: Group) -> tuple[float, float]:
-    """Largest jump of a joint, m a frame, at the borders of chunks, and the 99th percentile of all others."""
-    jumps = np.linalg.norm(np.diff(group.joints(), axis=1), axis=-1).max((0, 2))
-    borders = np.zeros(len(jumps), bool)
-    borders[HALF - 1 :: HALF] = True
-    if not borders.any() or borders.all():
-        return 0.0, float(jumps.max(initial=0))
-    return float(jumps[borders].max()), float(np.percentile(jumps[~borders], 99))

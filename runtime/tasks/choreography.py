@@ -18,7 +18,7 @@ from edgeflock.runtime.bundle.manifest import InputSpec, Manifest, MotionInput, 
 from edgeflock.runtime.engines import REFERENCE, open_engine
 from edgeflock.runtime.errors import BundleError, InputError, ParityError
 from edgeflock.runtime.motion.diffusion import HALF, following, sample
-from edgeflock.runtime.motion.group import RATE, Group, group_of_rows, row_size
+from edgeflock.runtime.motion.group import RATE, Group, group_of_rows, in_a_row, row_size
 from edgeflock.runtime.motion.skeleton import BODY
 from edgeflock.runtime.tasks.base import FP32_TOLERANCE, NetTask
 
@@ -201,8 +201,7 @@ class Choreographer(NetTask):
 
     def __call__(self, features: np.ndarray, steps: int = STEPS, order: int = ORDER) -> Group:
         """Dance a chunk: 150 frames to their features (150, F); raises as `stream`."""
-        pieces = list(self.stream([features], steps=steps, order=order))
-        return Group(*(np.concatenate([getattr(one, name) for one in pieces], 1) for name in ("root", "turns")))
+        return in_a_row(self.stream([features], steps=steps, order=order))
 
     def example(self) -> tuple[np.ndarray]:
         """The first reference music of the bundle."""
