@@ -75,7 +75,7 @@ def dance_to(weights: Path, features: np.ndarray, wish: Wish) -> Group:
     if wish.dancers < 1:
         raise InputError(f"expected at least one dancer, got {wish.dancers}.")
     if isinstance(net, GCD):
-        encoder = _encoder(net, weights) if wish.gamma else None
+        encoder = encoder_beside(net, weights) if wish.gamma else None
         return group_of_rows(Diffusion(net, encoder, wish)(features))
     if wish.gamma or wish.guidance != 1:
         raise InputError(f"{name} has neither gamma nor guidance: take weights of `edgeflock train gcd`.")
@@ -156,7 +156,8 @@ def pull(encoder: ContrastiveEncoder, clean: Tensor, group: Tensor, step: int) -
     return torch.nn.functional.pad(gradient / size * left * STRENGTH, (0, clean.shape[-1] - MOTION))
 
 
-def _encoder(net: GCD, weights: Path) -> ContrastiveEncoder:
+def encoder_beside(net: GCD, weights: Path) -> ContrastiveEncoder:
+    """The contrastive encoder that was trained with these weights, `DataError` where it does not lie beside them."""
     path = weights.with_name("method.safetensors")
     encoder = contrastive_for(net)
     try:
