@@ -112,7 +112,8 @@ def perform(
     pace = f"{took:.1f} s, {seconds / took:.1f} s of motion a second"
     console.print(f"{out}: {seconds:.1f} s of {dancers} dancers in {pace}{': ' if told else ''}{told}")
     option = "--weights" if bundle is None else "--bundle"
-    console.print(next_command("dance", "perform", music, option, source, "--seed", seed + 1, "--out", "DIR"))
+    words = (music, option, source, "--seed", seed + 1, "--out", "DIR")
+    console.print(next_command("dance", "perform", *words, keys=key))
 
 
 def draw(path: Path, group: Group, beats: np.ndarray) -> None:
