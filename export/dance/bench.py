@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -53,7 +53,7 @@ def bench(
     drawn = [(folder.motion(name), folder.music(name)) for name in names]
     known = [(group, music.beats) for group, music in drawn]
     few = {"steps": 8, "order": 2}
-    asked = {
+    asked: dict[str, dict[str, Any]] = {
         **{"8 steps, music not told": {**few, "guidance": 0.0}},
         **{f"8 steps, gamma {gamma:+d}": {**few, "gamma": float(gamma)} for gamma in (-1, 0, 1)},
         **{f"{steps} steps of DDIM": {"steps": steps} for steps in (50, 20, 8, 4)},
