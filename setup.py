@@ -9,6 +9,7 @@ ROOMS = {f"edgeflock.{room}": room for room in ("runtime", "calibration", "expor
         "fadnet_nav",
         "emotion_recognition",
         "fleet_exchange",
+        "choreography",
         "fadnet_sim",
         "edgeflock_lab",
     )

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from edgeflock.calibration.ranges import Method
 from edgeflock.calibration.shared import Shared
-from edgeflock.export.graph import ExportedNet, predict
+from edgeflock.export.graph import PARITY, ExportedNet, predict
 from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
 
@@ -115,6 +115,8 @@ class Recipe:
     rewrite : callable, optional
         Exact rewrite of the graph before it becomes `int8` or `int8-qnn`, for operators that CPUs and NPUs have no
         integer kernel for.
+    parity : float
+        How far, of an answer or 1, a graph that is rewritten for a form may be from the net that it was.
     method : str or None
         How the ranges of the quantised forms are found unless told otherwise; None: by the method that answers
         calibration samples best.
@@ -142,6 +144,7 @@ class Recipe:
     others: Sequence[Shared] = ()
     keep_float: tuple[str, ...] = ()
     rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
+    parity: float = PARITY
     method: Method | None = "entropy"
     default_precision: str | None = "int8"
     training: Training = field(default_factory=Training)

@@ -176,7 +176,7 @@ def arguments_of(launch):
             names |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
     tables = [node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)]
     names |= {key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)}
-    shared = [n for n in tree.body if isinstance(n, ast.ImportFrom) and "TOPICS" in [a.name for a in n.names]]
+    shared = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "edgeflock_ros.launching"]
     files = [ROOT / "ros2_ws/src/edgeflock_ros" / (n.module.replace(".", "/") + ".py") for n in shared]
     return names.union(*map(arguments_of, files))
 

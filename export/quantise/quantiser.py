@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from edgeflock.calibration.observe import OnProgress, progress
 from edgeflock.calibration.ranges import Method, activation_ranges
-from edgeflock.export.graph import PARITY, predict
+from edgeflock.export.graph import predict
 from edgeflock.export.quantise.forms import FORMS, prepare, quantize
 from edgeflock.export.quantise.search import SearchResult, search
 from edgeflock.export.quantise.sensitivity import scores, sqnr_db
@@ -133,10 +133,10 @@ class Quantiser:
             float(np.max(np.abs(answers[output] - expected) / np.maximum(1, np.abs(expected))))
             for output, expected in self._reference.items()
         )
-        if not worst <= PARITY:
+        if not worst <= self.recipe.parity:
             raise GateError(
                 f"rewritten for {name}, the {self.recipe.net} is another net: off by {worst:.2g}, expected at most "
-                f"{PARITY:g}. Way out: another precision, and report the net."
+                f"{self.recipe.parity:g}. Way out: another precision, and report the net."
             )
 
     @cached_property

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from edgeflock.calibration.frames import representative
 from edgeflock.export.foreign.frames import LABEL
-from edgeflock.export.foreign.graph import deviation, framed, outputs_of
+from edgeflock.export.foreign.graph import PARITY, deviation, framed, outputs_of
 from edgeflock.export.foreign.meaning import Taken
 from edgeflock.export.foreign.source import Source, file_name, imported
 from edgeflock.export.graph import ExportedNet, predict
@@ -84,6 +84,7 @@ def generic_recipe(
         judge=judge,
         references=representative(features, REFERENCES, (4,) * features.shape[1]),
         keep_float=("Softmax", "Sigmoid"),  # few values that go through an exponential, and cost next to nothing
+        parity=PARITY,
         method=None,
         default_precision=precision,
         training=Training(),

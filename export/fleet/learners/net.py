@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgeflock.export.fleet.learners.flat import flat_layout, flat_model, load_flat
 from edgeflock.export.fleet.learners.lessons import NetTask
+from edgeflock.export.training.loop.optimisers import Adam
 from edgeflock.export.training.loop.precision import autocast
 from edgeflock.runtime.errors import DataError, ParityError
 
@@ -50,7 +51,7 @@ class NetLearner:
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and name.startswith(task.layers))
         trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-        self._adam = torch.optim.Adam(trained, task.lr)
+        self._adam = Adam(trained, task.lr)
         self._judged = copy.deepcopy(self._net).requires_grad_(False)
 
     @property

@@ -33,6 +33,7 @@ from edgeflock.export.nets.ldr import LDR
 from edgeflock.export.nets.spatial import Cascade, warp
 from edgeflock.export.nets.vtn import VTN, AffineStem
 from edgeflock.export.training.config import DistilConfig
+from edgeflock.export.training.loop.optimisers import Adam
 from edgeflock.export.training.methods.registration import (
     Batch,
     Lesson,
@@ -102,7 +103,7 @@ def train_distilled(
     if fields.size != config.size:
         raise InputError(f"{fields.folder} holds fields of {fields.size}^3, the student trains at {config.size}^3.")
     lesson = Distillation(config, fields, teacher)
-    own = [torch.optim.Adam(lesson.critic.parameters(), config.critic_lr, betas=(0.0, 0.9))] if lesson.critic else []
+    own = [Adam(lesson.critic.parameters(), config.critic_lr, betas=(0.0, 0.9))] if lesson.critic else []
     return train_registration(
         config,
         training,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeflock.export.training.loop.optimisers import SGD
 from edgeflock.runtime.errors import DataError
 
 CHUNK = 2048  # rows of the distance matrix at a time
@@ -85,7 +86,7 @@ class Ldlva(nn.Module):
 
     def optimisers(self) -> list[torch.optim.Optimizer]:
         """Of the parameters that do not share the net's."""
-        return [torch.optim.SGD([self.doubt], self.settings.rate, self.settings.momentum)]
+        return [SGD([self.doubt], self.settings.rate, self.settings.momentum)]
 
     def forward(self, index: Tensor, v: Tensor, scores: Tensor, v_near: Tensor, scores_near: Tensor) -> Tensor:
         """L of a batch; sums over samples are means, so that the batch does not scale the learning rates.
@@ -140,7 +141,7 @@ class Released(Ldlva):
 
     def optimisers(self) -> list[torch.optim.Optimizer]:
         """Of uncertainties and centres."""
-        return [*super().optimisers(), torch.optim.SGD([self.centres], 0.5)]
+        return [*super().optimisers(), SGD([self.centres], 0.5)]
 
     def log_local_similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """Logarithm of s: minus the L1 distance over delta."""

@@ -22,6 +22,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeflock.export.training.loop.optimisers import Adam
 from edgeflock.export.training.methods.ldlva import Ldlva, LdlvaSettings, area_under_roc, flip
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.extras import needs
@@ -147,10 +148,10 @@ def train_digits(
     net = DigitsNet()
     torch.manual_seed(seed + 1)
     ldlva = Ldlva(data.space, data.labels, CLASSES, FEATURES, SETTINGS)
-    optimisers: list[torch.optim.Optimizer] = [torch.optim.Adam(net.parameters(), LR)]
+    optimisers: list[torch.optim.Optimizer] = [Adam(net.parameters(), LR)]
     if method == "ldlva":
         shared = [ldlva.centres, *ldlva.calibration.parameters()]
-        optimisers += [torch.optim.Adam(shared, LR), *ldlva.optimisers()]
+        optimisers += [Adam(shared, LR), *ldlva.optimisers()]
     target = F.one_hot(data.labels, CLASSES).float()
     if method == "smoothing":
         target = 0.9 * target + 0.1 / CLASSES

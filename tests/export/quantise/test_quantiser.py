@@ -2,9 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from edgeflock.export.quantise import quantiser
 from edgeflock.export.quantise.quantiser import Quantiser
+from edgeflock.runtime.errors import GateError
 
 FLOATS_ALLOWED, NO_FLOATS = "int8", "int8-qnn"
 
@@ -53,3 +56,18 @@ def test_the_method_that_answers_best_is_preferred_where_none_is_named():
 
     ranked = Ranked(None, None, None, None, None, tuple(quality), None, rank=True)
     assert [ranked.form(form)[1] for form in (FLOATS_ALLOWED, NO_FLOATS)] == ["minmax", "mse"]
+
+
+def test_a_rewritten_graph_is_held_to_what_the_recipe_calls_the_same_net(monkeypatch):
+    monkeypatch.setattr(quantiser, "prepare", lambda graph, name: graph)
+    monkeypatch.setattr(quantiser, "predict", lambda graph, feeds: {"y": np.float32([1.00005])})
+
+    class Held(Quantiser):
+        _few, _reference = SimpleNamespace(feeds={}), {"y": np.float32([1.0])}
+
+    def held(parity):
+        Held(SimpleNamespace(net="n", parity=parity), None, None, None, None, (), None)._check_rewrites(None, "int8")
+
+    held(1e-4)
+    with pytest.raises(GateError, match="off by 5e-05, expected at most 1e-05"):
+        held(1e-5)

@@ -43,6 +43,18 @@ def drive(trace, start=0, end=10 * S, **world):
     return Drive(trace, start, end, **({"world": "indoor", "seed": 2, "path": CIRCLE} | world))
 
 
+def test_the_posters_of_several_drives_become_one_picture(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    from edgeflock_lab.figures import write_posters
+
+    for name, tone, size in (("a", 50, (144, 96)), ("b", 200, (72, 36))):
+        (tmp_path / name).mkdir()
+        image.new("RGB", size, (tone,) * 3).save(tmp_path / name / "drive.png")
+    write_posters([tmp_path / name for name in ("a", "of no frame", "b")], tmp_path / "drives.png")
+    picture = np.asarray(image.open(tmp_path / "drives.png"))
+    assert picture.shape == (480 + 360, 720, 3) and (picture[:480] == 50).all() and (picture[480:] == 200).all()
+
+
 def test_the_record_has_the_keys_that_scripts_rely_on_and_the_figures_of_the_drive(trace, tmp_path):
     drive(trace).record().write(tmp_path / "deep" / "drive.json")
     record = json.loads((tmp_path / "deep" / "drive.json").read_text())

@@ -92,6 +92,8 @@ def test_arguments_that_ros_cannot_read_are_refused_with_how_they_are_written(gr
         "fadnet_nav.composed",
         "emotion_recognition.emotion_node",
         "fleet_exchange.fleet_node",
+        "choreography.choreography_node",
+        "choreography.tracker_node",
         "fadnet_sim.base_node",
         "fadnet_sim.camera_node",
     ],

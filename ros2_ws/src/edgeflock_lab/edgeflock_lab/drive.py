@@ -7,11 +7,9 @@ network, never hear each other: nothing that this command does moves a real robo
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import math
 import os
 import shlex
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -24,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.runtime.bundle.bundle import Bundle, default_bundle, read_manifest
 from edgeflock.runtime.engines import check_engine
-from edgeflock.runtime.errors import EdgeflockError, InputError, MissingExtra
+from edgeflock.runtime.errors import EdgeflockError, InputError
 from edgeflock.runtime.files import check_outputs, left_over
 from edgeflock.runtime.model_options import Fields, model_options
 from edgeflock.runtime.mount import Mount, read_mount
@@ -168,7 +166,7 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
         A node died or none was heard of in time; carries the node's exit code and last words.
     """
     _require(options)
-    from edgeflock_lab.supervisor import Supervisor, stay_on_this_machine
+    from edgeflock_lab.supervisor import Supervisor, interruptible, stay_on_this_machine
 
     stay_on_this_machine()
     world = drive_world(options)
@@ -176,7 +174,7 @@ def run_drive(options: DriveOptions, console: Console) -> DriveRecord:
     failure = None
     with listening(options, world) as (monitor, spin), Supervisor(options.out / "logs") as nodes:
         try:
-            with _interruptible(spin) as turn, _live(monitor, console) as refresh:
+            with interruptible(spin) as turn, _live(monitor, console) as refresh:
                 start_nodes(nodes, options, world, monitor, turn)
                 console.print("All nodes are up.")
                 while not (monitor.over or nodes.ended("camera")):
@@ -278,6 +276,8 @@ def _camera(options: DriveOptions) -> tuple[str, str]:
 
 def _require(options: DriveOptions) -> None:
     """Say what is missing before anything starts, not after the drive."""
+    from edgeflock_lab.supervisor import check_installed
+
     worn = {"height": options.camera_height, "pitch": options.camera_pitch, "fov": options.camera_fov}
     if not options.simulated and (unused := [f"--camera-{name}" for name, value in worn.items() if value is not None]):
         raise InputError(f"{', '.join(unused)}: of the simulated camera only. --mount names the file of a real one.")
@@ -287,15 +287,9 @@ def _require(options: DriveOptions) -> None:
         read_mount(options.mount)
     if options.lockstep and not options.simulated:
         raise InputError(f"--lockstep needs the simulated base: expected --source sim, got {options.source!r}.")
-    if importlib.util.find_spec("rclpy") is None:
-        raise MissingExtra(
-            "edgeflock drive needs ROS 2. On a robot: source /opt/ros/<distro>/setup.bash. "
-            'Elsewhere, with Python 3.11: pip install "edgeflock[drive]"'
-        )
+    modules = ("matplotlib", "jinja2", *(["mujoco"] if options.simulated else []))
+    check_installed("edgeflock drive", *modules)
     _check_environment(options)
-    for module in ("matplotlib", "jinja2", *(["mujoco"] if options.simulated else [])):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtra.pip("edgeflock drive", "drive", ModuleNotFoundError(f"no module {module}"))
 
 
 def _check_environment(options: DriveOptions) -> None:
@@ -382,27 +376,6 @@ def _live(monitor: Monitor, console: Console) -> Iterator:
                 live.refresh()
 
         yield refresh
-
-
-@contextlib.contextmanager
-def _interruptible(spin: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """`spin` that raises KeyboardInterrupt after SIGINT or SIGTERM, both of which end a drive with its report.
-
-    An interrupt that is raised inside rclpy comes out of it as some error of its own.
-    """
-    came: list[int] = []
-    before = {s: signal.signal(s, lambda number, _: came.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def turn() -> None:
-        spin()
-        if came:
-            raise KeyboardInterrupt
-
-    try:
-        yield turn
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _net_view(options: DriveOptions, world: World | None, monitor: Monitor) -> FramePreprocess | ImagePreprocess:

@@ -46,7 +46,7 @@ def bars(
         Literal["duckietown", "miniworld"] | None,
         typer.Option(help="Worlds that others drew instead: frames and drives. pip fetches 56 or 42 MB once."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for drive.json, drive.md and the reports.")] = Path("drive-bars"),
+    out: Annotated[Path, typer.Option(help="For drive.json, drive.md, drives.png, reports.")] = Path("drive-bars"),
 ) -> None:
     """Drive several worlds in lock-step, each beside the expert's own figure. Ends with 3 after a collision."""
     bundle = given.get("bundle")
@@ -59,6 +59,7 @@ def bars(
     from rich.console import Console
 
     from edgeflock_lab.drive import launch_line, parse_size, run_drive
+    from edgeflock_lab.figures import write_posters
     from fadnet_sim.rollout import rollout
     from fadnet_sim.world import make_world
 
@@ -66,7 +67,7 @@ def bars(
     width, height = parse_size(size)
     results = []
     chosen = parse_worlds(worlds)
-    check_outputs([out / "drive.json", out / "drive.md"], [out], whole=[bundle])
+    check_outputs([out / name for name in ("drive.json", "drive.md", "drives.png")], [out], whole=[bundle])
     for kind, seed in chosen:
         options = DriveOptions(
             out=out / f"drive-{kind}-{seed}",
@@ -84,6 +85,8 @@ def bars(
         results.append((record, rollout(make_world(kind, seed), None, duration, speed=options.speed)))
     plain = [{"drive": record.model_dump(), "expert": asdict(expert)} for record, expert in results]
     write_atomically(out / "drive.json", json.dumps(plain, indent=2) + "\n")
+    first = {kind: out / f"drive-{kind}-{seed}" for kind, seed in reversed(chosen)}
+    write_posters(reversed(first.values()), out / "drives.png")
     page = markdown(results)
     write_atomically(out / "drive.md", page)
     console.print(page, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,6 +214,19 @@ def write_poster(gif: list[np.ndarray], file: Path) -> None:
     Image.fromarray(np.hstack([column, np.asarray(beside)])).save(file)
 
 
+def write_posters(folders: Iterable[Path], file: Path) -> None:
+    """The posters of several drives, one below the other, 720 px wide; nothing where no folder has one."""
+    from PIL import Image
+
+    rows = []
+    for poster in (folder / "drive.png" for folder in folders):
+        if poster.exists():
+            image = Image.open(poster).convert("RGB")
+            rows.append(image.resize((720, round(720 * image.height / image.width)), Image.Resampling.LANCZOS))
+    if rows:
+        Image.fromarray(np.vstack([np.asarray(row) for row in rows])).save(file, optimize=True)
+
+
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{{ headline }}</title>
 <style>
@@ -224,7 +238,7 @@ _PAGE = """<!doctype html>
   table { border-collapse: collapse }
   td { padding: .2rem .8rem; border-bottom: 1px solid #ddd }
   td + td { text-align: right; font-variant-numeric: tabular-nums }
-  .verdict { color: {{ good if record.exit_code == 0 else bad }}; font-weight: 600 }
+  .verdict { color: {{ colour }}; font-weight: 600 }
 </style>
 <h1>{{ headline }}</h1>
 <p class="verdict">{{ verdict }}</p>
@@ -234,7 +248,7 @@ _PAGE = """<!doctype html>
 <figure><img src="{{ file }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
 {% if loop.first %}</div>{% endif %}
 {% endfor %}
-<p>The same figures: <a href="drive.json">drive.json</a>. What each node printed: <a href="logs/">logs</a>.</p>
+<p>The same figures: <a href="{{ record }}">{{ record }}</a>. What each node printed: <a href="logs/">logs</a>.</p>
 </html>
 """
 
@@ -292,13 +306,32 @@ def write_report(drive: Drive, gif: list[np.ndarray], folder: Path) -> DriveReco
         )
     if gif and drive.path is not None:
         write_poster(gif, folder / "drive.png")
+    verdict = {None: "Open loop: no world to collide with", 0: "No collision"}.get(record.collisions, "Collision")
+    write_page(folder, headline(record), verdict, record.exit_code == 0, rows(record), pictures, "drive.json")
+    return record
+
+
+def write_page(
+    folder: Path,
+    headline: str,
+    verdict: str,
+    good: bool,
+    rows: list[tuple[str, str]],
+    pictures: list[tuple[str, str]],
+    record: str,
+) -> None:
+    """Write report.html: figures by name, pictures with captions, and the file that has the figures too.
+
+    Raises
+    ------
+    MissingExtra
+        jinja2 is not installed.
+    """
     with needs("The drive report"):
         import jinja2
-    verdict = {None: "Open loop: no world to collide with", 0: "No collision"}.get(record.collisions, "Collision")
     page = jinja2.Environment(autoescape=True).from_string(_PAGE)
     html = page.render(
-        headline=headline(record), record=record, rows=rows(record), pictures=pictures, verdict=verdict,
-        good=GREEN, bad=VERMILLION,
+        headline=headline, verdict=verdict, colour=GREEN if good else VERMILLION, rows=rows, pictures=pictures,
+        record=record,
     )  # fmt: skip
     (folder / "report.html").write_text(html, encoding="utf-8")
-    return record

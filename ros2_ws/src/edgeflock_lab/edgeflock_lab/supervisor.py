@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -12,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edgeflock.runtime.errors import EdgeflockError
+from edgeflock.runtime.errors import EdgeflockError, MissingExtra
+from edgeflock_ros import topics
 from edgeflock_ros.parent import die_with_parent
 
 if TYPE_CHECKING:
@@ -56,9 +58,28 @@ def stay_on_this_machine() -> None:
 
 
 def ros_arguments() -> list[str]:
-    """A namespace for this run; clock and diagnostics in it too, so that runs in one domain keep apart."""
-    rules = (f"__ns:=/run_{os.getpid()}", "/clock:=clock", "/diagnostics:=diagnostics")
+    """A namespace for this run; what all robots have in common in it too, so that runs in one domain keep apart."""
+    common = ("/clock", "/diagnostics", topics.MUSIC_CLOCK)
+    rules = (f"__ns:=/run_{os.getpid()}", *(f"{name}:={name[1:]}" for name in common))
     return ["--ros-args", *(word for rule in rules for word in ("-r", rule))]
+
+
+def check_installed(command: str, *modules: str) -> None:
+    """Say what a command lacks before it starts anything.
+
+    Raises
+    ------
+    MissingExtra
+        There is no ROS 2, or no such module.
+    """
+    if importlib.util.find_spec("rclpy") is None:
+        raise MissingExtra(
+            f"{command} needs ROS 2. On a robot: source /opt/ros/<distro>/setup.bash. "
+            'Elsewhere, with Python 3.11: pip install "edgeflock[drive]"'
+        )
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra.pip(command, "drive", ModuleNotFoundError(f"no module {module}"))
 
 
 @contextlib.contextmanager
@@ -82,6 +103,27 @@ def listening(make: Callable[[Context], Listener]) -> Iterator[tuple[Listener, C
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+@contextlib.contextmanager
+def interruptible(spin: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """`spin` that raises KeyboardInterrupt after SIGINT or SIGTERM, both of which end a run with its report.
+
+    An interrupt that is raised inside rclpy comes out of it as some error of its own.
+    """
+    came: list[int] = []
+    before = {s: signal.signal(s, lambda number, _: came.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def turn() -> None:
+        spin()
+        if came:
+            raise KeyboardInterrupt
+
+    try:
+        yield turn
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Supervisor:
@@ -121,11 +163,18 @@ class Supervisor:
             )
 
     def start_node(
-        self, name: str, module: str, parameters: dict[str, Any], may_end: bool = False, renamed: bool = False
+        self,
+        name: str,
+        module: str,
+        parameters: dict[str, Any],
+        may_end: bool = False,
+        renamed: bool = False,
+        remaps: Mapping[str, str] | None = None,
     ) -> None:
         """Run a node in the run's namespace, `renamed` to its process's name where there are others of its kind."""
         settings = [word for k, v in parameters.items() for word in ("-p", f"{k}:={json.dumps(v)}")]
         naming = ["-r", f"__node:={name}"] if renamed else []
+        naming += [word for topic, other in (remaps or {}).items() for word in ("-r", f"{topic}:={other}")]
         self.start(name, module, [*ros_arguments(), *naming, *settings], may_end)
 
     def cpu_s(self) -> dict[str, float]:

@@ -40,6 +40,12 @@ PREFIX = DeclareLaunchArgument(
     description="before the names of TF's frames, as robot1/; namespace: that one; empty = none",
 )
 
+NAMESPACE = DeclareLaunchArgument("namespace", default_value="", description="one per robot")
+NICE = DeclareLaunchArgument("nice", default_value="5", description="lower priority of what does not drive, 0 to 19")
+SIM_TIME = DeclareLaunchArgument(
+    "use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"
+)
+
 _numbers = itertools.count()
 
 

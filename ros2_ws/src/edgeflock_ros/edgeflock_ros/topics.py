@@ -94,6 +94,18 @@ FLEET = "/fleet"  # all robots of a fleet have these in common
 BATTERY = "battery_state"
 STATUS = "~/status"
 
+MUSIC_CLOCK = "/music/clock"  # all who dance to one song have it in common
+PLAY = "~/play"
+REWIND = "~/rewind"
+PATH = "path"
+TRAJECTORY = "trajectory"
+JOINT_TRAJECTORY = "joint_trajectory"
+
+
+def dancer(number: int) -> str:
+    """What the topics of a dancer begin with where one node has those of several; numbers begin with 1."""
+    return f"dancer{number}/"
+
 
 def link(fleet: str, sender: str, receiver: str) -> str:
     """What one robot of a fleet sends another; `fleet` is what its topics begin with."""

@@ -9,7 +9,19 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import PREFIX, TOPICS, as_node, fast_dds, flag, frames, given, renamed
+from edgeflock_ros.launching import (
+    NAMESPACE,
+    NICE,
+    PREFIX,
+    SIM_TIME,
+    TOPICS,
+    as_node,
+    fast_dds,
+    flag,
+    frames,
+    given,
+    renamed,
+)
 from edgeflock_ros.nodes import NodeProcess, camera
 
 NODE = {
@@ -27,10 +39,10 @@ ARGUMENTS = [
     DeclareLaunchArgument("camera_path", default_value="", description="recording, video or /dev/videoN"),
     *TOPICS,
     DeclareLaunchArgument("start_at_zero", default_value="false", description="other inputs are 0 until they come"),
-    DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
+    NAMESPACE,
     PREFIX,
-    DeclareLaunchArgument("nice", default_value="5", description="lower priority of the net node, 0 to 19"),
-    DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
+    NICE,
+    SIM_TIME,
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import as_node, fast_dds, given
+from edgeflock_ros.launching import NAMESPACE, NICE, as_node, fast_dds, given
 from edgeflock_ros.nodes import NodeProcess
 
 NODE = {
@@ -19,8 +19,8 @@ NODE = {
 }
 ARGUMENTS = [
     *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in NODE.items()),
-    DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
-    DeclareLaunchArgument("nice", default_value="5", description="lower priority of the node, 0 to 19"),
+    NAMESPACE,
+    NICE,
 ]
 
 

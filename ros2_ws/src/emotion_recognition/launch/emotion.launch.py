@@ -14,7 +14,19 @@ from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDesc
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import PREFIX, TOPICS, as_node, fast_dds, flag, frames, given, renamed
+from edgeflock_ros.launching import (
+    NAMESPACE,
+    NICE,
+    PREFIX,
+    SIM_TIME,
+    TOPICS,
+    as_node,
+    fast_dds,
+    flag,
+    frames,
+    given,
+    renamed,
+)
 from edgeflock_ros.nodes import NodeProcess, camera
 
 NODE = {
@@ -42,10 +54,10 @@ ARGUMENTS = [
     DeclareLaunchArgument("humans", default_value="/humans", description="namespace of the faces, as REP-155's"),
     DeclareLaunchArgument("publish_annotated", default_value="false", description="send an image: shows people"),
     DeclareLaunchArgument("blur_faces", default_value="true", description="in the annotated image"),
-    DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
+    NAMESPACE,
     PREFIX,
-    DeclareLaunchArgument("nice", default_value="5", description="lower priority of the emotion node, 0 to 19"),
-    DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
+    NICE,
+    SIM_TIME,
     DeclareLaunchArgument("steering", default_value="false", description="fadnet_nav drives by the same camera"),
     *(DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in DRIVING.items()),
 ]  # fmt: skip
