@@ -94,11 +94,14 @@ def _trained_camera(text: str) -> TrainedCamera:
 @model_options
 def registration(
     weights: Annotated[Path, typer.Option(help="best.safetensors of a training run at --size.")],
-    data: Annotated[Path, typer.Option(help="The authors' spec (.json) or a folder of NIfTI files.")],
+    data: Annotated[
+        list[Path], typer.Option(help="The authors' spec (.json) or a folder of NIfTI files; repeat to join.")
+    ],
     bundle: Annotated[ExportOptions, Fields()],
     limits: Annotated[RegistrationLimits, Fields("max_drop", "max_folded", "min_gain")],
     calib: Annotated[
-        Path | None, typer.Option(help="Training volumes; by default the training split of --data.")
+        list[Path] | None,
+        typer.Option(help="Training volumes; by default the training split of --data; repeat to join."),
     ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs that the gate judges, and that INT8 is calibrated on.")] = 8,
     size: Annotated[int, typer.Option(min=16, help="Side of the grid that the net sees scans on.")] = 128,
@@ -112,14 +115,14 @@ def registration(
     """
     with needs("edgeflock export", "export"):
         from edgeflock.export.recipes.registration import registration_recipe
-    from edgeflock.export.datasets.volumes import open_volumes
+    from edgeflock.export.datasets.volumes import open_places
     from edgeflock.export.pipeline import check_places
 
-    check_places(bundle.out, bundle.key, bundle.report, [weights, bundle.training, data, calib])
+    check_places(bundle.out, bundle.key, bundle.report, [weights, bundle.training, *data, *(calib or [])])
     recipe = registration_recipe(
         weights,
-        open_volumes(data, "val"),
-        open_volumes(calib or data, "train"),
+        open_places(data, "val"),
+        open_places(calib or data, "train"),
         net=bundle.net,
         size=size,
         pairs=pairs,

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -66,14 +66,17 @@ class VolumeDataset:
         Voxels along each side.
     read : callable
         Name -> Volume.
+    synthetic : bool
+        Whether all of them were drawn, or bent out of one scan.
     """
 
     names: list[str]
     classes: tuple[int, ...]
     size: int
     read: Callable[[str], Volume]
+    synthetic: bool = False
     pairs: list[tuple[int, int]] = field(init=False)
-    """(fixed, moving), every ordered pair of two scans, as the authors evaluate."""
+    """(fixed, moving), every ordered pair of two scans of one place, as the authors evaluate."""
 
     def __post_init__(self) -> None:
         if len(self.names) < 2:
@@ -96,7 +99,7 @@ class VolumeDataset:
 
     def only(self, names: list[str]) -> VolumeDataset:
         """Some of the scans."""
-        return VolumeDataset(names, self.classes, self.size, self.read)
+        return VolumeDataset(names, self.classes, self.size, self.read, self.synthetic)
 
     def some_pairs(self, count: int) -> list[tuple[int, int]]:
         """At most `count` pairs, spread evenly over all."""
@@ -171,7 +174,34 @@ def _open_spec(path: Path, split: str) -> VolumeDataset:
             raise DataError(f"{files[prefix]}: expected the case {case!r} with `volume`, got: {error}") from None
         return Volume(volume, (labels > 128).astype(np.uint8) if labels is not None and not named else labels)
 
-    return VolumeDataset(entries, tuple(named.values()) if named else (1,), size, read)
+    return VolumeDataset(entries, tuple(named.values()) if named else (1,), size, read, spec.get("synthetic") is True)
+
+
+def open_places(paths: Sequence[Path], split: str = "train", size: int = 128) -> VolumeDataset:
+    """Read several places as `open_volumes` does; a pair lies within one, since each may show another anatomy.
+
+    Raises
+    ------
+    DataError
+        Their scans have different sizes, or see `open_volumes`, also for other errors.
+    """
+    parts = [open_volumes(path, split, size) for path in paths]
+    if len(parts) == 1:
+        return parts[0]
+    sizes = [part.size for part in parts]
+    if len(set(sizes)) > 1:
+        raise DataError(f"expected scans of one size, got {', '.join(map(str, sizes))} voxels along each side.")
+    origins = {f"{place}/{name}": (part, name) for place, part in enumerate(parts) for name in part.names}
+
+    def read(joined: str) -> Volume:
+        part, name = origins[joined]
+        return part.read(name)
+
+    classes = tuple(sorted({value for part in parts for value in part.classes}))
+    whole = VolumeDataset(list(origins), classes, sizes[0], read, all(part.synthetic for part in parts))
+    owners = [id(part) for part, _ in origins.values()]
+    whole.pairs = [(a, b) for a, b in whole.pairs if owners[a] == owners[b]]
+    return whole
 
 
 def check_apart(training: VolumeDataset, validation: VolumeDataset) -> None:

@@ -81,20 +81,24 @@ def steering(
 
 @model_options
 def registration(
-    data: Annotated[Path, typer.Option(help="Training volumes: the authors' spec (.json) or a folder of NIfTI files.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Training volumes: the authors' spec (.json) or a folder of NIfTI files; repeat to join."),
+    ],
     out: Out,
     config: Annotated[
         RegistrationConfig,
         Fields("net", "epochs", "steps", "batch", "size", "lr", "smoothness", "seed", "bf16"),
     ],
     val: Annotated[
-        Path | None, typer.Option(help="Validation volumes; by default the validation split of --data.")
+        list[Path] | None,
+        typer.Option(help="Validation volumes; by default the validation split of --data; repeat to join."),
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Start weights of the same net.")] = None,
     threads: Threads = None,
     fresh: Fresh = False,
 ) -> None:
-    """Learn to register volumes, without labels.
+    """Learn to register volumes, without labels. Pairs lie within one --data.
 
     Writes best.safetensors (highest validation Dice, or correlation without segmentations), last.pt (to go on),
     result.json and tensorboard/ into --out.
@@ -107,14 +111,14 @@ def registration(
     use_torch(threads)
     from rich.console import Console
 
-    from edgeflock.export.datasets.volumes import check_apart, open_volumes
+    from edgeflock.export.datasets.volumes import check_apart, open_places
     from edgeflock.export.training.methods.registration import train_registration
 
-    check_run_folder(out, [data, val], init)
-    training, validation = open_volumes(data, "train"), open_volumes(val or data, "val")
+    check_run_folder(out, [*data, *(val or [])], init)
+    training, validation = open_places(data, "train"), open_places(val or data, "val")
     check_apart(training, validation)
     result = train_registration(config, training, validation, out, init=init, fresh=fresh, command=this_command())
-    Console().print(registration_summary(out, result["figures"], data, val), highlight=False, soft_wrap=True)
+    Console().print(registration_summary(out, result, data, val), highlight=False, soft_wrap=True)
 
 
 @model_options

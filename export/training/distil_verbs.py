@@ -102,7 +102,7 @@ def distil(
     result = train_distilled(
         config, training, validation, known, out, teacher=net, init=init, fresh=fresh, command=this_command()
     )
-    Console().print(registration_summary(out, result["figures"], data, val), highlight=False, soft_wrap=True)
+    Console().print(registration_summary(out, result, [data], [val] if val else None), highlight=False, soft_wrap=True)
 
 
 @model_options

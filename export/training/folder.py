@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgeflock.runtime.files import check_outputs
 from edgeflock.runtime.options import next_command
@@ -33,12 +34,13 @@ def export_command(
     return next_command("export", task, *words, "--training", out / WRITTEN[2], "--key", "FLEET.pem", "--out", "BUNDLE")
 
 
-def registration_summary(out: Path, figures: Mapping[str, float], data: Path, val: Path | None) -> str:
+def registration_summary(out: Path, result: Mapping[str, Any], data: Sequence[Path], val: Sequence[Path] | None) -> str:
     """What a finished run of a registration net reached, and the line that exports it."""
+    figures, size = result["figures"], ["--size", str(result["config"]["size"])]
     metric = "dice" if "dice" in figures else "correlation"
     share = f", the critic has {figures['critic_share']:.1%} of the gradient" if "critic_share" in figures else ""
     return (
         f"{out / WRITTEN[0]}: validation {metric} {figures[metric]:.4f} (epoch {figures['best_epoch']}), "
         f"without registration {figures['constant']:.4f}, folded voxels {figures['folded']:.2%}{share}\n"
-        + export_command("registration", out, [val or data], [data] if val else [])
+        + export_command("registration", out, val or data, data if val else [], size)
     )

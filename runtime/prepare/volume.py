@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from edgeflock.runtime.errors import InputError, ResultError
 from edgeflock.runtime.extras import needs
 
 SLAB = 2
-"""Planes computed at a time: the work of two fits the caches, which made `warp` twice as fast as in one go."""
+"""Planes computed at a time: the work of two fits the caches."""
+PRODUCTS = 1 << 18
+"""Multiplications in one matrix product, for which OpenBLAS wakes no thread: on a busy robot its threads, which wait in
+a loop, took ten times what they saved (docs/registration.md)."""
 
 
 def check_volume(volume: np.ndarray, name: str) -> np.ndarray:
@@ -92,12 +96,36 @@ def within(volume: np.ndarray, window: tuple[float, float]) -> float:
 
 def resample(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(..., D, H, W) to (..., *shape), float32: linear, and averaging where an axis shrinks."""
-    volume = volume.astype(np.float32, copy=False)
+    volume = np.ascontiguousarray(volume, np.float32)
     for axis, length in zip((-3, -2, -1), shape, strict=True):
         if volume.shape[axis] != length:
-            matrix = _resampling(volume.shape[axis], length)
-            volume = np.moveaxis(np.moveaxis(volume, axis, -1) @ matrix.T, -1, axis)
-    return np.ascontiguousarray(volume)
+            volume = _weighted(volume, _resampling(volume.shape[axis], length), axis)
+    return volume
+
+
+def _weighted(volume: np.ndarray, matrix: np.ndarray, axis: int) -> np.ndarray:
+    """Each line along one of the last three axes times a matrix (new, old), mostly of zeros for axis -3; float32."""
+    new, old = matrix.shape
+    axis += volume.ndim
+    before, after = volume.shape[:axis], volume.shape[axis + 1 :]
+    result = np.empty((*before, new, *after), np.float32)
+    step = max(1, PRODUCTS // matrix.size)
+    if not after:
+        rows, made = volume.reshape(-1, old), result.reshape(-1, new)
+        for start in range(0, len(rows), step):
+            np.matmul(rows[start : start + step], matrix.T, out=made[start : start + step])
+        return result
+    for part, made in zip(volume.reshape(-1, old, prod(after)), result.reshape(-1, new, prod(after)), strict=True):
+        if len(after) == 2:
+            for weights, plane in zip(matrix, made, strict=True):
+                first, *others = np.flatnonzero(weights)
+                np.multiply(part[first], weights[first], out=plane)
+                for index in others:
+                    plane += weights[index] * part[index]
+        else:
+            for start in range(0, prod(after), step):
+                np.matmul(matrix, part[:, start : start + step], out=made[:, start : start + step])
+    return result
 
 
 def _resampling(old: int, new: int) -> np.ndarray:
@@ -131,15 +159,9 @@ def to_grid(flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if flow.shape[1:] == tuple(shape):
         return flow.astype(np.float32)
     scale = np.array(shape, np.float32) / np.array(flow.shape[1:], np.float32)
-    weights = [_spline(old, new) for old, new in zip(flow.shape[1:], shape, strict=True)]
-    scaled = flow.astype(np.float32) * scale[:, None, None, None]
-    finer = np.empty((3, *shape), np.float32)
-    for start in range(0, shape[0], SLAB):
-        rows = weights[0][start : start + SLAB]
-        used = np.flatnonzero(rows.any(0))
-        near = slice(used[0], used[-1] + 1)
-        planes = np.tensordot(rows[:, near], scaled[:, near], (1, 1)).transpose(1, 0, 2, 3)  # 3, SLAB, h, w
-        finer[:, start : start + SLAB] = np.matmul(weights[1], planes) @ weights[2].T
+    finer = flow.astype(np.float32) * scale[:, None, None, None]
+    for axis, length in zip((-3, -2, -1), shape, strict=True):
+        finer = _weighted(finer, _spline(finer.shape[axis], length), axis)
     return finer
 
 
@@ -186,44 +208,43 @@ def warp(volume: np.ndarray, flow: np.ndarray, nearest: bool = False, outside: f
     """
     shape, sizes = flow.shape[1:], volume.shape
     strides = (sizes[1] * sizes[2], sizes[2], 1)
-    values = np.ascontiguousarray(volume if nearest else volume.astype(np.float32, copy=False)).ravel()
+    values = np.ascontiguousarray(volume).ravel()  # as they are: small numbers stay in the caches
     corners = [values[sum(corner) :] for corner in product(*((0, stride) for stride in strides))]
-    warped = np.empty(shape, values.dtype)
-    for start in range(0, shape[0], SLAB):
-        planes = slice(start, start + SLAB)
-        index: Any = 0
+    ramps = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in shape), indexing="ij", sparse=True)
+    counted = np.int32 if values.size < 2**31 else np.intp
+    warped = np.empty(shape, values.dtype if nearest else np.float32)
+    for plane in range(shape[0]):  # one at a time, for the caches
+        index = np.zeros(shape[1:], counted)
         fractions = []
         beyond: Any = False
         for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
-            ramp = np.arange(shape[axis], dtype=np.float32)
-            if axis == 0:
-                ramp = ramp[planes]
-            where = flow[axis, planes] + ramp.reshape([-1 if i == axis else 1 for i in range(3)])
+            where = flow[axis, plane] + ramps[axis][plane if axis == 0 else 0]
             if outside is not None:
                 beyond = beyond | (where < -0.5) | (where > size - 0.5)
             np.clip(where, 0, size - 1, out=where)
             if nearest:
                 where += 0.5
-            low = where.astype(np.intp)
+            low = where.astype(counted)
             if not nearest:
                 np.minimum(low, size - 2, out=low)  # so that low + 1 is a voxel too
                 where -= low
                 fractions.append(where)
             low *= stride
-            index = index + low
+            index += low
+        chosen = index.astype(np.intp)
         if nearest:
-            warped[planes] = values.take(index)
+            warped[plane] = values.take(chosen)
         else:
-            found = [corner.take(index) for corner in corners]
+            found = [corner.take(chosen).astype(np.float32, copy=False) for corner in corners]
             for fraction in reversed(fractions):
                 for low, high in zip(found[::2], found[1::2], strict=True):
                     high -= low
                     high *= fraction
                     high += low
                 found = found[1::2]
-            warped[planes] = found[0]
+            warped[plane] = found[0]
         if outside is not None:
-            warped[planes][beyond] = outside
+            warped[plane][beyond] = outside
     return warped
 
 

@@ -65,6 +65,7 @@ def phantoms(
         "subsets": subsets,
         "schemes": {"1": {"train": 1}, "2": {"val": 1}},
         "segmentation_class_value": classes,
+        "synthetic": True,
     }
     write_atomically(spec, json.dumps(content, indent=2) + "\n")  # last: a spec without its volumes would be a trap
     typer.echo(next_command("train", "registration", "--data", spec, "--out", "runs/ldr"))

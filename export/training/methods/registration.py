@@ -275,4 +275,5 @@ def to_input(images: Tensor, size: int) -> Tensor:
 
 
 def _describe(data: VolumeDataset) -> dict[str, Any]:
-    return {"volumes": len(data), "classes": list(data.classes), "sha256": data.digest()}
+    described = {"volumes": len(data), "classes": list(data.classes), "sha256": data.digest()}
+    return described | ({"synthetic": True} if data.synthetic else {})

@@ -11,7 +11,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from edgeflock.export.datasets.synthetic.phantoms import phantoms
-from edgeflock.export.datasets.volumes import check_apart, open_volumes
+from edgeflock.export.datasets.volumes import check_apart, open_places, open_volumes
 from edgeflock.runtime.errors import DataError, InputError
 from edgeflock.runtime.prepare.phantom import CLASSES, bspline_field, draw_phantom
 from edgeflock.runtime.prepare.volume import dice
@@ -155,6 +155,21 @@ def test_phantoms_are_written_in_the_authors_layout(tmp_path: Path) -> None:
     np.testing.assert_array_equal(validation[0].image, draw_phantom(9, SIZE)[0])
     with pytest.raises(InputError, match="there already"):
         phantoms(tmp_path, train=2, val=2, size=SIZE, seed=7)
+
+
+def test_places_are_joined_and_pairs_lie_within_one(tmp_path: Path, spec: Path) -> None:
+    phantoms(tmp_path / "drawn", train=2, val=2, size=SIZE, seed=7)
+    places = [spec, tmp_path / "drawn/phantoms.json"]
+    joined, apart = open_places(places), [open_volumes(place) for place in places]
+    assert len(joined) == 5 and joined.classes == (1, 2, 3, 4)
+    assert len(joined.pairs) == sum(len(part.pairs) for part in apart)
+    for fixed, moving in joined.pairs:
+        assert joined.names[fixed].partition("/")[0] == joined.names[moving].partition("/")[0]
+    np.testing.assert_array_equal(joined[3].image, apart[1][0].image)
+    assert apart[1].synthetic and not joined.synthetic
+    phantoms(tmp_path / "other", train=2, val=2, size=SIZE // 2, seed=7)
+    with pytest.raises(DataError, match="scans of one size"):
+        open_places([places[1], tmp_path / "other/phantoms.json"])
 
 
 def test_bspline_fields_are_scipys_splines() -> None:

@@ -119,7 +119,8 @@ def test_result_and_files_agree(spec: Path, tmp_path: Path) -> None:
     training, validation = open_volumes(spec, "train"), open_volumes(spec, "val")
     result = train_registration(TINY, training, validation, tmp_path, command="edgeflock train registration")
     assert result == json.loads((tmp_path / "result.json").read_text())
-    assert result["data"]["val"] == {"volumes": 2, "classes": [1, 2, 3, 4], "sha256": validation.digest()}
+    described = {"volumes": 2, "classes": [1, 2, 3, 4], "sha256": validation.digest(), "synthetic": True}
+    assert result["data"]["val"] == described and result["synthetic"]
     name, _ = load_checkpoint(tmp_path / "best.safetensors")
     assert name == "ldr" and result["figures"]["dice"] == max(past["dice"] for past in result["history"])
     assert train_registration(TINY, training, validation, tmp_path, command="edgeflock train registration") == result
