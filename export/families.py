@@ -57,6 +57,19 @@ REGISTRATION = Family(
     },
 )
 
+CHOREOGRAPHY = Family(
+    task="edgeflock.runtime.tasks.choreography:Choreographer",
+    nets="edgeflock.export.nets:CHOREOGRAPHY_NETS",
+    verbs={
+        "edgeflock": {"dances": "edgeflock.export.datasets.synthetic.dances.verb:dances [dance]"},
+        "edgeflock export": {"choreography": "edgeflock.export.dance.bundle_verb:choreography [export]"},
+        "edgeflock train": {
+            "gcd": "edgeflock.export.training.dance_verbs:gcd [export]",
+            "gdancer": "edgeflock.export.training.dance_verbs:gdancer [export]",
+        },
+    },
+)
+
 GENERIC = Family(
     task="edgeflock.runtime.tasks.generic:GenericTask",
     verbs={"edgeflock export": {"net": "edgeflock.export.foreign.cli:net [export]"}},

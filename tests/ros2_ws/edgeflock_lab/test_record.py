@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,6 +30,17 @@ def test_a_recording_reads_back_with_varied_labels(tmp_path):
     assert data.frames.shape == (24, 240, 320)
     assert np.abs(data.angles).max() <= 0.6
     assert data.angles.std() > 0.03
+
+
+def test_under_photographs_and_beside_clutter_the_expert_drives_the_same_way(tmp_path):
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "wall.png"), np.random.default_rng(0).integers(0, 255, (64, 64, 3)))
+    shown = {"textures": tmp_path / "photos", "clutter": True}
+    plain, other = (read_dronet(record_world(tmp_path / str(len(w)), "tape", 3, 3, **w)) for w in ({}, shown))
+    assert plain.angles[0] == other.angles[0]
+    assert (plain.frames[0] != other.frames[0]).mean() > 0.3
+    with pytest.raises(InputError, match=r"was recorded with textures .*photos, got drawn"):
+        record_world(tmp_path / "2", "tape", 3, 3)
 
 
 def test_a_cut_recording_is_resumed_and_a_finished_one_left_alone(tmp_path, monkeypatch):
