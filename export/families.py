@@ -50,7 +50,10 @@ REGISTRATION = Family(
             "distil": "edgeflock.export.training.distil_verbs:distil [export]",
             "distil-table": "edgeflock.export.training.distil_verbs:distil_table [export]",
         },
-        "edgeflock bench": {"registration": "edgeflock.export.bench.registration:ldr_bars [export]"},
+        "edgeflock bench": {
+            "registration": "edgeflock.export.bench.registration:ldr_bars [export]",
+            "syn": "edgeflock.export.bench.syn:syn_bars [export]",
+        },
     },
 )
 
