@@ -50,7 +50,23 @@ REGISTRATION = Family(
             "distil": "edgeflock.export.training.distil_verbs:distil [export]",
             "distil-table": "edgeflock.export.training.distil_verbs:distil_table [export]",
         },
-        "edgeflock bench": {"registration": "edgeflock.export.bench.registration:ldr_bars [export]"},
+        "edgeflock bench": {
+            "registration": "edgeflock.export.bench.registration:ldr_bars [export]",
+            "syn": "edgeflock.export.bench.syn:syn_bars [export]",
+        },
+    },
+)
+
+CHOREOGRAPHY = Family(
+    task="edgeflock.runtime.tasks.choreography:Choreographer",
+    nets="edgeflock.export.nets:CHOREOGRAPHY_NETS",
+    verbs={
+        "edgeflock": {"dances": "edgeflock.export.datasets.synthetic.dances.verb:dances [dance]"},
+        "edgeflock export": {"choreography": "edgeflock.export.dance.bundle_verb:choreography [export]"},
+        "edgeflock train": {
+            "gcd": "edgeflock.export.training.dance_verbs:gcd [export]",
+            "gdancer": "edgeflock.export.training.dance_verbs:gdancer [export]",
+        },
     },
 )
 

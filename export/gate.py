@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edgeflock.export.graph import predict
 from edgeflock.export.quantise.forms import FORMS
 from edgeflock.export.quantise.search import SearchResult
 from edgeflock.export.recipe import Answers, Judgement, Recipe
@@ -35,7 +34,7 @@ class Gate:
     reference: Answers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reference = predict(self.fp32, self.recipe.validation.feeds)
+        self.reference = self.recipe.answers(self.fp32, self.recipe.validation)
 
     @property
     def data(self) -> str:
@@ -52,7 +51,7 @@ class Gate:
             An answer is not a number; that is never judged.
         """
         samples = self.recipe.validation
-        answers = self.reference if model is self.fp32 else predict(model, samples.feeds)
+        answers = self.reference if model is self.fp32 else self.recipe.answers(model, samples)
         for name, array in answers.items():
             finite = np.isfinite(array.reshape(len(array), -1)).all(1)
             if not finite.all():

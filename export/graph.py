@@ -7,7 +7,7 @@ operators, static shapes (docs/decisions/0008-old-operator-set.md).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -107,8 +107,11 @@ def finish(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def predict(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Answers (N, ...) by output name to inputs (N, ...) by input name, in its batches by ONNX Runtime's CPU."""
+def predictor(model: onnx.ModelProto) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """The net on ONNX Runtime's CPU: inputs (N, ...) by name in, more of them than the net has among them, answers out.
+
+    Inputs go through in batches of the graph's.
+    """
     precision = "int8" if any(node.op_type == "QuantizeLinear" for node in model.graph.node) else "fp32"
     engine = OnnxRuntimeEngine("the net", precision, compiled=model.SerializeToString())
     bound = {
@@ -116,13 +119,22 @@ def predict(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str
         for value in model.graph.input
     }
     answers = engine.bind(bound)
-    count, batch = len(next(iter(feeds.values()))), len(next(iter(bound.values())))
-    collected = {name: np.empty((count, *answer.shape[1:]), answer.dtype) for name, answer in answers.items()}
-    for start in range(0, count, batch):
-        part = slice(start, min(start + batch, count))
-        for name, array in bound.items():
-            array[: part.stop - start] = feeds[name][part]
-        engine.run()
-        for name, answer in answers.items():
-            collected[name][part] = answer[: part.stop - start]
-    return collected
+
+    def answer(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count, batch = len(next(iter(feeds.values()))), len(next(iter(bound.values())))
+        collected = {name: np.empty((count, *answer.shape[1:]), answer.dtype) for name, answer in answers.items()}
+        for start in range(0, count, batch):
+            part = slice(start, min(start + batch, count))
+            for name, array in bound.items():
+                array[: part.stop - start] = feeds[name][part]
+            engine.run()
+            for name, answer in answers.items():
+                collected[name][part] = answer[: part.stop - start]
+        return collected
+
+    return answer
+
+
+def predict(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Answers (N, ...) by output name to inputs (N, ...) by input name (`predictor`)."""
+    return predictor(model)(feeds)

@@ -256,7 +256,8 @@ def _files(recipe: Recipe, forms: Mapping[str, _Form], state: Mapping[str, np.nd
     files: dict[str, bytes | Path] = {
         _file(recipe, p): model.SerializeToString(deterministic=True) for p, model in models.items()
     }
-    return files | {WEIGHTS: save_arrays(dict(state)), VECTORS: save_arrays(_vectors(recipe, models))}
+    vectors = save_arrays(_vectors(recipe, models))
+    return {**files, **recipe.files, WEIGHTS: save_arrays(dict(state)), VECTORS: vectors}
 
 
 def _file(recipe: Recipe, precision: str) -> str:
@@ -271,7 +272,7 @@ def _vectors(recipe: Recipe, models: Mapping[str, onnx.ModelProto]) -> dict[str,
         answers = predict(model, references.feeds)
         for spec in recipe.outputs:
             vectors[answer_key(spec.name, precision)] = np.ascontiguousarray(answers[spec.name][thinned(spec)])
-    return vectors
+    return {**vectors, **recipe.vectors}
 
 
 def check_places(out: Path, key: Path, report: Path | None, inputs: Iterable[Path | None] = ()) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from edgeflock.calibration.ranges import Method
 from edgeflock.calibration.shared import Shared
-from edgeflock.export.graph import PARITY, ExportedNet
+from edgeflock.export.graph import PARITY, ExportedNet, predict
 from edgeflock.runtime.bundle.manifest import GateReport, InputSpec, OutputSpec, TrainedCamera, Training
 from edgeflock.runtime.errors import InputError
 
@@ -104,6 +104,10 @@ class Recipe:
         (answers of fp32, answers of the candidate, validation) -> Judgement.
     references : sequence of int
         Which validation samples become the reference vectors.
+    answers : callable
+        (graph, samples) -> what the judge gets; by default the graph's own answers to the samples.
+    files, vectors : mapping
+        What the bundle holds beside: files by name, and reference vectors by key.
     others : sequence of Shared
         Histograms of other robots, which calibration merges with its own.
     keep_float : tuple of str
@@ -134,6 +138,9 @@ class Recipe:
     calibration: Samples | None
     judge: Callable[[Answers, Answers, Samples], Judgement]
     references: Sequence[int] | np.ndarray
+    answers: Callable[[onnx.ModelProto, Samples], Answers] = lambda model, samples: predict(model, samples.feeds)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     others: Sequence[Shared] = ()
     keep_float: tuple[str, ...] = ()
     rewrite: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None

@@ -18,6 +18,7 @@ EXTRAS = {
     "nibabel": "registration",
     "h5py": "registration",
     "SimpleITK": "affine",
+    "ants": "syn",
     "soundfile": "dance",
     "pi_heif": "heic",
     "networkx": "fleet",

@@ -25,7 +25,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Fixtures of several rooms, and `quadratic`, which processes of simulations import too.
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "export/fleet")]
-pytest_plugins = ["fixtures.bundles", "fixtures.faces", "fixtures.fleets", "fixtures.nets"]
+pytest_plugins = ["fixtures.bundles", "fixtures.dances", "fixtures.faces", "fixtures.fleets", "fixtures.nets"]
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist is not there where the runtime is tested alone

@@ -16,7 +16,7 @@ from edgeflock.export.nets.gdancer import GDanceR
 from edgeflock.export.training.loop.checkpoint import load_checkpoint, read_state
 from edgeflock.export.training.methods.dance import contrastive_for
 from edgeflock.runtime.errors import DataError, InputError
-from edgeflock.runtime.motion.diffusion import HALF, alpha_bars, assembled, chunk_starts, joined, sample
+from edgeflock.runtime.motion.diffusion import alpha_bars, assembled, chunk_starts, joined, sample
 from edgeflock.runtime.motion.formations import formation
 from edgeflock.runtime.motion.group import RATE, Group, group_of_rows
 
@@ -75,7 +75,7 @@ def dance_to(weights: Path, features: np.ndarray, wish: Wish) -> Group:
     if wish.dancers < 1:
         raise InputError(f"expected at least one dancer, got {wish.dancers}.")
     if isinstance(net, GCD):
-        encoder = _encoder(net, weights) if wish.gamma else None
+        encoder = encoder_beside(net, weights) if wish.gamma else None
         return group_of_rows(Diffusion(net, encoder, wish)(features))
     if wish.gamma or wish.guidance != 1:
         raise InputError(f"{name} has neither gamma nor guidance: take weights of `edgeflock train gcd`.")
@@ -156,7 +156,8 @@ def pull(encoder: ContrastiveEncoder, clean: Tensor, group: Tensor, step: int) -
     return torch.nn.functional.pad(gradient / size * left * STRENGTH, (0, clean.shape[-1] - MOTION))
 
 
-def _encoder(net: GCD, weights: Path) -> ContrastiveEncoder:
+def encoder_beside(net: GCD, weights: Path) -> ContrastiveEncoder:
+    """The contrastive encoder that was trained with these weights, `DataError` where it does not lie beside them."""
     path = weights.with_name("method.safetensors")
     encoder = contrastive_for(net)
     try:
@@ -174,13 +175,3 @@ def _frame_by_frame(net: nn.Module, features: np.ndarray, wish: Wish) -> Group:
     with torch.no_grad():
         rows = net(torch.from_numpy(features)[None], torch.from_numpy(place.astype(np.float32))[None])[0].numpy()
     return group_of_rows(np.pad(rows, ((0, 0), (0, 0), (0, 151 - MOTION))), RATE)
-
-
-def seams(group: Group) -> tuple[float, float]:
-    """Largest jump of a joint, m a frame, at the borders of chunks, and the 99th percentile of all others."""
-    jumps = np.linalg.norm(np.diff(group.joints(), axis=1), axis=-1).max((0, 2))
-    borders = np.zeros(len(jumps), bool)
-    borders[HALF - 1 :: HALF] = True
-    if not borders.any() or borders.all():
-        return 0.0, float(jumps.max(initial=0))
-    return float(jumps[borders].max()), float(np.percentile(jumps[~borders], 99))

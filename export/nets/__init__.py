@@ -66,7 +66,7 @@ CHOREOGRAPHY_NETS: Nets = {
     "gdancer-small-alone": partial(GDanceR, music=52, pose=147, width=192, layers=2, attention=False),
     "gcd": GCD,
     "gcd-52": partial(GCD, music=52),
-    "gcd-small": partial(GCD, width=128, layers=3, hidden=256, heads=4, music=52),
+    "gcd-small": partial(GCD, width=128, layers=3, hidden=256, heads=4, music=52, dropout=0.0),
 }
 
 NETS: Nets = {**STEERING_NETS, **REGISTRATION_NETS, **EMOTION_NETS, **CHOREOGRAPHY_NETS}

@@ -41,6 +41,8 @@ class Form:
     ----------
     layers : tuple of str
         Operators that are quantised wherever they stand; empty for every operator there is.
+    dense : tuple of str
+        Operators that are layers in their place in a net without any of those; their outputs stay float.
     followers : tuple of str
         Operators that are quantised where all that they get comes from quantised ones, so that integers are handed on.
     carriers : tuple of str
@@ -54,18 +56,24 @@ class Form:
     """
 
     layers: tuple[str, ...] = ()
+    dense: tuple[str, ...] = ()
     followers: tuple[str, ...] = ()
     carriers: tuple[str, ...] = ()
     symmetric: bool = False
     output_margin: float = 0.0
     rewrites: tuple[Callable[[onnx.ModelProto], None], ...] = ()
 
+    def layers_of(self, graph: onnx.GraphProto) -> tuple[str, ...]:
+        """The operators that are layers of this net."""
+        return self.layers if any(node.op_type in self.layers for node in graph.node) else self.dense or self.layers
+
 
 FORMS = {
-    # What CPUs have integer kernels for. Dense layers, global pooling, supports and heads stay float: none of our nets
-    # gets faster with them (docs/quantisation.md), all lose SQNR.
+    # What CPUs have integer kernels for. Dense layers of a net that convolves, global pooling, supports and heads stay
+    # float: none of our nets gets faster with them (docs/quantisation.md), all lose SQNR.
     "int8": Form(
         ("Conv", "ConvTranspose"),
+        ("Gemm", "MatMul"),
         ("MaxPool", "Relu", "LeakyRelu", "Clip", *MOVERS),
         rewrites=(strides_to_depth, sums_to_float),
     ),
@@ -74,7 +82,10 @@ FORMS = {
     # What NVIDIA's parser fuses. The outputs of layers stay float up to where the next one quantises them, so that a
     # layer, its ReLU and the quantisation become one kernel.
     "int8-trt": Form(
-        ("Conv", "ConvTranspose", "Gemm", "MatMul"), ("MaxPool", "Add"), ("Relu", "Clip", "LeakyRelu"), symmetric=True
+        ("Conv", "ConvTranspose", "Gemm", "MatMul"),
+        followers=("MaxPool", "Add"),
+        carriers=("Relu", "Clip", "LeakyRelu"),
+        symmetric=True,
     ),
 }
 
@@ -141,17 +152,18 @@ def quantisable(model: onnx.ModelProto, form: str, keep_float: Collection[str] =
         return [node.name for node in model.graph.node]
     constants = {i.name for i in model.graph.initializer}
     outputs = {o.name for o in model.graph.output}
-    kept, chain = _kept(keep_float), set[str]()
+    kept, chain, layers = _kept(keep_float), set[str](), rules.layers_of(model.graph)
     nodes = []
     for node in model.graph.node:
         handed_on = all(name in chain for name in node.input if name and name not in constants)
         if _stays_float(node, outputs, kept):
             continue
-        if (node.op_type in rules.layers and _has_weights(node, constants)) or (
+        if (node.op_type in layers and _has_weights(node, constants)) or (
             node.op_type in rules.followers and handed_on
         ):
             nodes.append(node.name)
-            chain.update(node.output)
+            if node.op_type not in rules.dense:
+                chain.update(node.output)
         elif node.op_type in rules.carriers and handed_on:
             chain.update(node.output)
     return nodes + (_feeders(model, set(nodes)) if rules.followers and not rules.symmetric else [])
@@ -183,6 +195,8 @@ def insert(source: onnx.ModelProto, ranges: TensorsData, form: str, nodes: Itera
     ends = {name for node in model.graph.node if node.name in chosen for name in (*node.input, *node.output)}
     data = {name: held for name, held in data.items() if name in ends}  # it works out a scale for each one
     options: dict[str, Any] = {"WeightSymmetric": True}
+    if rules.dense:
+        options |= {"OpTypesToExcludeOutputQuantization": list(rules.dense)}
     if rules.symmetric:
         options |= {"ActivationSymmetric": True, "QuantizeBias": False}
         options |= {"OpTypesToExcludeOutputQuantization": [*rules.layers, "Add"]}
@@ -295,7 +309,7 @@ def check_form(model: onnx.ModelProto, form: str, keep_float: Collection[str] = 
     layers = [
         node
         for node in model.graph.node
-        if node.op_type in (rules.layers or ("Conv", "ConvTranspose"))
+        if node.op_type in (rules.layers_of(model.graph) or ("Conv", "ConvTranspose"))
         and not _stays_float(node, outputs if rules.layers else (), kept)
         and (node.op_type in ("Conv", "ConvTranspose") or graph.has_weights(node))
     ]

@@ -16,6 +16,8 @@ SENSITIVE = {
     *("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceProd", "GlobalAveragePool", "CumSum"),
     *("InstanceNormalization", "LayerNormalization", "GroupNormalization"),
     *("Softmax", "LogSoftmax", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "Erf"),
+    # Angles of up to 999 rad of a diffusion's step.
+    *("Sin", "Cos"),
     # Positions in an image or volume: at 128 voxels float16 has steps of 1/8.
     *("Floor", "Ceil", "Round", "Cast", "Gather", "GatherND", "GatherElements", "GridSample", "Range"),
 }

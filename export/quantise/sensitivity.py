@@ -115,7 +115,7 @@ def float_gains(
 
 def layers(source: onnx.ModelProto, form: str, keep_float: Collection[str] = ()) -> list[onnx.NodeProto]:
     """Nodes of a prepared net that a form quantises for their own sake."""
-    chosen, kinds = set(quantisable(source, form, keep_float)), FORMS[form].layers
+    chosen, kinds = set(quantisable(source, form, keep_float)), FORMS[form].layers_of(source.graph)
     return [node for node in source.graph.node if node.name in chosen and (not kinds or node.op_type in kinds)]
 
 

@@ -37,6 +37,14 @@ class EmotionLimits(_Limits):
     max_ratio: float = Field(0.7, ge=0, description="Gate: errors as a share of always naming the most frequent one's.")
 
 
+class ChoreographyLimits(_Limits):
+    """What the gate allows a choreography net: whole dances out of the same noise, to songs that no training saw."""
+
+    max_ratio: float = Field(0.1, ge=0, description="Gate: joints off fp32's dance, as a share of standing still's.")
+    max_drop: float = Field(0.05, ge=0, description="Gate: MMC above chance lost to fp32, absolute.")
+    max_change: float = Field(0.05, ge=0, description="Gate: relative change of the mean speed of all joints.")
+
+
 class NetLimits(_Limits):
     """What the gate allows a net of one's own."""
 

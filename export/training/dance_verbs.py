@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from edgeflock.export.training.config import GcdConfig, GdancerConfig
+from edgeflock.export.training.config import DanceConfig, GcdConfig, GdancerConfig
 from edgeflock.export.training.folder import check_run_folder
 from edgeflock.export.training.options import Fresh, Out, Threads, use_torch
 from edgeflock.runtime.model_options import Fields, model_options
@@ -38,19 +39,9 @@ def gcd(
       edgeflock train gcd --data data/dances --out runs/gcd
     """
     use_torch(threads)
-    from rich.console import Console
-
-    from edgeflock.export.datasets.dances import open_dances
     from edgeflock.export.training.methods.dance import train_gcd
 
-    check_run_folder(out, [data])
-    console = Console(soft_wrap=True, highlight=False)
-    training, validation = (open_dances(data, split, console) for split in ("train", "val"))
-    figures = train_gcd(config, training, validation, out, fresh=fresh, command=this_command())["figures"]
-    console.print(
-        f"{out / 'best.safetensors'}: validation error {figures['error']:.4f} (epoch {figures['best_epoch']}), "
-        f"Constant {figures['constant']:.4f}\n" + _next(out)
-    )
+    _train(train_gcd, config, data, out, fresh, "validation error {error:.4f}")
 
 
 @model_options
@@ -72,20 +63,24 @@ def gdancer(
       edgeflock train gdancer --data data/dances --out runs/gdancer
     """
     use_torch(threads)
+    from edgeflock.export.training.methods.dance import train_gdancer
+
+    _train(train_gdancer, config, data, out, fresh, "validation distance {distance:.4f} m")
+
+
+def _train(
+    train: Callable[..., dict[str, Any]], config: DanceConfig, data: Path, out: Path, fresh: bool, told: str
+) -> None:
     from rich.console import Console
 
     from edgeflock.export.datasets.dances import open_dances
-    from edgeflock.export.training.methods.dance import train_gdancer
 
     check_run_folder(out, [data])
     console = Console(soft_wrap=True, highlight=False)
     training, validation = (open_dances(data, split, console) for split in ("train", "val"))
-    figures = train_gdancer(config, training, validation, out, fresh=fresh, command=this_command())["figures"]
+    figures = train(config, training, validation, out, fresh=fresh, command=this_command())["figures"]
+    weights = out / "best.safetensors"
     console.print(
-        f"{out / 'best.safetensors'}: validation distance {figures['distance']:.4f} m (epoch {figures['best_epoch']}), "
-        f"Constant {figures['constant']:.4f}\n" + _next(out)
+        f"{weights}: {told.format(**figures)} (epoch {figures['best_epoch']}), Constant {figures['constant']:.4f}\n"
+        + next_command("dance", "perform", "MUSIC", "--weights", weights, "--out", "dance")
     )
-
-
-def _next(out: Path) -> str:
-    return next_command("dance", "perform", "MUSIC", "--weights", out / "best.safetensors", "--out", "dance")

@@ -111,6 +111,17 @@ def joined(x: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, clean
 
 
+def following(known: np.ndarray) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Coupling for `sample` that lets a chunk (1, N, 150, 151) begin as the one before goes on, known (N, 75, 151)."""
+
+    def couple(x: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        clean = clean.copy()
+        clean[0, :, :HALF] = blend(known, clean[0, :, :HALF])
+        return x, clean
+
+    return couple
+
+
 def blend(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Rows (N, T, 151) that go from the first to the second over all frames, rotations by slerp, the rest straight."""
     part = ((np.arange(first.shape[1]) + 0.5) / first.shape[1])[:, None]

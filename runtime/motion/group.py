@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,13 @@ class Group:
         root = self.root[:, before] * (1 - part[:, None]) + self.root[:, after] * part[:, None]
         turns = slerp(self.turns[:, before], self.turns[:, after], part[None, :, None])
         return Group(root, turns, rate, self.skeleton)
+
+
+def in_a_row(pieces: Iterable[Group]) -> Group:
+    """Pieces of a dance, at least one, as one."""
+    every = list(pieces)
+    root, turns = (np.concatenate([getattr(piece, name) for piece in every], 1) for name in ("root", "turns"))
+    return Group(root, turns, every[0].rate, every[0].skeleton)
 
 
 def row_size(skeleton: Skeleton = BODY) -> int:

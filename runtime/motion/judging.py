@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from edgeflock.runtime.errors import InputError
+from edgeflock.runtime.motion.diffusion import HALF
 from edgeflock.runtime.motion.group import RATE, Group
 from edgeflock.runtime.motion.measures import (
     diversity,
@@ -90,3 +91,13 @@ def judge(dances: Iterable[Dance], reference: Iterable[Dance] | None = None) -> 
         groups, others = (np.array([group_features(at, RATE) for at in every]) for every in (known, places))
         figures["GMR"] = frechet(groups, others) if min(len(groups), len(others)) > 1 else float("nan")
     return figures
+
+
+def seams(group: Group) -> tuple[float, float]:
+    """Largest jump of a joint, m a frame, at the borders of chunks, and the 99th percentile of all others."""
+    jumps = np.linalg.norm(np.diff(group.joints(), axis=1), axis=-1).max((0, 2))
+    borders = np.zeros(len(jumps), bool)
+    borders[HALF - 1 :: HALF] = True
+    if not borders.any() or borders.all():
+        return 0.0, float(jumps.max(initial=0))
+    return float(jumps[borders].max()), float(np.percentile(jumps[~borders], 99))

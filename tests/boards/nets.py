@@ -4,7 +4,7 @@
 
 Weights do not matter to a parser, and bit equality must hold for any. Made once per state of export/ and calibration/.
 Left out: longer cascades, which repeat the stems of the shorter ones (VTN's with 400 MB of weights); a velocity that is
-integrated, whose five warps TensorRT-RTX builds for minutes; the choreography nets, which no recipe exports yet.
+integrated, whose five warps TensorRT-RTX builds for minutes; the choreography nets, of which CPUs alone were tried.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from edgeflock.export.gate import Gate, summary
 from edgeflock.export.quantise.search import SearchResult
-from edgeflock.export.recipe import Judgement, Samples
+from edgeflock.export.recipe import Judgement, Recipe, Samples
 from edgeflock.runtime.bundle.manifest import Criterion
 from edgeflock.runtime.errors import GateError
 
@@ -36,7 +36,7 @@ def judge(fp32, candidate, samples):
 @pytest.fixture
 def gate(tmp_path):
     samples = Samples({"x": NUMBERS}, {}, list("abcd"), "5" * 64)
-    return Gate(SimpleNamespace(validation=samples, judge=judge), times(1), tmp_path / "report")
+    return Gate(SimpleNamespace(validation=samples, judge=judge, answers=Recipe.answers), times(1), tmp_path / "report")
 
 
 def test_a_form_that_answers_like_fp32_goes_through_with_a_report(gate):

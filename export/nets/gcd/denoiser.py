@@ -64,6 +64,7 @@ class GCD(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.hidden, self.heads, self.frames, self.features = width, hidden, heads, frames, music
+        self.dropout = dropout
         self.music_in = nn.Linear(music, width)
         self.summary_token = nn.Parameter(torch.randn(width) * 0.02)
         self.music_encoder = nn.ModuleList(EncoderLayer(width, heads, hidden, dropout) for _ in range(2))
@@ -141,7 +142,7 @@ class GCD(nn.Module):
             (B, N, T, 151).
         """
         batch, dancers, frames, _ = motion.shape
-        time = self.time(sinusoid(step, self.width))
+        time = self.time(sinusoid(step, self.width).to(motion.dtype))
         context = self.time_context(time) + summary
         memory = torch.cat([tokens, self.time_tokens(time).unflatten(-1, (2, -1))], 1)
         memory = self.memory_norm(memory)

@@ -122,7 +122,9 @@ def train_gdancer(
 
 def contrastive_for(net: GCD) -> ContrastiveEncoder:
     """The contrastive encoder that goes with a denoiser of this width."""
-    return ContrastiveEncoder(net.width, hidden=net.hidden, heads=net.heads, dancers=len(net.count))
+    return ContrastiveEncoder(
+        net.width, hidden=net.hidden, heads=net.heads, dancers=len(net.count), dropout=net.dropout
+    )
 
 
 def gcd_loss(

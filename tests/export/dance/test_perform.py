@@ -10,14 +10,14 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from edgeflock.export.dance import perform  # noqa: E402
-from edgeflock.export.dance.perform import Diffusion, Wish, dance_to, pull, seams  # noqa: E402
+from edgeflock.export.dance.perform import Diffusion, Wish, dance_to, pull  # noqa: E402
+from edgeflock.export.dance.verb import perform as verb  # noqa: E402
 from edgeflock.export.nets.gcd import GCD  # noqa: E402
 from edgeflock.export.nets.gdancer import GDanceR  # noqa: E402
 from edgeflock.export.training.loop.checkpoint import save_state  # noqa: E402
 from edgeflock.export.training.methods.dance import contrastive_for  # noqa: E402
 from edgeflock.runtime.errors import DataError, InputError  # noqa: E402
 from edgeflock.runtime.motion.files import read_motion  # noqa: E402
-from edgeflock.runtime.motion.group import group_of_rows  # noqa: E402
 
 MUSIC = np.random.default_rng(0).normal(0, 0.3, (240, 52)).astype(np.float32)
 
@@ -106,23 +106,18 @@ def test_wishes_that_cannot_be_fulfilled_are_refused(weights):
         dance_to(weights / "gcd-small.safetensors", MUSIC[:, :4], Wish())
 
 
-def test_a_jump_at_the_border_of_chunks_is_seen():
-    still = np.zeros((1, 240, 151))
-    still[..., 3:147] = np.tile([1, 0, 0, 0, 1, 0], 24)
-    assert seams(group_of_rows(still)) == (0, 0)
-    still[:, 150:, 0] = 2
-    assert seams(group_of_rows(still)) == (pytest.approx(2), 0)
-
-
-def test_the_verb_writes_motion_bvh_report_and_picture(weights, capsys):
+@pytest.fixture
+def song(tmp_path):
+    """6 s of noise."""
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("matplotlib")
-    from edgeflock.export.dance.verb import perform as verb
+    soundfile.write(tmp_path / "music.flac", np.random.default_rng(0).normal(0, 0.1, 6 * 15360), 15360)
+    return tmp_path / "music.flac"
 
-    noise = np.random.default_rng(0).normal(0, 0.1, 6 * 15360)
-    soundfile.write(weights / "music.flac", noise, 15360)
+
+def test_the_verb_writes_motion_bvh_report_and_picture(weights, song, capsys):
     out = weights / "dance"
-    verb(weights / "music.flac", weights / "gcd-small.safetensors", out, 2, 0.5, 1.0, 2, 2, 0, None)
+    verb(song, out, weights / "gcd-small.safetensors", None, 2, 0.5, 1.0, 2, 2, 0)
     assert {path.name for path in out.iterdir()} == {
         "motion.npz",
         "dancer1.bvh",
@@ -134,3 +129,18 @@ def test_the_verb_writes_motion_bvh_report_and_picture(weights, capsys):
     assert report["gamma"] == 0.5 and "synchrony" in report["figures"]
     assert len(read_motion(out / "motion.npz")) == 180
     assert "next: edgeflock dance perform" in capsys.readouterr().out
+
+
+def test_the_verb_dances_with_a_bundle_in_few_steps(dance_bundle, song, tmp_path, capsys):
+    verb(song, tmp_path / "dance", bundle=dance_bundle.path, dancers=2, key=[dance_bundle.key])
+    report = json.loads((tmp_path / "dance/report.json").read_text())
+    assert (report["steps"], report["order"]) == (8, 2)
+    assert len(read_motion(tmp_path / "dance/motion.npz")) == 180
+    assert f"--bundle {dance_bundle.path}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_the_verb_needs_weights_or_a_bundle_which_has_no_gamma(dance_bundle, song, tmp_path):
+    with pytest.raises(InputError, match=r"one of --weights .* and --bundle"):
+        verb(song, tmp_path / "dance")
+    with pytest.raises(InputError, match="neither gamma nor guidance: take --weights"):
+        verb(song, tmp_path / "dance", bundle=dance_bundle.path, gamma=1.0)

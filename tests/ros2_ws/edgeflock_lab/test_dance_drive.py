@@ -28,7 +28,7 @@ def written(path, places):
 
 
 def arguments(motion, out, **others):
-    usual = {"music": None, "dancers": 3, "seconds": 3.0, "spacing": 1.2, "speed": 0.6, "bound": 0.1}
+    usual = {"music": None, "dancers": 3, "seconds": 3.0, "spacing": 1.3, "speed": 0.6, "bound": 0.1}
     return {"motion": motion, "out": out, **usual, **others}
 
 
@@ -68,7 +68,7 @@ def test_a_touch_or_a_robot_off_its_way_ends_with_3(record):
 
 def test_what_cannot_be_kept_or_drawn_is_refused_before_anything_starts(tmp_path):
     motion = written(tmp_path / "motion.npz", np.zeros((2, 10, 3)))
-    with pytest.raises(InputError, match=r"expected a --spacing of at least 1\.13 m for robots of 0\.4 m, got 0\.9"):
+    with pytest.raises(InputError, match=r"expected a --spacing of at least 1\.27 m for robots of 0\.4 m, got 0\.9"):
         drive(**arguments(motion, tmp_path / "out", spacing=0.9))
     with pytest.raises(InputError, match="leave --music out"):
         drive(**arguments(tmp_path / "song.flac", tmp_path / "out", music=tmp_path / "beats.json"))

@@ -5,7 +5,8 @@ import pytest
 
 from edgeflock.runtime.errors import InputError
 from edgeflock.runtime.motion.formations import FORMATIONS, assigned, eased, formation
-from edgeflock.runtime.motion.judging import judge, windows
+from edgeflock.runtime.motion.group import group_of_rows
+from edgeflock.runtime.motion.judging import judge, seams, windows
 from edgeflock.runtime.motion.measures import (
     beat_match,
     diversity,
@@ -172,3 +173,11 @@ def test_a_way_begins_and_ends_at_rest():
 def test_as_many_goals_as_dancers_are_needed():
     with pytest.raises(InputError, match="for each of 3"):
         assigned(np.zeros((3, 2)), np.zeros((2, 2)))
+
+
+def test_a_jump_at_the_border_of_chunks_is_seen():
+    still = np.zeros((1, 240, 151))
+    still[..., 3:147] = np.tile([1, 0, 0, 0, 1, 0], 24)
+    assert seams(group_of_rows(still)) == (0, 0)
+    still[:, 150:, 0] = 2
+    assert seams(group_of_rows(still)) == (pytest.approx(2), 0)

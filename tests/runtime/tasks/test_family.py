@@ -82,7 +82,7 @@ def test_its_bundle_opens_as_its_task(site, tmp_path, manifest, contents, key, h
 def test_a_bundle_of_a_task_that_nobody_signed_in_says_which_are_known(tmp_path, manifest, contents, key, home):
     manifest.task = "grasping"
     folder = sign_bundle(write_bundle(tmp_path / "grasping", manifest, contents), key)
-    with pytest.raises(BundleError, match="knows emotion, generic, registration, steering"):
+    with pytest.raises(BundleError, match="knows choreography, emotion, generic, registration, steering"):
         open_task(Bundle.open(folder, [key.with_suffix(".pub")]))
 
 

@@ -161,7 +161,7 @@ class ChoreographyNode(ManagedNode[ChoreographyParameters]):
             self.destroy_service(service)
 
     def _now(self) -> float:
-        """S of the clock that only goes forward; 0 while a simulated one was not heard yet."""
+        """Seconds of the clock that only goes forward; 0 while a simulated one was not heard yet."""
         return self._forward.now().nanoseconds / 1e9
 
     def _on_clock(self, message: MusicClock) -> None:

@@ -45,7 +45,7 @@ WATCH_S = 0.1
 class TrackerParameters(ManagedParameters):
     """Parameters of the tracker node; all but `stamped` hold at once."""
 
-    ahead: float = Field(default=0.1, ge=0, le=2, description="m from the axle to what keeps to the way; 0: omni base")
+    ahead: float = Field(default=0.15, ge=0, le=2, description="m from the axle to what keeps to the way; 0: omni base")
     gain: float = Field(default=3.0, ge=0, le=20, description="1/s: an error falls to 1/e in 1/gain s")
     speed: float = Field(default=0.8, ge=0.01, le=10, description="of the robot at most, m/s")
     yaw_rate: float = Field(default=3.0, ge=0.01, le=20, description="of the robot at most, rad/s")

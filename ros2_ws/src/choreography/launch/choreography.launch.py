@@ -11,7 +11,7 @@ from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace, SetRemap
 
 from edgeflock_ros import topics
-from edgeflock_ros.launching import NAMESPACE, SIM_TIME, as_node, fast_dds, flag, given
+from edgeflock_ros.launching import NAMESPACE, SIM_TIME, as_node, clock_of, fast_dds, flag, given
 from edgeflock_ros.nodes import NodeProcess
 
 NODE = {
@@ -38,7 +38,7 @@ ARGUMENTS = [
 
 def _nodes(context):
     a = given(context, ARGUMENTS)
-    clock = {"use_sim_time": True} if flag("use_sim_time", a["use_sim_time"]) else {}
+    clock = clock_of(a)
     parameters = {name: a[name] for name in ("motion", *NODE, "clock") if a[name]} | {
         "dancer": int(a["dancer"]),
         "play": flag("play", a["play"]),

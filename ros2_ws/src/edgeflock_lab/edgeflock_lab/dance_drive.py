@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgeflock_lab.dance_report import DanceRecord
 
 MOTIONS = (".npz", ".pkl", ".pickle", ".bvh")
-AHEAD = 0.1  # m from a robot's axle to the point that keeps to the way
+AHEAD = 0.15  # m from a robot's axle to the point that keeps to the way
 LEAD_IN = 2.0  # s in which the robots bring this point to the way
 PATIENCE_S = 240.0  # of a machine that does much else; a node that died is noticed at once
 
@@ -38,7 +38,7 @@ def drive(
     ] = None,
     dancers: Annotated[int, typer.Option(min=1, max=10, help="Of a dance that is drawn.")] = 3,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="At most so many are danced.")] = 30.0,
-    spacing: Annotated[float, typer.Option(min=0.1, help="Between the centres of robots that stand, m.")] = 1.2,
+    spacing: Annotated[float, typer.Option(min=0.1, help="Between the centres of robots that stand, m.")] = 1.3,
     speed: Annotated[float, typer.Option(min=0.05, max=2, help="Of the dance at most, m/s.")] = 0.6,
     bound: Annotated[float, typer.Option(min=0.01, max=1, help="From its way a robot may be, m.")] = 0.1,
     out: Annotated[Path | None, typer.Option(help="Report folder (default: dance-drive-<time>)")] = None,
@@ -67,16 +67,18 @@ def drive(
     check_outputs(folders=[out], inputs=[motion, music])
     check_environment()
     check_installed("edgeflock dance drive", "matplotlib", "jinja2", "mujoco", "PIL", "scipy", "trajectory_msgs")
+    from edgeflock_lab.dance_report import write_report
+
     console = Console(highlight=False, soft_wrap=True)
     beats = motion if drawn else music
     score = Score.read(beats) if beats else Score(np.zeros(0))
+    if not drawn:
+        dancers = read_motion(motion).dancers
     out.mkdir(parents=True, exist_ok=True)
     if drawn:
         console.print(f"No net: a dance is drawn to the {len(score.beats)} beats of {motion}.")
         motion = draw_dance(score, dancers, seconds, out / "motion.npz")
-    record = run_dance(motion, score, out, seconds, spacing, speed, bound, console)
-    from edgeflock_lab.dance_report import write_report
-
+    record = run_dance(motion, dancers, score, out, seconds, spacing, speed, bound, console)
     made = write_report(record, out)
     for name, value in record.rows():
         console.print(f"[dim]{name}[/]  {value}")
@@ -106,7 +108,15 @@ def draw_dance(score: Score, dancers: int, seconds: float, file: Path) -> Path:
 
 
 def run_dance(
-    motion: Path, score: Score, out: Path, seconds: float, spacing: float, speed: float, bound: float, console: Console
+    motion: Path,
+    dancers: int,
+    score: Score,
+    out: Path,
+    seconds: float,
+    spacing: float,
+    speed: float,
+    bound: float,
+    console: Console,
 ) -> DanceRecord:
     """Start the nodes, let them dance, stop them.
 
@@ -122,7 +132,6 @@ def run_dance(
     from edgeflock_ros import topics
 
     stay_on_this_machine()
-    dancers = read_motion(motion).dancers
     beats = out / "beats.json"
     beats.write_text(json.dumps({"beats": score.beats.tolist()}))
     dance = {"motion": str(motion.absolute()), "music": str(beats.absolute()), "lead_in": LEAD_IN}

@@ -69,6 +69,11 @@ def flag(name: str, text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
+def clock_of(arguments: dict[str, str]) -> dict[str, bool]:
+    """Parameters of every node by `SIM_TIME`."""
+    return {"use_sim_time": True} if flag("use_sim_time", arguments["use_sim_time"]) else {}
+
+
 def fast_dds(profile: str) -> list[SetEnvironmentVariable]:
     """Settings of Fast DDS from a file of `config/`, unless the user has chosen one.
 

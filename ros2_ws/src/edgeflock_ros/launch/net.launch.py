@@ -16,6 +16,7 @@ from edgeflock_ros.launching import (
     SIM_TIME,
     TOPICS,
     as_node,
+    clock_of,
     fast_dds,
     flag,
     frames,
@@ -50,7 +51,7 @@ def _nodes(context):
     a = given(context, ARGUMENTS)
     if a["camera"] == "video" and not a["camera_path"]:
         a["camera_path"] = "/dev/video0"
-    clock = {"use_sim_time": True} if flag("use_sim_time", a["use_sim_time"]) else {}
+    clock = clock_of(a)
     parameters = {name: a[name] for name in ("bundle", *NODE)}
     parameters |= {"start_at_zero": flag("start_at_zero", a["start_at_zero"]), **clock}
     net = NodeProcess("edgeflock_ros", "net_node", {"net": parameters})

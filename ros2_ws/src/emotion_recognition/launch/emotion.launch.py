@@ -21,6 +21,7 @@ from edgeflock_ros.launching import (
     SIM_TIME,
     TOPICS,
     as_node,
+    clock_of,
     fast_dds,
     flag,
     frames,
@@ -67,7 +68,7 @@ def _nodes(context):
     a = given(context, ARGUMENTS)
     if a["camera"] == "video" and not a["camera_path"]:
         a["camera_path"] = "/dev/video0"
-    clock = {"use_sim_time": True} if flag("use_sim_time", a["use_sim_time"]) else {}
+    clock = clock_of(a)
     parameters = {name: a[name] for name in (*NODE, "detector", "humans")} | {
         "min_face": float(a["min_face"]),
         "smoothing": float(a["smoothing"]),

@@ -16,7 +16,7 @@ from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace, SetRemap
 
 from edgeflock_ros import topics
-from edgeflock_ros.launching import PREFIX, TOPICS, as_node, fast_dds, flag, frames, given, renamed
+from edgeflock_ros.launching import NAMESPACE, PREFIX, SIM_TIME, TOPICS, as_node, fast_dds, flag, frames, given, renamed
 from fadnet_nav.nodes import CAMERAS, WORLDS, robot
 
 ARGUMENTS = [
@@ -39,13 +39,13 @@ ARGUMENTS = [
     DeclareLaunchArgument("follow", default_value="false", description="take another bundle when its link changes"),
     DeclareLaunchArgument("precision", default_value="", description="fp32, int8 ...; empty = edgeflock tune's choice"),
     DeclareLaunchArgument("engine", default_value="", description="empty = edgeflock tune's choice"),
-    DeclareLaunchArgument("namespace", default_value="", description="one per robot"),
+    NAMESPACE,
     PREFIX,
     DeclareLaunchArgument("params_file", default_value="sim.yaml", description="path, or a name in share/.../config"),
     DeclareLaunchArgument("mount", default_value="", description="of the camera: what edgeflock calibrate mount wrote"),
     DeclareLaunchArgument("composed", default_value="false", description="camera and steering in one process"),
     DeclareLaunchArgument("use_sim", default_value="", description="start the simulated base; empty = camera is sim"),
-    DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock: ros2 bag play --clock"),
+    SIM_TIME,
     DeclareLaunchArgument("world", default_value="indoor", choices=WORLDS, description="of the simulation"),
     DeclareLaunchArgument("seed", default_value="2", description="of the simulated world"),
     DeclareLaunchArgument(

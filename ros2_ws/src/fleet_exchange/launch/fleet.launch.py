@@ -9,7 +9,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch_ros.actions import PushRosNamespace
 
-from edgeflock_ros.launching import as_node, fast_dds, given
+from edgeflock_ros.launching import NICE, as_node, fast_dds, given
 from edgeflock_ros.nodes import NodeProcess
 
 NODE = {
@@ -26,7 +26,7 @@ ARGUMENTS = [
     *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in NODE.items()),
     DeclareLaunchArgument("params_file", default_value="", description="all parameters of the node fleet (ROS YAML)"),
     DeclareLaunchArgument("namespace", default_value="", description="one per robot; empty = its name"),
-    DeclareLaunchArgument("nice", default_value="5", description="lower priority of the node, 0 to 19"),
+    NICE,
 ]
 
 
