@@ -61,7 +61,7 @@ class Plan(BaseModel):
 
 WHOLE = Plan(
     worlds=40, frames=130, held_out_worlds=4, held_out_frames=100, rounds=2, round_worlds=12, round_frames=120,
-    first=SteeringConfig(epochs=5, lr=2e-3), again=SteeringConfig(epochs=4, batch=32, lr=1e-3),
+    first=SteeringConfig(epochs=15, batch=32, lr=2e-3), again=SteeringConfig(epochs=10, batch=32, lr=1e-3),
 )  # fmt: skip
 BRIEF = Plan(
     worlds=2, frames=16, held_out_worlds=1, held_out_frames=12, rounds=1, round_worlds=1, round_frames=8,
