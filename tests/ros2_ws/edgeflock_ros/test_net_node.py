@@ -1,5 +1,7 @@
 """The net node over the real middleware: answers as arrays with their shape, classes by name, other inputs."""
 
+import os
+import signal
 import time
 
 import numpy as np
@@ -105,6 +107,20 @@ def test_a_frame_and_the_newest_other_inputs_are_answered_with_shape_labels_and_
         return complaint in said()
 
     assert graph.until(complains), said()
+
+
+def test_the_launch_file_starts_the_net_on_the_images_of_another_driver(graph, installed, bundle):
+    """Needs launch and launch_ros, which are on a robot but on no package index."""
+    pytest.importorskip("launch_ros")
+    scores = graph.listen(Float32MultiArray, "/robot1/net/outputs/head_scores_0")
+    camera = graph.node.create_publisher(Image, "/eye/image_raw", 1)
+    launched = graph.launch(
+        installed, "edgeflock_ros", "net", bundle=bundle, camera="none", image_topic="/eye/image_raw",
+        start_at_zero="true", namespace="robot1",
+    )  # fmt: skip
+    assert graph.until(lambda: camera.publish(image(50)) or scores), launched.log.read_text()
+    os.killpg(launched.pid, signal.SIGINT)
+    assert launched.wait(60) == 0
 
 
 def test_probabilities_are_sent_as_they_are():

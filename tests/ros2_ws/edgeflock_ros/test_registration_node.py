@@ -3,6 +3,8 @@
 import array
 import gzip
 import json
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -240,3 +242,14 @@ def test_an_inactive_node_says_so_and_takes_goals_when_it_is_active_again(served
     assert served.graph.until(lambda: reports)
     said = {value.key: value.value for value in reports[0][1].status[0].values}
     assert int(said["succeeded"]) > 0 and int(said["aborted"]) > 0 and float(said["net_ms"]) > 0
+
+
+def test_the_launch_file_offers_the_action_by_the_bundle_that_ships(graph, installed):
+    """Needs launch and launch_ros, which are on a robot but on no package index."""
+    pytest.importorskip("launch_ros")
+    client = ActionClient(graph.node, Register, "/theatre/registration")
+    launched = graph.launch(installed, "edgeflock_ros", "registration", namespace="theatre")
+    assert graph.until(client.server_is_ready), launched.log.read_text()
+    client.destroy()
+    os.killpg(launched.pid, signal.SIGINT)
+    assert launched.wait(60) == 0
