@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -78,7 +78,7 @@ def steering(
         training=bundle.result,
         trained_camera=_trained_camera(trained_camera) if trained_camera else None,
     )
-    _export(recipe, bundle)
+    bundle.export(recipe)
 
 
 def _trained_camera(text: str) -> TrainedCamera:
@@ -130,7 +130,7 @@ def registration(
         precision=bundle.default,
         training=bundle.result,
     )
-    _export(recipe, bundle)
+    bundle.export(recipe)
 
 
 @model_options
@@ -180,7 +180,7 @@ def emotion(
         training=bundle.result,
         console=Console(),
     )
-    _export(recipe, bundle)
+    bundle.export(recipe)
 
 
 @export_app.command()
@@ -242,19 +242,3 @@ def compile_for(
         console.print(line, highlight=False, soft_wrap=True)
     for command in made.on_board:
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _export(recipe: Any, to: ExportOptions) -> None:
-    from rich.console import Console
-
-    from edgeflock.export.pipeline import PRECISIONS, export_bundle
-
-    export_bundle(
-        recipe,
-        to.out,
-        to.key,
-        precisions=to.precision or PRECISIONS,
-        method=to.method,
-        report=to.report,
-        console=Console(),
-    )

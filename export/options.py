@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeflock.calibration.ranges import Method
 from edgeflock.runtime.bundle.manifest import Training
+
+if TYPE_CHECKING:
+    from edgeflock.export.recipe import Recipe
 
 
 class ExportOptions(BaseModel):
@@ -34,3 +38,19 @@ class ExportOptions(BaseModel):
         from edgeflock.export.training.loop.result import TrainingResult
 
         return TrainingResult.read(self.training).for_manifest() if self.training else None
+
+    def export(self, recipe: Recipe) -> None:
+        """Export by a recipe; errors as of `edgeflock.export.pipeline.export_bundle`."""
+        from rich.console import Console
+
+        from edgeflock.export.pipeline import PRECISIONS, export_bundle
+
+        export_bundle(
+            recipe,
+            self.out,
+            self.key,
+            precisions=self.precision or PRECISIONS,
+            method=self.method,
+            report=self.report,
+            console=Console(),
+        )

@@ -34,7 +34,7 @@ def choreography(
     from rich.console import Console
 
     from edgeflock.export.datasets.dances import open_dances
-    from edgeflock.export.pipeline import PRECISIONS, check_places, export_bundle
+    from edgeflock.export.pipeline import check_places
 
     check_places(bundle.out, bundle.key, bundle.report, [weights, bundle.training, data])
     console = Console()
@@ -49,12 +49,4 @@ def choreography(
         precision=bundle.default,
         training=bundle.result,
     )
-    export_bundle(
-        recipe,
-        bundle.out,
-        bundle.key,
-        precisions=bundle.precision or PRECISIONS,
-        method=bundle.method,
-        report=bundle.report,
-        console=console,
-    )
+    bundle.export(recipe)

@@ -78,7 +78,6 @@ def perform(
     seconds = len(heard.features) / 30
     if seconds > LONGEST:
         raise InputError(f"{music}: expected at most {LONGEST:g} s of music, got {seconds:.0f} s: cut it into pieces.")
-    started = time.perf_counter()
     if bundle is not None:
         steps, order = steps or STEPS, order or ORDER
         source, net = bundle, Choreographer(bundle, threads=threads, keys=key)
@@ -90,6 +89,7 @@ def perform(
         from edgeflock.export.dance.perform import Wish, dance_to
 
         steps, order, source = steps or 50, order or 1, weights
+        started = time.perf_counter()
         with console.status("dancing"):
             group = dance_to(weights, heard.features, Wish(dancers, gamma, guidance, steps, order, seed))
     took = time.perf_counter() - started

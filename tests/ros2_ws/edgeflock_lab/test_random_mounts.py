@@ -21,7 +21,7 @@ from fadnet_sim.world import make_world
 
 @pytest.fixture(scope="module")
 def camera():
-    camera = SimCamera(make_world("outdoor", 2), depth_size=(16, 12))
+    camera = SimCamera(make_world("outdoor", 2))
     yield camera
     camera.close()
 

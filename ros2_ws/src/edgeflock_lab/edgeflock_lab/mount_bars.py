@@ -111,7 +111,7 @@ def angles_in(
     look_through(canonical, world)
     camera, expert = None, world.expert
     if view is None:
-        camera = SimCamera(world, *SIZE, depth_size=(16, 12))
+        camera = SimCamera(world, *SIZE)
         view = camera.color
     rng = np.random.default_rng(world.seed)
     for index in range(poses):

@@ -134,7 +134,7 @@ def record_world(
 ) -> Path:
     """Record one world; returns the folder, which is left alone if it is complete already."""
     folder = out / ("train" if seed % 2 else "val") / f"{kind}_{seed}"
-    return record_drive(folder, kind, seed, frames, driver, keys, 0, mounts, textures, clutter)
+    return record_drive(folder, kind, seed, frames, driver, keys, mounts=mounts, textures=textures, clutter=clutter)
 
 
 def record_drive(
@@ -177,7 +177,7 @@ def record_drive(
     place = make_world(kind, seed, photographs(textures, seed) if textures else drawn)
     if clutter:
         place = strew(place)
-    sim, camera, expert = Simulation(place), SimCamera(place, depth_size=(16, 12)), place.expert
+    sim, camera, expert = Simulation(place), SimCamera(place), place.expert
     policy = None if driver == "expert" else SteeringPolicy(driver, keys=keys)
     view = None
     with DronetWriter(folder, about) as writer:

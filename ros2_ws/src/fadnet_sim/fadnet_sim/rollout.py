@@ -62,7 +62,7 @@ def rollout(
     if see is not None and view is None:
         from .camera import SimCamera
 
-        camera = SimCamera(world, *size, depth_size=(16, 12))
+        camera = SimCamera(world, *size)
         view = camera.color
     errors = []
     for index in range(round(duration_s * fps)):
